@@ -1,0 +1,437 @@
+"""Everything that the author of a kshark plugin needs: one module, nothing else to learn.
+
+A plugin is any object (usually a module) whose functions are marked with ``@hookimpl``; it is found
+through the entry-point group ``kshark`` or by ``--plugin path/to/file.py``. The built-in protocols,
+backends and sinks are plugins by this same module.
+
+    >>> from kshark.api import ProtocolSpec, hookimpl
+    >>> class Echo:
+    ...     def feed(self, side, data): return ()
+    ...     def gap(self, side, missing): return ()
+    ...     def close(self): return ()
+    >>> @hookimpl
+    ... def register_protocols(): return [ProtocolSpec(name="echo", dissector=Echo, magic=(b"ECHO ",))]
+
+Units: every time is an integer of nanoseconds since the epoch, every size is in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+hookimpl = pluggy.HookimplMarker("kshark")
+API_VERSION = 1
+
+# ---------------------------------------------------------------- what a dissector says
+
+
+class Side(IntEnum):
+    """Who sent the bytes: the one who asks (CLIENT) or the one who answers (SERVER)."""
+
+    CLIENT = 0
+    SERVER = 1
+
+
+class Kind(IntEnum):
+    """What a message is to its pair. INTERIM answers without ending the wait (HTTP 100, 103)."""
+
+    REQUEST = 1
+    RESPONSE = 2
+    INTERIM = 3
+    ONEWAY = 4
+
+
+class Verdict(IntEnum):
+    """A probe's opinion of the first bytes of one side of a flow."""
+
+    NO = 0
+    MORE = 1
+    LIKELY = 2
+    CERTAIN = 3
+
+
+class Outcome(StrEnum):
+    """How an exchange ended.
+
+    ``ok`` and ``error`` are whole pairs (or one-way messages); ``unanswered``: nothing came back;
+    ``orphan``: the answer to a request that was not seen; ``cut``: bytes that decide were lost.
+    """
+
+    OK = "ok"
+    ERROR = "error"
+    UNANSWERED = "unanswered"
+    ORPHAN = "orphan"
+    CUT = "cut"
+
+
+class Message(msgspec.Struct, gc=False):
+    """One protocol data unit, as cheap as possible: what a list row shows, and the raw bytes.
+
+    A dissector fills it and forgets it; the engine dates it and pairs it. ``size`` counts every byte
+    that the dissector consumed for this message since the last one of that side ended, so that sizes
+    add up to the stream (a capped ``body`` does not change it).
+    """
+
+    kind: int
+    verb: str = ""  # GET, SET, a gRPC method ...
+    target: str = ""  # path, key, topic; of a response: the text of its error, else empty
+    status: int = 0  # the protocol's status code, 0 where it has none
+    ok: bool = True
+    key: int = 0  # pairing key: 0 = in order, else stream id or correlation id
+    size: int = 0
+    head: bytes = b""  # raw, may hold secrets: for details() only
+    body: bytes = b""  # raw and capped (BODY_KEPT)
+    truncated: bool = False  # bytes are missing from head or body: capped, cut or lost
+    notes: tuple[str, ...] = ()  # what a reader must know: "ambiguous-length", "bad-chunk"
+    gap_bytes: int = 0  # bytes of this message that the capture lost
+    first_ns: int = 0  # dated by the engine while 0
+    last_ns: int = 0
+    extra: Any = None  # what details() needs beside head and body; the protocol's own
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """Yielded by a dissector to hand the flow over (HTTP Upgrade, CONNECT, STARTTLS).
+
+    ``protocol`` is a name, or "" to identify afresh. ``client`` and ``server`` are the bytes of each
+    side that the old dissector was given and that belong to the new one.
+    """
+
+    protocol: str = ""
+    client: bytes = b""
+    server: bytes = b""
+
+
+class DissectError(Exception):
+    """The peer broke the protocol. Expected and counted; the flow is identified again or turns opaque."""
+
+
+class NotMine(DissectError):
+    """These bytes are another protocol's: identify the flow again."""
+
+
+class Dissector(Protocol):
+    """One instance a flow: synchronous, no I/O, no clock, no globals. ``data`` is yours to keep."""
+
+    def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
+        """Take the next bytes of one side; give the messages that they complete. Empty = need more."""
+        ...
+
+    def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
+        """`missing` bytes of this side were lost. Skip them if the framing allows, else start over."""
+        ...
+
+    def close(self) -> Iterable[Message | Switch]:
+        """The flow ended: give what only its end completes, and what it cut (``truncated``)."""
+        ...
+
+
+Step = int | bytes | Message | Switch
+
+
+class Framed:
+    """The pleasant way to write a dissector: one generator a side, and the bytes come when you ask.
+
+    ``data = yield 5`` gives five bytes, ``line = yield b"\\r\\n"`` all up to and with that delimiter,
+    ``yield Message(...)`` emits. Override `resync` to find the next message after a gap.
+
+        >>> class Line(Framed):
+        ...     def parse(self, side):
+        ...         while True:
+        ...             line = yield b"\\n"
+        ...             yield Message(Kind.REQUEST, verb=line.decode().strip(), size=len(line))
+        >>> [m.verb for m in Line().feed(Side.CLIENT, b"one\\ntwo\\nthr")]
+        ['one', 'two']
+    """
+
+    limit = 65_536  # longest piece that may be asked for or searched, in bytes
+
+    def parse(self, side: Side) -> Generator[Step, bytes, None]:
+        """Yield what you need or what you found; raise `DissectError` where the peer is wrong."""
+        raise NotImplementedError
+
+    def resync(self, side: Side, data: bytes) -> int:
+        """After a gap: the offset in `data` at which a message begins, or -1 for "not in here"."""
+        return -1
+
+    def __init__(self) -> None:
+        from kshark._framed import Stepper
+
+        self._steppers = (Stepper(self, Side.CLIENT), Stepper(self, Side.SERVER))
+
+    def feed(self, side: Side, data: bytes) -> list[Message | Switch]:
+        return self._steppers[side].feed(data)
+
+    def gap(self, side: Side, missing: int) -> list[Message | Switch]:
+        return self._steppers[side].gap(missing)
+
+    def close(self) -> list[Message | Switch]:
+        return []
+
+
+# ---------------------------------------------------------------- what a protocol declares
+
+
+class Redact(StrEnum):
+    """Redaction class of a schema field: what is hidden before an entry reaches any sink."""
+
+    NONE = ""
+    VALUE = "value"  # the whole value
+    URL = "url"  # user info and secret query parameters
+    HEADERS = "headers"  # values of secret names in a list of (name, value)
+
+
+def doc(text: str, *, otel: str = "", redact: Redact = Redact.NONE) -> msgspec.Meta:
+    """Describe a schema field: its doc line, OpenTelemetry attribute name and redaction class.
+
+        >>> from typing import Annotated
+        >>> class Login(Details):
+        ...     password: Annotated[str, doc("What the user typed", redact=Redact.VALUE)] = ""
+    """
+    return msgspec.Meta(description=text, extra={"otel": otel, "redact": redact.value})
+
+
+class Details(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Base of a protocol's typed schema; annotate every field with `doc`."""
+
+
+class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A protocol: how to recognise it, who dissects it, what its fields are.
+
+    ``magic`` are prefixes of the client's first bytes, ``replies`` of the server's; ``probe`` is asked
+    where no prefix decides, once for each possible side. ``ports`` are hints, they decide nothing.
+    """
+
+    name: str
+    dissector: Callable[[], Dissector]
+    doc: str = ""
+    transport: str = "tcp"
+    magic: tuple[bytes, ...] = ()
+    replies: tuple[bytes, ...] = ()
+    ports: tuple[int, ...] = ()
+    probe: Callable[[bytes, Side], Verdict] | None = None
+    request: type[Details] | None = None
+    response: type[Details] | None = None
+    details: Callable[[Message], Details] | None = None
+    target_redact: Redact = Redact.NONE  # of Message.target
+
+
+# ---------------------------------------------------------------- what sinks receive
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One end of a flow. ``None`` is "not known", never a guess."""
+
+    ip: str
+    port: int
+    name: str | None = None
+    pid: int | None = None
+    comm: str | None = None
+
+
+class Flow(msgspec.Struct):
+    """A conversation between two endpoints; shared by its entries."""
+
+    id: str
+    transport: str
+    client: Endpoint
+    server: Endpoint
+    backend: str = ""
+    iface: str = ""
+    protocol: str = ""
+    reason: str = ""  # why this protocol was chosen, or why none was
+
+
+class Packet(msgspec.Struct, frozen=True):
+    """A captured packet, for sinks that store packets."""
+
+    time_ns: int
+    data: bytes
+    wire_len: int
+    linktype: int
+    iface: str
+
+
+class Entry(msgspec.Struct, gc=False):
+    """A request with its response, or the half that was seen: what every sink receives."""
+
+    flow: Flow
+    seq: int  # number of this entry in its flow
+    protocol: str
+    request: Message | None
+    response: Message | None
+    outcome: Outcome
+    gap_bytes: int = 0
+    midstream: bool = False
+    truncated: bool = False
+    swapped: bool = False  # the server end asked (server push, peer to peer)
+    packets: Sequence[Packet] = ()  # with a sink that stores packets only
+
+    @property
+    def id(self) -> str:
+        """Unique, and the same in every replay."""
+        return f"{self.flow.id}-{self.seq}"
+
+    @property
+    def src(self) -> Endpoint:
+        """Who asked."""
+        return self.flow.server if self.swapped else self.flow.client
+
+    @property
+    def dst(self) -> Endpoint:
+        """Who answers."""
+        return self.flow.client if self.swapped else self.flow.server
+
+    @property
+    def time_ns(self) -> int:
+        """First byte of the request, or of the response where there is no request."""
+        return (self.request or self.response).first_ns  # type: ignore[union-attr]
+
+    @property
+    def latency_ns(self) -> int | None:
+        """First byte of the request to first byte of the response."""
+        if self.request is None or self.response is None:
+            return None
+        return self.response.first_ns - self.request.first_ns
+
+
+# ---------------------------------------------------------------- backends, sinks, enrichers
+
+
+class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Typed options of a backend, sink or enricher; annotate every field with `option`.
+
+    One declaration serves ``--sink name:target,key=value``, the TOML table and the environment
+    variable ``KSHARK_SINK_NAME_KEY``. The field called ``target`` is what follows the colon.
+    """
+
+
+def option(text: str, *, unit: str = "") -> msgspec.Meta:
+    """Describe an option; ``unit`` "bytes" reads 1MiB, "seconds" reads 5m."""
+    return msgspec.Meta(description=text, extra={"unit": unit})
+
+
+class Block(msgspec.Struct):
+    """Packets from a backend. ``data`` is borrowed until the engine's ``feed`` returns.
+
+    ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
+    wire length, interface number (into ``ifaces``), flags.
+    """
+
+    data: Any  # buffer
+    index: Any  # buffer
+    count: int
+    linktype: int
+    ifaces: tuple[str, ...] = ("",)
+
+
+INDEX_FORMAT = "<qIIIHH"  # 24 bytes a packet
+
+
+class CaptureStats(msgspec.Struct):
+    """A backend's own books: packets handed over, and packets lost before kshark saw them, by reason."""
+
+    received: int = 0
+    dropped: dict[str, int] = {}
+    notes: list[str] = []  # "last record truncated", "eth1 appeared"
+
+
+class Backend(Protocol):
+    """A source of packets. `live` ones may lose packets when the engine is slow, files wait."""
+
+    live: bool
+
+    def blocks(self) -> AsyncIterator[Block]:
+        """Yield blocks until the end or cancellation; raise `PluginError` for what a user can mend."""
+        ...
+
+    def stats(self) -> CaptureStats: ...
+
+    async def close(self) -> None: ...
+
+
+class SinkBusy(Exception):
+    """Raised by `Sink.write` to be given the same batch again after a pause."""
+
+
+class PluginError(Exception):
+    """Something the user can mend; its text is one line that says what to do. Exit code 2 or 1."""
+
+
+class Sink(Protocol):
+    """A place for entries: its own queue, policy and counters are the engine's business."""
+
+    async def open(self) -> None: ...
+
+    async def write(self, batch: Sequence[Entry]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Enricher(Protocol):
+    """Changes or drops entries, a batch at a time, before filters and sinks."""
+
+    def enrich(self, batch: list[Entry]) -> list[Entry]: ...
+
+
+class Context(Protocol):
+    """What the application offers a sink."""
+
+    protocols: Mapping[str, ProtocolSpec]
+
+    def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
+        """The entries as JSON, one object a line (DESIGN: JSON of an entry)."""
+        ...
+
+    def details(self, message: Message, protocol: str) -> Details | None:
+        """The typed details of a message, redacted."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line to the user (standard error, quiet in a pipe)."""
+        ...
+
+
+class BackendSpec(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    make: Callable[[Any], Backend]  # takes the options
+    options: type[Options] = Options
+    doc: str = ""
+    available: Callable[[], str] | None = None  # "" or one line: why not, and what to do
+    rank: int = 0  # among live backends for --backend auto; 0 = never chosen
+
+
+class SinkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    make: Callable[[Any, Context], Sink]  # takes the options and the context
+    options: type[Options] = Options
+    doc: str = ""
+    packets: bool = False  # entries shall carry the packets of their flow
+
+
+class EnricherSpec(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    make: Callable[[Any, Context], Enricher]
+    options: type[Options] = Options
+    doc: str = ""
+
+
+class Hooks(Protocol):
+    """The hooks that a plugin may implement, each marked with ``@hookimpl``."""
+
+    def register_protocols(self) -> Iterable[ProtocolSpec]: ...
+
+    def register_backends(self) -> Iterable[BackendSpec]: ...
+
+    def register_sinks(self) -> Iterable[SinkSpec]: ...
+
+    def register_enrichers(self) -> Iterable[EnricherSpec]: ...
+
+    def register_commands(self, cli: click.Group) -> None: ...

@@ -1,0 +1,89 @@
+"""Every bound of kshark: unit, reason, precedent, and the counter that moves when it fires.
+
+All are per worker process. A limit that fires is never silent: its counter in `FIRES` shows in the
+ledger (`kshark doctor`, the closing line, ``/metrics``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SECOND: Final = 1_000_000_000  # ns
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# -- wire: flow table and reassembly
+FLOWS: Final = 65_536
+"""Flows tracked at once; the oldest idle one is evicted. Suricata prealloc 10,000, Zeek unbounded."""
+MEMORY: Final = 256 * MIB
+"""Bytes accounted for flows, held segments and unfinished messages; the oldest idle are evicted."""
+OOO_SEGMENTS: Final = 64
+"""Out-of-order segments held a side before the hole is declared a gap. tcpflow 1 MiB window."""
+OOO_BYTES: Final = 128 * KIB
+"""Out-of-order bytes held a side before the hole is declared a gap."""
+GAP_WAIT: Final = 1 * SECOND
+"""A hole that the peer has acknowledged is filled by reordering in the capture within this, or never."""
+HALF_OPEN: Final = 10 * SECOND
+"""A SYN without an answer is forgotten after this. Suricata 30 s, nf_conntrack 60 s."""
+IDLE: Final = 300 * SECOND
+"""A flow without packets ends after this. nf_conntrack UDP stream 120 s, Zeek TCP 5 min."""
+CLOSE_LINGER: Final = 1 * SECOND
+"""After FIN both ways or RST, late packets still belong to the flow for this long."""
+FRAGMENTS: Final = 1_024
+"""IP datagrams under reassembly at once. Linux ipfrag_high_thresh 4 MiB."""
+FRAGMENT_WAIT: Final = 30 * SECOND
+"""An incomplete datagram is dropped after this. RFC 791 and Linux: 15 to 30 s."""
+FRAGMENT_BYTES: Final = 4 * MIB
+"""Bytes of incomplete datagrams held. Linux ipfrag_high_thresh 4 MiB."""
+TUNNELS: Final = 4
+"""Nested encapsulations followed (VLAN tags counted apart)."""
+DUPLICATE_WAIT: Final = 1 * SECOND
+"""The same packet on another interface within this is the same packet (veth and bridge)."""
+KEPT_PACKETS: Final = 1_000
+"""Packets kept a flow between two entries for sinks that store packets."""
+KEPT_BYTES: Final = 1 * MIB
+"""Bytes of such packets."""
+
+# -- identification and dissection
+PROBE_BYTES: Final = 4 * KIB
+"""Bytes a side shown to probes before a flow counts as unknown. nDPI looks at 8 to 10 packets."""
+PROBE_CHUNKS: Final = 8
+"""Chunks a side shown to probes."""
+UNDISSECTED: Final = 64 * KIB
+"""Bytes a dissector may hold a side in search of a head or a frame. h11 16 KiB, nginx 32 KiB."""
+BODY_KEPT: Final = 64 * KIB
+"""Bytes of a message's body that are kept; size still counts all."""
+SILENT_BYTES: Final = 1 * MIB
+"""Bytes fed without a message before a flow turns opaque, outside counted bodies (Pixie 1 MiB)."""
+EARLY_MESSAGES: Final = 3
+"""A DissectError within so many messages means the protocol was chosen wrongly: identify once more."""
+ERRORS: Final = 8
+"""DissectErrors after which a flow turns opaque."""
+WAITING: Final = 128
+"""Requests a flow that wait for an answer; the oldest ends unanswered."""
+UNANSWERED: Final = 30 * SECOND
+"""A request without an answer ends as unanswered. Packetbeat 10 s, Pixie 60 s."""
+BREAKER_FEED: Final = SECOND // 4
+"""One feed() over this is an offence."""
+BREAKER_SHARE: Final = 2 * SECOND
+"""Time in one protocol's dissectors within BREAKER_WINDOW that trips its breaker ..."""
+BREAKER_RATE: Final = 2_000
+"""... if it also spends more than so many ns a byte; a busy but quick protocol is none's fault."""
+BREAKER_WINDOW: Final = 10 * SECOND
+"""Window of the breaker, in wall time."""
+BREAKER_OFFENCES: Final = 3
+"""Offences within the window that trip it."""
+BREAKER_ERRORS: Final = 100
+"""Unexpected exceptions of one protocol, after which its flows are opaque from the start."""
+
+# -- details, only when somebody asks
+UNPACKED: Final = 1 * MIB
+"""Bytes a compressed body may unpack to."""
+UNPACK_RATIO: Final = 20
+"""Times its packed size (with 64 KiB always allowed): the guard against decompression bombs."""
+
+# -- sinks
+QUEUE: Final = 65_536
+"""Entries that wait in a sink's queue before its policy (block, drop_oldest, sample) applies."""
+BLOCKS: Final = 64
+"""Blocks between a live backend and the engine; when full, whole blocks are dropped and counted."""

@@ -1,0 +1,1 @@
+def _x(): return 1

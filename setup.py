@@ -1,0 +1,52 @@
+"""The compiled core: every ``*.pyx``, and every ``*.py`` that has a ``.pxd`` beside it.
+
+All of it is optional: without a compiler the build goes on, and kshark runs on the pure twins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+ROOTS = {"core": "kshark", "backends": "kshark.backends", "protocols": "kshark.protocols", "sinks": "kshark.sinks"}
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": True,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "embedsignature": True,
+}
+
+
+def sources() -> list[Path]:
+    """Cython sources, in a stable order."""
+    found = []
+    for root in ROOTS:
+        found += Path(root).rglob("*.pyx")
+        found += [p.with_suffix(".py") for p in Path(root).rglob("*.pxd") if p.with_suffix(".py").exists()]
+    return sorted(set(found))
+
+
+def module(path: Path) -> str:
+    """core/wire/fast.pyx -> kshark.wire.fast"""
+    head, *rest = path.with_suffix("").parts
+    return ".".join([ROOTS[head], *rest])
+
+
+def extensions() -> list[Extension]:
+    if os.environ.get("KSHARK_BUILD_PURE"):
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        return []
+    wanted = [
+        Extension(module(p), [str(p)], optional=True, extra_compile_args=["-O3", "-g0"]) for p in sources()
+    ]
+    return list(cythonize(wanted, compiler_directives=DIRECTIVES, build_dir="build/cython", quiet=True))
+
+
+setup(ext_modules=extensions())
