@@ -18,6 +18,7 @@ DIRECTIVES = {
     "initializedcheck": False,
     "cdivision": True,
     "embedsignature": True,
+    "annotation_typing": False,  # types come from the .pxd, annotations stay Python's
 }
 
 
@@ -43,10 +44,22 @@ def extensions() -> list[Extension]:
         from Cython.Build import cythonize
     except ImportError:
         return []
+    include = Path("build/include")  # where the .pxd of kshark.x are found: core/x.pxd
+    include.mkdir(parents=True, exist_ok=True)
+    if not (include / "kshark").is_symlink():
+        (include / "kshark").symlink_to(Path("core").resolve())
     wanted = [
         Extension(module(p), [str(p)], optional=True, extra_compile_args=["-O3", "-g0"]) for p in sources()
     ]
-    return list(cythonize(wanted, compiler_directives=DIRECTIVES, build_dir="build/cython", quiet=True))
+    return list(
+        cythonize(
+            wanted,
+            compiler_directives=DIRECTIVES,
+            include_path=[str(include)],
+            build_dir="build/cython",
+            quiet=True,
+        )
+    )
 
 
 setup(ext_modules=extensions())

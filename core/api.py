@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 import pluggy
 
 if TYPE_CHECKING:
     import click
+
+    from kshark._framed import Stepper
 
 hookimpl = pluggy.HookimplMarker("kshark")
 API_VERSION = 1
@@ -95,6 +97,8 @@ class Message(msgspec.Struct, gc=False):
     first_ns: int = 0  # dated by the engine while 0
     last_ns: int = 0
     extra: Any = None  # what details() needs beside head and body; the protocol's own
+    cut: bool = False  # its end was not seen: lost in a gap, or the flow ended inside it
+    side: int = -1  # who sent it, where that is not the side that was fed
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -129,28 +133,48 @@ class Dissector(Protocol):
         ...
 
     def close(self) -> Iterable[Message | Switch]:
-        """The flow ended: give what only its end completes, and what it cut (``truncated``)."""
+        """The flow ended: give what only its end completes, and what it cut (``cut=True``)."""
         ...
 
+    # Optional: ``inside(side) -> bool``. True while that side is within a message whose extent is known (a
+    # counted body, or one that runs until the end), so that a gap there loses no pair, a long body is
+    # not taken for silence and a slow answer that has begun is not taken for none.
 
-Step = int | bytes | Message | Switch
+
+class Take(msgspec.Struct, frozen=True):
+    """Yielded in a `Framed.parse`: consume `size` bytes, and get the first `keep` of them.
+
+    What a counted body wants: it may be longer than ``Framed.limit``, and a gap within it is
+    skipped (the next message then has ``gap_bytes`` and ``truncated``, and less is kept).
+    """
+
+    size: int
+    keep: int = 65_536
+
+
+Step = int | bytes | Take | Message | Switch
 
 
 class Framed:
     """The pleasant way to write a dissector: one generator a side, and the bytes come when you ask.
 
-    ``data = yield 5`` gives five bytes, ``line = yield b"\\r\\n"`` all up to and with that delimiter,
-    ``yield Message(...)`` emits. Override `resync` to find the next message after a gap.
+    ``data = yield 5`` gives five bytes, ``line = yield b"\\r\\n"`` all up to and with a delimiter,
+    ``body = yield Take(n)`` the kept part of a long body. ``yield Message(...)`` emits; a ``size`` of
+    0 becomes the bytes consumed since the last message. Returning ignores the rest of that side.
+    When the flow ends, `EOFError` (with what had come of the piece) is raised at your ``yield``:
+    catch it only to give a message that the end completes or cuts. Override `resync` to find the
+    next message after a gap; `parse` then starts afresh.
 
         >>> class Line(Framed):
         ...     def parse(self, side):
         ...         while True:
         ...             line = yield b"\\n"
-        ...             yield Message(Kind.REQUEST, verb=line.decode().strip(), size=len(line))
+        ...             yield Message(Kind.REQUEST, verb=line.decode().strip())
         >>> [m.verb for m in Line().feed(Side.CLIENT, b"one\\ntwo\\nthr")]
         ['one', 'two']
     """
 
+    _steppers: tuple[Stepper, Stepper]
     limit = 65_536  # longest piece that may be asked for or searched, in bytes
 
     def parse(self, side: Side) -> Generator[Step, bytes, None]:
@@ -161,19 +185,24 @@ class Framed:
         """After a gap: the offset in `data` at which a message begins, or -1 for "not in here"."""
         return -1
 
-    def __init__(self) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         from kshark._framed import Stepper
 
+        self = super().__new__(cls)  # here, so that a subclass may have an __init__ of its own
         self._steppers = (Stepper(self, Side.CLIENT), Stepper(self, Side.SERVER))
+        return self
 
-    def feed(self, side: Side, data: bytes) -> list[Message | Switch]:
+    def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
         return self._steppers[side].feed(data)
 
-    def gap(self, side: Side, missing: int) -> list[Message | Switch]:
+    def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
         return self._steppers[side].gap(missing)
 
-    def close(self) -> list[Message | Switch]:
-        return []
+    def inside(self, side: Side) -> bool:
+        return self._steppers[side].inside()
+
+    def close(self) -> Iterable[Message | Switch]:
+        return [*self._steppers[0].close(), *self._steppers[1].close()]
 
 
 # ---------------------------------------------------------------- what a protocol declares

@@ -1,0 +1,242 @@
+"""The engine: packets in, entries out. Synchronous, no I/O, no clock; one an engine process.
+
+    >>> from kshark.engine import Engine
+    >>> engine = Engine([])
+    >>> engine.finish(), engine.ledger.check()
+    ([], [])
+
+It owns what flows share: the identifiers, the books, the list of finished entries, the timers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from kshark import limits, wire
+from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec
+from kshark.breaker import ProtocolState, Watch
+from kshark.flow import Guard
+from kshark.identify import Choice, Identifier, View
+from kshark.ledger import Ledger, Tally
+from kshark.pairing import Emitter
+from kshark.wire import Consumer, WireFlow, WireLimits
+
+TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
+EVICT_STEP = 16
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may choose. `only`: names of protocols, empty for all."""
+
+    backend: str = ""
+    assume: dict[int, str] = {}
+    only: frozenset[str] = frozenset()
+    dedupe: bool = True
+    keep_packets: bool = False
+    limits: WireLimits = WireLimits()
+
+
+class Engine:
+    """See the module. `say` hears one line for each new kind of trouble."""
+
+    def __init__(
+        self,
+        specs: Sequence[ProtocolSpec],
+        settings: EngineSettings = EngineSettings(),
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.settings = settings
+        self.say = say
+        self.tally = Tally()
+        self.out: list[Entry] = []
+        self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
+        self.blamed: set[tuple[str, str]] = set()
+        wanted = [s for s in specs if not settings.only or s.name in settings.only]
+        self.specs = {spec.name: spec for spec in wanted}
+        self.states = {s.name: ProtocolState(s, not is_builtin(s)) for s in wanted}
+        self.identifiers = {
+            transport: Identifier(
+                [s for s in wanted if s.transport == transport], settings.assume, self.blame
+            )
+            for transport in ("tcp", "udp", "icmp")
+        }
+        self.wire = wire.load()(
+            self.open, settings.limits, settings.dedupe, settings.keep_packets
+        )
+        self.ledger = Ledger(self.tally, self.wire.counters)
+
+    # ------------------------------------------------------------ in
+
+    def feed(self, block: Block) -> list[Entry]:
+        """Packets of one block; the entries that they complete."""
+        self.wire.feed(block)
+        if self.timers:
+            self.expire(self.wire.now)
+        if self.tally.reserved + self.wire.memory > self.settings.limits.memory:
+            self.shrink()
+        return self.take()
+
+    def tick(self, now_ns: int) -> list[Entry]:
+        """Time passes without packets (live): timers run."""
+        self.wire.tick(now_ns)
+        if self.timers:
+            self.expire(now_ns)
+        return self.take()
+
+    def finish(self) -> list[Entry]:
+        """The capture is over: every flow ends."""
+        self.wire.finish()
+        return self.take()
+
+    def take(self) -> list[Entry]:
+        """The entries completed since the last call."""
+        out = self.out[:]
+        self.out.clear()
+        return out
+
+    def open(self, flow: WireFlow) -> Consumer:
+        """A new flow."""
+        return Guard(self, flow)
+
+    def watch_dissectors(self) -> Watch:
+        """The breaker's sampler for this engine, not started."""
+        return Watch(self.tally, lambda state: self.say(state.tripped))
+
+    # ------------------------------------------------------------ for guards
+
+    def transport(self, flow: WireFlow) -> str:
+        return TRANSPORTS.get(flow.proto, "other")
+
+    def assumed(self, flow: WireFlow) -> Choice | None:
+        if not self.settings.assume:
+            return None
+        identifier = self.identifiers[self.transport(flow)]
+        return identifier.assumed((flow.client_port, flow.server_port))
+
+    def decide(self, view: View, last: bool) -> tuple[Choice | None, bool]:
+        return self.identifiers[view.transport].decide(view, last)
+
+    def named(self, name: str, reason: str) -> Choice | None:
+        """The protocol of that name, as a choice."""
+        spec = self.specs.get(name)
+        return None if spec is None or name in TRANSPORTS.values() else Choice(spec, reason)
+
+    def state_of(self, spec: ProtocolSpec) -> ProtocolState:
+        return self.states[spec.name]
+
+    def describe(self, flow: WireFlow, flip: bool, protocol: str, reason: str) -> Flow:
+        """The flow as entries show it."""
+        client = Endpoint(address(flow.client), flow.client_port)
+        server = Endpoint(address(flow.server), flow.server_port)
+        if flip:
+            client, server = server, client
+        return Flow(
+            identity(flow),
+            self.transport(flow),
+            client,
+            server,
+            self.settings.backend,
+            flow.iface,
+            protocol,
+            reason,
+        )
+
+    def emitter(
+        self, flow: Flow, midstream: bool, source: WireFlow, before: Emitter | None
+    ) -> Emitter:
+        """Who makes the flow's entries; numbers go on where `before` stopped."""
+        kept = source if self.settings.keep_packets else None
+        emitter = Emitter(flow, self.out, self.tally, midstream, kept)
+        if before is not None:
+            emitter.seq = before.seq
+        self.ledger.count(self.ledger.flows, flow.protocol)
+        return emitter
+
+    def watch(self, guard: Guard, since: int) -> None:
+        """Look at this guard's waiting requests later."""
+        self.timers[guard] = since + limits.UNANSWERED
+
+    def forget(self, guard: Guard) -> None:
+        self.timers.pop(guard, None)
+
+    def settle(self, packets: int, reason: str) -> None:
+        """The fate of packets of one flow."""
+        if not packets:
+            return
+        self.tally.settled += packets
+        if reason:
+            self.ledger.count(self.ledger.opaque, reason, packets)
+        else:
+            self.tally.dissected += packets
+
+    def blame(self, name: str, error: Exception) -> None:
+        """An unexpected exception of a plugin: counted; said once a protocol and type."""
+        kind = type(error).__name__
+        self.ledger.count(self.ledger.errors, f"{name}: {kind} in the plugin")
+        state = self.states.get(name)
+        if state is not None:
+            state.errors += 1
+            if state.errors >= limits.BREAKER_ERRORS and not state.tripped:
+                state.tripped = f"{name} is switched off: {state.errors} unexpected exceptions"
+                self.say(state.tripped)
+        if (name, kind) not in self.blamed:
+            self.blamed.add((name, kind))
+            self.say(f"{name}: {kind} in the dissector; the flow goes on as unknown: {place(error)}")
+
+    # ------------------------------------------------------------ time and memory
+
+    def expire(self, now: int) -> None:
+        """Guards whose oldest request has waited too long. Oldest first, so this stops early."""
+        due = []
+        for guard, when in self.timers.items():
+            if when > now:
+                break
+            due.append(guard)
+        for guard in due:
+            del self.timers[guard]
+            again = guard.expire(now)
+            if again:
+                self.timers[guard] = again
+
+    def shrink(self) -> None:
+        """Over the memory bound: the oldest idle flows go."""
+        self.ledger.count(self.ledger.limits, "memory")
+        bound = self.settings.limits.memory
+        while self.tally.reserved + self.wire.memory > bound and self.wire.flows:
+            self.wire.evict(EVICT_STEP)
+
+
+def is_builtin(spec: ProtocolSpec) -> bool:
+    """Whether this package itself made the spec; a stranger's messages are checked."""
+    return getattr(spec.dissector, "__module__", "").startswith("kshark.")
+
+
+def address(raw: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def identity(flow: WireFlow) -> str:
+    """16 hex digits, the same in every replay: addresses, ports, protocol, first packet's time."""
+    key = b"%b|%b|%d|%d|%d|%d" % (
+        flow.client,
+        flow.server,
+        flow.client_port,
+        flow.server_port,
+        flow.proto,
+        flow.first_ns,
+    )
+    return hashlib.blake2b(key, digest_size=8).hexdigest()
+
+
+def place(error: Exception) -> str:
+    """Where in the plugin: file and line, never the bytes."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "no place known"
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

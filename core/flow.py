@@ -1,0 +1,546 @@
+"""The guard of one flow: identify it, feed its dissector within budgets, date and pair its messages.
+
+Invariants: whatever a dissector does, nothing escapes from here but what is counted; every packet of the
+flow is settled exactly once, as dissected or as opaque with a reason; a flow without any other entry ends
+as a ``tcp``, ``udp`` or ``icmp`` entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from kshark import limits
+from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
+from kshark.identify import Choice, View
+from kshark.ledger import Tally
+from kshark.pairing import Emitter, Pairing
+from kshark.breaker import ProtocolState
+from kshark.unknown import FlowDetails, server_name, summary
+from kshark.wire import END_EVICTED, END_RST, WireFlow
+
+if TYPE_CHECKING:
+    from kshark.engine import Engine
+
+IDENTIFY = 0
+DISSECT = 1
+OPAQUE = 2
+ENDED = 3
+
+SIDES = (Side.CLIENT, Side.SERVER)
+REQUEST = int(Kind.REQUEST)
+RESPONSE = int(Kind.RESPONSE)
+INTERIM = int(Kind.INTERIM)
+ONEWAY = int(Kind.ONEWAY)
+
+PROBE_BYTES = limits.PROBE_BYTES
+PROBE_CHUNKS = limits.PROBE_CHUNKS
+SILENT_BYTES = limits.SILENT_BYTES
+EARLY_MESSAGES = limits.EARLY_MESSAGES
+HELD = limits.UNDISSECTED + limits.BODY_KEPT
+NOBODY = "no dissector matched"
+EMPTY = "no payload"
+
+
+class Guard:
+    """A `kshark.wire.Consumer`: takes one flow's chunks, gives entries to the engine."""
+
+    def __init__(self, engine: Engine, wire: WireFlow) -> None:
+        self.engine = engine
+        self.tally: Tally = engine.tally
+        self.wire = wire
+        self.state = IDENTIFY
+        self.flip = 0  # 1: the wire took the server for the client
+        self.oriented = not (wire.midstream and wire.proto == 6)
+        self.midstream = wire.midstream
+        # identification
+        self.early: list[tuple[int, bytes, int]] = []
+        self.first = (b"", b"")
+        self.counts = (0, 0)
+        self.seen = 0  # bytes looked at without a verdict
+        self.refused: frozenset[str] = frozenset()
+        # dissection
+        self.proto: ProtocolState | None = None
+        self.dissector: Dissector | None = None
+        self.feed: Callable[[Side, bytes], Iterable[Message | Switch]] | None = None
+        self.strict = True
+        self.emitter: Emitter | None = None
+        self.asked: Pairing | None = None  # the client asks
+        self.asked_back: Pairing | None = None  # the server asks
+        self.messages = 0
+        self.errors = 0
+        self.held = [0, 0]  # bytes of unfinished messages, by side
+        self.since = [0, 0]  # when the first of them came
+        self.silent = [0, 0]  # bytes since the last message
+        self.reserved = 0
+        self.timed = False
+        self.settled = 0
+        self.reason = ""
+        self.server_name = ""
+
+    # ------------------------------------------------------------ what the wire calls
+
+    def chunk(self, side: int, data: bytes, ns: int) -> bool:
+        """The next bytes of one side."""
+        tally = self.tally
+        tally.chunks += 1
+        tally.payload += len(data)
+        if self.state == DISSECT:
+            return self.dissect(side ^ self.flip, data, ns)
+        if self.state == IDENTIFY:
+            return self.identify(side, data, ns)
+        return True
+
+    def gap(self, side: int, missing: int, ns: int) -> bool:
+        """Bytes of one side are lost."""
+        if self.state == DISSECT:
+            return self.skip(side ^ self.flip, missing, ns)
+        if self.state == IDENTIFY:
+            self.midstream = True
+            self.forget_early()
+            return False
+        return True
+
+    def end(self, reason: int, ns: int) -> None:
+        """The flow is over: finish what is open and settle its packets."""
+        if self.state == ENDED:
+            return
+        if self.state == IDENTIFY and (self.first[0] or self.first[1]):
+            choice, _ = self.engine.decide(self.view(), True)
+            if choice is not None:
+                self.begin(choice)
+        if self.state == DISSECT:
+            self.close_dissector(ns)
+            self.close_pairs(Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED)
+            self.settle("")
+        elif self.state == IDENTIFY:
+            self.reason = NOBODY if self.first[0] or self.first[1] else EMPTY
+            self.settle(self.reason)
+        else:
+            self.settle(self.reason)
+        if self.state == OPAQUE or self.emitter is None or self.emitter.seq == 0:
+            self.emit_flow(reason)
+        self.state = ENDED
+        self.reserve(0)
+        self.engine.forget(self)
+        self.dissector = self.feed = None
+
+    # ------------------------------------------------------------ identification
+
+    def identify(self, side: int, data: bytes, ns: int) -> bool:
+        """Keep the bytes, ask the identifier; begin, wait, or give up."""
+        if not self.early:
+            choice = self.engine.assumed(self.wire)
+            if choice is not None:
+                self.early.append((side, data, ns))
+                return self.begin(choice)
+        self.early.append((side, data, ns))
+        self.seen += len(data)
+        self.reserve(self.reserved + len(data))
+        room = PROBE_BYTES - len(self.first[side])
+        if side:
+            self.first = (self.first[0], self.first[1] + data[:room])
+            self.counts = (self.counts[0], self.counts[1] + 1)
+        else:
+            self.first = (self.first[0] + data[:room], self.first[1])
+            self.counts = (self.counts[0] + 1, self.counts[1])
+        last = len(self.first[side]) >= PROBE_BYTES or self.counts[side] >= PROBE_CHUNKS
+        choice, more = self.engine.decide(self.view(), last)
+        if choice is not None:
+            return self.begin(choice)
+        if last or not (more or not self.first[0] or not self.first[1]):
+            return self.undecided()
+        return False
+
+    def view(self) -> View:
+        wire = self.wire
+        ports = (wire.client_port, wire.server_port)
+        return View(self.first, ports, self.oriented, self.engine.transport(wire), self.refused)
+
+    def undecided(self) -> bool:
+        """The window is over. A flow joined inside a long message gets further windows."""
+        if self.midstream and self.seen < SILENT_BYTES:
+            self.forget_early()
+            return False
+        return self.give_up(NOBODY)
+
+    def forget_early(self) -> None:
+        self.early = []
+        self.first = (b"", b"")
+        self.counts = (0, 0)
+        self.reserve(0)
+
+    def begin(self, choice: Choice) -> bool:
+        """Start a dissector and give it what came so far."""
+        if choice.flip:
+            self.flip ^= 1
+        early, self.early = self.early, []
+        self.reserve(0)
+        proto = self.engine.state_of(choice.spec)
+        if proto.tripped:
+            return self.give_up(proto.tripped)
+        self.oriented = True
+        proto.flows += 1
+        self.proto = proto
+        flow = self.engine.describe(self.wire, bool(self.flip), choice.spec.name, choice.reason)
+        self.emitter = self.engine.emitter(flow, self.midstream, self.wire, self.emitter)
+        self.asked = Pairing(self.emitter, self.engine.ledger, False)
+        self.asked_back = None
+        self.strict = proto.strict
+        self.state = DISSECT
+        try:
+            self.dissector = choice.spec.dissector()
+            self.feed = self.dissector.feed
+        except Exception as error:
+            return self.broke(error)
+        for side, data, ns in early:
+            if self.dissect(side ^ self.flip, data, ns):
+                return True
+        if not self.messages and not self.errors:
+            self.early = early  # until the choice has proven itself
+        return False
+
+    # ------------------------------------------------------------ dissection
+
+    def dissect(self, side: int, data: bytes, ns: int) -> bool:
+        """Feed the dissector; true when it wants no more."""
+        proto, feed = self.proto, self.feed
+        if proto is None or feed is None or proto.tripped:
+            return self.give_up(proto.tripped if proto is not None else "no dissector")
+        if self.early:
+            self.remember(side, data, ns)
+        tally = self.tally
+        proto.bytes += len(data)
+        tally.feeds += 1
+        tally.current = proto
+        self.held[side] += len(data)
+        try:
+            found = feed(SIDES[side], data)
+            tally.current = None
+            if found:
+                if type(found) is not list:
+                    found = list(found)
+                if found:
+                    return self.accept(found, side, ns)
+        except DissectError as error:
+            tally.current = None
+            return self.failed(error, side, ns)
+        except Exception as error:
+            tally.current = None
+            return self.broke(error)
+        if not self.since[side]:
+            self.since[side] = ns
+        self.silent[side] += len(data)
+        self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD))
+        if self.silent[side] > SILENT_BYTES:
+            return self.quiet(side)
+        return False
+
+    def accept(self, found: Iterable[Message | Switch], side: int, ns: int) -> bool:
+        """Date the messages of one feed and pair them."""
+        first = self.since[side] or ns
+        held = self.held[side]
+        for message in found:
+            if type(message) is not Message:
+                self.held[side] = max(0, held)
+                return self.switch(message, ns)
+            if self.strict:
+                validate(message)
+            if 0 <= message.side != side:
+                self.date_other(message, ns)
+                self.route(message, message.side)
+                continue
+            held -= message.size
+            if not message.first_ns:
+                message.first_ns = first
+            if not message.last_ns:
+                message.last_ns = ns
+            first = ns
+            self.silent[side] = 0
+            self.route(message, side)
+        if held > 0:
+            self.held[side] = held
+            self.since[side] = first
+            self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD))
+        else:
+            self.held[side] = 0
+            self.since[side] = 0
+            if self.reserved:
+                self.reserve(min(self.held[1 - side], HELD))
+        return False
+
+    def date_other(self, message: Message, ns: int) -> None:
+        """A message of the side that was not fed (it waited there for this feed)."""
+        other = message.side
+        message.first_ns = message.first_ns or self.since[other] or ns
+        message.last_ns = message.last_ns or message.first_ns
+        self.held[other] = max(0, self.held[other] - message.size)
+        if not self.held[other]:
+            self.since[other] = 0
+
+    def route(self, message: Message, side: int) -> None:
+        """Count one message and give it to its pairing."""
+        tally = self.tally
+        tally.messages += 1
+        self.messages += 1
+        if self.early and self.messages >= EARLY_MESSAGES:
+            self.early = []
+        kind = message.kind
+        if kind == RESPONSE:
+            tally.responses += 1
+            self.pairing(1 - side).response(message)
+        elif kind == REQUEST:
+            tally.requests += 1
+            self.pairing(side).request(message)
+            if not self.timed:
+                self.timed = True
+                self.engine.watch(self, message.last_ns)
+        elif kind == INTERIM:
+            tally.interim += 1
+            self.pairing(1 - side).interim(message)
+        else:
+            tally.oneway += 1
+            outcome = Outcome.CUT if message.cut else Outcome.OK if message.ok else Outcome.ERROR
+            self.pairing(side).emitter.emit(message, None, outcome, side == 1)
+
+    def pairing(self, asker: int) -> Pairing:
+        if asker == 0 and self.asked is not None:
+            return self.asked
+        if self.asked_back is None and self.emitter is not None:
+            self.asked_back = Pairing(self.emitter, self.engine.ledger, True)
+        assert self.asked_back is not None
+        return self.asked_back
+
+    def skip(self, side: int, missing: int, ns: int) -> bool:
+        """A hole: the dissector may keep its framing, else pairs are unsure."""
+        if self.dissector is None:
+            return True
+        self.early = []
+        try:
+            found = list(self.dissector.gap(SIDES[side], missing))
+            if found and self.accept(found, side, ns):
+                return True
+        except DissectError as error:
+            self.engine.ledger.count(self.engine.ledger.errors, f"{self.name()}: {error}")
+            found = []
+        except Exception as error:
+            return self.broke(error)
+        if not self.inside(side) or any(type(m) is Message and m.cut for m in found):
+            self.held[side] = self.since[side] = self.silent[side] = 0
+            self.lost(side)
+        return False
+
+    def lost(self, side: int) -> None:
+        """Messages of this side may have been lost."""
+        if self.asked is not None:
+            self.asked.lost(side == 1)
+        if self.asked_back is not None:
+            self.asked_back.lost(side == 0)
+
+    def inside(self, side: int) -> bool:
+        """Whether the dissector is within a message of known extent (optional in the contract)."""
+        ask = getattr(self.dissector, "inside", None)
+        try:
+            return ask is not None and bool(ask(SIDES[side]))
+        except Exception as error:
+            self.engine.blame(self.name(), error)
+            return False
+
+    def quiet(self, side: int) -> bool:
+        """SILENT_BYTES without a message: fine inside a long body, else not this protocol."""
+        self.silent[side] = 0
+        if self.inside(side):
+            return False
+        self.engine.ledger.count(self.engine.ledger.limits, "silent_bytes")
+        return self.give_up("1 MiB without a message")
+
+    # ------------------------------------------------------------ when it goes wrong
+
+    def remember(self, side: int, data: bytes, ns: int) -> None:
+        """Keep the first bytes until the choice has proven itself, within the probe's window."""
+        if len(self.early) < 2 * PROBE_CHUNKS:
+            self.early.append((side ^ self.flip, data, ns))
+        else:
+            self.early = []
+
+    def failed(self, error: DissectError, side: int, ns: int) -> bool:
+        """The peer broke the protocol, or this is another: identify again, start over, or give up."""
+        engine = self.engine
+        engine.ledger.count(engine.ledger.errors, f"{self.name()}: {error}")
+        self.errors += 1
+        young = self.messages < EARLY_MESSAGES and not self.refused
+        if young or (isinstance(error, NotMine) and not self.refused):
+            return self.identify_again()
+        if self.errors >= limits.ERRORS:
+            engine.ledger.count(engine.ledger.limits, "errors")
+            return self.give_up(f"{self.name()}: {error}")
+        return self.skip(side, 0, ns)
+
+    def identify_again(self) -> bool:
+        """Once: the protocol was chosen wrongly. What it made of the bytes so far is void."""
+        self.refused = frozenset((self.name(),))
+        early = self.early
+        self.leave()
+        self.state = IDENTIFY
+        self.forget_early()
+        self.messages = 0
+        for side, data, ns in early:
+            if self.state == DISSECT:
+                if self.dissect(side ^ self.flip, data, ns):
+                    return True
+            elif self.identify(side, data, ns):
+                return True
+        return False
+
+    def broke(self, error: Exception) -> bool:
+        """A plugin's bug: counted, said once, the flow is quarantined."""
+        self.engine.blame(self.name(), error)
+        return self.give_up(f"{self.name()} failed: {type(error).__name__}")
+
+    def give_up(self, reason: str) -> bool:
+        """From now on the flow is opaque."""
+        if self.state == DISSECT:
+            self.close_pairs(Outcome.CUT)
+            self.settle("")
+        self.leave()
+        self.early = []
+        self.server_name = self.sni(self.flip)
+        self.first = (b"", b"")
+        self.reason = reason
+        self.state = OPAQUE
+        self.reserve(0)
+        return True
+
+    def leave(self) -> None:
+        """Forget the dissector."""
+        self.dissector = self.feed = None
+        self.held[0] = self.held[1] = 0
+        self.since[0] = self.since[1] = 0
+        self.silent[0] = self.silent[1] = 0
+
+    def name(self) -> str:
+        return self.proto.name if self.proto is not None else ""
+
+    # ------------------------------------------------------------ hand-over and end
+
+    def switch(self, switch: Any, ns: int) -> bool:
+        """The dissector hands the flow to another protocol."""
+        if type(switch) is not Switch:
+            raise TypeError(f"feed() gave {type(switch).__name__}, not Message or Switch")
+        self.close_pairs(Outcome.UNANSWERED)
+        self.settle("")
+        self.leave()
+        previous = self.name()
+        self.state = IDENTIFY
+        self.forget_early()
+        self.messages, self.seen = 0, 0
+        self.refused = frozenset()
+        pieces = [(0, switch.client, ns), (1, switch.server, ns)]
+        pieces = [(side ^ self.flip, data, at) for side, data, at in pieces if data]
+        choice = self.engine.named(switch.protocol, f"switched from {previous}")
+        if choice is not None:
+            self.early = pieces
+            return self.begin(choice)
+        if switch.protocol:
+            return self.give_up(f"{switch.protocol} (switched from {previous}): no dissector")
+        for side, data, at in pieces:
+            if self.chunk(side, data, at):
+                return True
+        return False
+
+    def close_dissector(self, ns: int) -> None:
+        """What only the end completes."""
+        if self.dissector is None:
+            return
+        try:
+            for message in self.dissector.close():
+                if type(message) is not Message:
+                    continue
+                side = message.side if message.side >= 0 else int(message.kind == RESPONSE)
+                message.first_ns = message.first_ns or self.since[side] or ns
+                message.last_ns = message.last_ns or self.wire.last_ns
+                self.route(message, side)
+        except Exception as error:
+            self.engine.blame(self.name(), error)
+
+    def close_pairs(self, outcome: Outcome) -> None:
+        for pairing in (self.asked, self.asked_back):
+            if pairing is not None:
+                pairing.close(outcome)
+
+    def expire(self, now: int) -> int:
+        """Requests unanswered for too long; gives when to look again, 0 for never."""
+        oldest = 0
+        for asker, pairing in ((0, self.asked), (1, self.asked_back)):
+            if pairing is not None:
+                pairing.expire(now, self.held[1 - asker] > 0 and self.inside(1 - asker))
+                waits = pairing.oldest()
+                oldest = min(oldest, waits) if oldest and waits else oldest or waits
+        self.timed = bool(oldest)
+        return max(oldest + limits.UNANSWERED, now + limits.SECOND) if oldest else 0
+
+    def reserve(self, amount: int) -> None:
+        """Account for bytes held."""
+        self.tally.reserved += amount - self.reserved
+        self.reserved = amount
+
+    def settle(self, reason: str) -> None:
+        """The packets since the last time go to dissected (no reason), or to opaque with one."""
+        wire = self.wire
+        count = wire.packets(0) + wire.packets(1)
+        self.engine.settle(count - self.settled, reason)
+        self.settled = count
+
+    def emit_flow(self, end: int) -> None:
+        """The flow as an entry of its own."""
+        wire, flip = self.wire, self.flip
+        transport = self.engine.transport(wire)
+        flow = self.engine.describe(wire, bool(flip), transport, self.reason)
+        emitter = self.engine.emitter(flow, self.midstream, wire, self.emitter)
+        halves: list[Message | None] = []
+        for side, kind in ((flip, Kind.REQUEST), (1 - flip, Kind.RESPONSE)):
+            details = FlowDetails(
+                packets=wire.packets(side),
+                bytes=wire.bytes(side),
+                duration_ns=wire.last_ns - wire.first_ns,
+                sni=(self.server_name or self.sni(side)) if kind == Kind.REQUEST else "",
+                reason=self.reason,
+            )
+            ok = not (wire.refused or end == END_RST)
+            message = summary(kind, details, wire.first_at(side), wire.last_ns, ok)
+            halves.append(message if details.packets else None)
+        outcome = Outcome.OK
+        if wire.refused:
+            outcome = Outcome.ERROR
+        elif halves[0] is None:
+            outcome = Outcome.ORPHAN
+        elif halves[1] is None and not wire.midstream:
+            outcome = Outcome.UNANSWERED
+        emitter.emit(halves[0], halves[1], outcome, False)
+
+    def sni(self, side: int) -> str:
+        try:
+            return server_name(self.first[side])
+        except IndexError:
+            return ""
+
+
+def validate(message: Message) -> None:
+    """A stranger's message has the types that sinks rely on; TypeError else."""
+    for value, kind in (
+        (message.kind, int),
+        (message.verb, str),
+        (message.target, str),
+        (message.status, int),
+        (message.size, int),
+        (message.head, bytes),
+        (message.body, bytes),
+        (message.key, int),
+        (message.side, int),
+        (message.gap_bytes, int),
+        (message.notes, tuple),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"a Message field is {type(value).__name__}, not {kind.__name__}")
+    if not REQUEST <= message.kind <= ONEWAY or message.size < 0 or message.side > 1:
+        raise TypeError(f"a Message has kind {message.kind}, size {message.size}")

@@ -1,0 +1,26 @@
+from kshark.ledger cimport Tally
+
+cdef class Emitter:
+    cdef public object flow, protocol, wire
+    cdef public list out
+    cdef public Tally tally
+    cdef public bint midstream
+    cdef public long long seq
+    cpdef emit(self, object request, object response, object outcome, bint swapped)
+    cpdef count(self, object outcome)
+
+cdef class Pairing:
+    cdef public Emitter emitter
+    cdef public object ledger
+    cdef public Tally tally
+    cdef public bint swapped, pipelined, unsure
+    cdef public list queue
+    cdef public dict keyed
+    cdef public long long late, last_ns
+    cpdef request(self, object message)
+    cpdef wait_keyed(self, object message)
+    cpdef response(self, object message)
+    cpdef interim(self, object message)
+    cpdef give_up(self)
+    cpdef release(self, object message, object outcome)
+    cpdef bint quiet(self, long long now) except? -1

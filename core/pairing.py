@@ -1,0 +1,204 @@
+"""Requests meet their responses: by key, else in order. Plugin authors never write this.
+
+A wrong pair is worse than none. What makes an order unsure (a hole that swallowed an answer, a request
+given up on) is remembered, and whatever could belong to two requests is paired with neither.
+"""
+
+from __future__ import annotations
+
+from kshark import limits
+from kshark.api import Entry, Flow, Message, Outcome
+from kshark.ledger import Ledger, Tally
+from kshark.wire import WireFlow
+
+OK = Outcome.OK
+ERROR = Outcome.ERROR
+UNANSWERED = Outcome.UNANSWERED
+ORPHAN = Outcome.ORPHAN
+CUT = Outcome.CUT
+
+WAITING = limits.WAITING
+PATIENCE = limits.UNANSWERED
+
+
+class Emitter:
+    """Makes the entries of one flow and numbers them."""
+
+    def __init__(
+        self, flow: Flow, out: list[Entry], tally: Tally, midstream: bool, wire: WireFlow | None
+    ) -> None:
+        self.flow = flow
+        self.protocol = flow.protocol
+        self.out = out
+        self.tally = tally
+        self.midstream = midstream
+        self.wire = wire  # where packets are kept, else None
+        self.seq = 0
+
+    def emit(
+        self, request: Message | None, response: Message | None, outcome: Outcome, swapped: bool
+    ) -> None:
+        """One entry, at least one half given."""
+        gap, truncated = 0, False
+        if request is not None:
+            gap, truncated = request.gap_bytes, request.truncated
+        if response is not None:
+            gap += response.gap_bytes
+            truncated = truncated or response.truncated
+        self.count(outcome)
+        packets = () if self.wire is None else self.wire.take_packets()
+        self.out.append(
+            Entry(
+                self.flow,
+                self.seq,
+                self.protocol,
+                request,
+                response,
+                outcome,
+                gap,
+                self.midstream,
+                truncated,
+                swapped,
+                packets,
+            )
+        )
+        self.seq += 1
+
+    def count(self, outcome: Outcome) -> None:
+        """Into the books."""
+        if outcome is OK:
+            self.tally.ok += 1
+        elif outcome is ERROR:
+            self.tally.error += 1
+        elif outcome is UNANSWERED:
+            self.tally.unanswered += 1
+        elif outcome is ORPHAN:
+            self.tally.orphan += 1
+        else:
+            self.tally.cut += 1
+
+
+class Pairing:
+    """The requests of one asking side that wait, and what is known of their order."""
+
+    def __init__(self, emitter: Emitter, ledger: Ledger, swapped: bool) -> None:
+        self.emitter = emitter
+        self.ledger = ledger
+        self.tally = emitter.tally
+        self.swapped = swapped
+        self.queue: list[Message] = []  # key 0: answered in order
+        self.keyed: dict[int, Message] = {}
+        self.pipelined = False  # more than one in-order request has been open
+        self.late = 0  # in-order requests given up on, whose answers may still come first
+        self.unsure = False  # after a hole: new requests cannot be told apart until it is quiet
+        self.last_ns = 0
+
+    def request(self, message: Message) -> None:
+        """A request waits for its answer."""
+        if message.key:
+            self.wait_keyed(message)
+            return
+        if self.unsure and not self.quiet(message.first_ns):
+            self.emitter.emit(message, None, CUT, self.swapped)
+            return
+        queue = self.queue
+        if queue:
+            self.pipelined = True
+            if len(queue) >= WAITING:
+                self.give_up()
+        queue.append(message)
+        self.tally.reserved += len(message.body) + len(message.head)
+        self.last_ns = message.last_ns
+
+    def wait_keyed(self, message: Message) -> None:
+        keyed = self.keyed
+        old = keyed.pop(message.key, None)
+        if old is None and len(keyed) >= WAITING:
+            self.ledger.count(self.ledger.limits, "waiting")
+            old = keyed.pop(next(iter(keyed)))
+        if old is not None:
+            self.release(old, UNANSWERED)
+        keyed[message.key] = message
+        self.tally.reserved += len(message.body) + len(message.head)
+
+    def response(self, message: Message) -> None:
+        """An answer finds its request, or is an orphan."""
+        asked: Message | None = None
+        if message.key:
+            asked = self.keyed.pop(message.key, None)
+        elif self.late:
+            self.late -= 1
+        elif self.queue and message.last_ns >= self.queue[0].first_ns:
+            asked = self.queue.pop(0)
+        self.last_ns = message.last_ns
+        if asked is None:
+            self.emitter.emit(None, message, CUT if message.cut else ORPHAN, self.swapped)
+            return
+        self.tally.reserved -= len(asked.body) + len(asked.head)
+        self.tally.pairs += 1
+        if message.cut or asked.cut:
+            outcome = CUT
+        else:
+            outcome = OK if message.ok and asked.ok else ERROR
+        self.emitter.emit(asked, message, outcome, self.swapped)
+
+    def interim(self, message: Message) -> None:
+        """An answer before the answer: noted on the request that waits."""
+        asked = self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
+        if asked is not None and len(asked.notes) < 8:
+            asked.notes = (*asked.notes, f"interim-{message.status}")
+
+    def give_up(self) -> None:
+        """The oldest in-order request has waited too long; its answer may still come, first of all."""
+        self.release(self.queue.pop(0), UNANSWERED)
+        self.ledger.count(self.ledger.limits, "waiting")
+        self.late += 1
+
+    def release(self, message: Message, outcome: Outcome) -> None:
+        self.tally.reserved -= len(message.body) + len(message.head)
+        self.emitter.emit(message, None, CUT if message.cut else outcome, self.swapped)
+
+    def lost(self, answers: bool) -> None:
+        """A hole of unknown content among the answers, or else among the requests.
+
+        Answers: any that wait may have been answered in it. Requests: those that wait keep their turn,
+        but what comes after them is not known. Only a client that never pipelines stays in step.
+        """
+        if answers:
+            for message in self.queue:
+                self.release(message, CUT)
+            self.queue.clear()
+            self.late = 0
+        self.unsure = self.unsure or self.pipelined
+
+    def quiet(self, now: int) -> bool:
+        """Nothing has been heard for so long that whatever was open has ended."""
+        if now - self.last_ns > PATIENCE:
+            self.unsure = False
+        return not self.unsure
+
+    def oldest(self) -> int:
+        """When the oldest request that waits was sent, 0 if none waits."""
+        first = self.queue[0].last_ns if self.queue else 0
+        if self.keyed:
+            other = next(iter(self.keyed.values())).last_ns
+            first = min(first, other) if first else other
+        return first
+
+    def expire(self, now: int, begun: bool) -> None:
+        """End what waits longer than UNANSWERED. `begun`: the oldest's answer is on its way."""
+        if not begun:
+            while self.queue and now - self.queue[0].last_ns >= PATIENCE:
+                self.release(self.queue.pop(0), UNANSWERED)
+                self.late += 1
+        for key in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
+            self.release(self.keyed.pop(key), UNANSWERED)
+
+    def close(self, outcome: Outcome) -> None:
+        """The flow is over: nothing that waits will be answered."""
+        for message in self.queue:
+            self.release(message, outcome)
+        for message in self.keyed.values():
+            self.release(message, outcome)
+        self.queue.clear()
+        self.keyed.clear()

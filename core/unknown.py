@@ -1,0 +1,84 @@
+"""Flows that no dissector claims are entries too: ``tcp``, ``udp`` and ``icmp``, with what can be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from kshark.api import Details, Dissector, Kind, Message, ProtocolSpec, doc, hookimpl
+
+
+class FlowDetails(Details):
+    """One direction of a flow that nobody dissects."""
+
+    packets: Annotated[int, doc("Packets sent, each counted once")] = 0
+    bytes: Annotated[int, doc("Payload bytes sent")] = 0
+    duration_ns: Annotated[int, doc("From the flow's first packet to its last, in ns")] = 0
+    sni: Annotated[str, doc("Server name of a TLS ClientHello", otel="tls.client.server_name")] = ""
+    reason: Annotated[str, doc("Why no dissector took the flow, or how it ended")] = ""
+
+
+def summary(kind: Kind, details: FlowDetails, first_ns: int, last_ns: int, ok: bool) -> Message:
+    """One direction as a message, so that every sink shows it like any other."""
+    return Message(
+        kind,
+        verb="FLOW" if kind == Kind.REQUEST else "",
+        target=details.sni if kind == Kind.REQUEST else "",
+        ok=ok,
+        size=details.bytes,
+        first_ns=first_ns,
+        last_ns=last_ns,
+        extra=details,
+    )
+
+
+def flow_details(message: Message) -> Details:
+    """Details of a `summary`."""
+    return message.extra if isinstance(message.extra, FlowDetails) else FlowDetails()
+
+
+def never() -> Dissector:
+    """These protocols are what is left when nobody dissects."""
+    raise NotImplementedError
+
+
+@hookimpl
+def register_protocols() -> Iterable[ProtocolSpec]:
+    """tcp, udp, icmp."""
+    text = {
+        "tcp": "TCP connections that no dissector claims: bytes, packets, duration, TLS server name",
+        "udp": "UDP conversations that no dissector claims",
+        "icmp": "ICMP and ICMPv6 conversations",
+    }
+    return [
+        ProtocolSpec(
+            name=name,
+            dissector=never,
+            doc=line,
+            transport=name,
+            request=FlowDetails,
+            response=FlowDetails,
+            details=flow_details,
+        )
+        for name, line in text.items()
+    ]
+
+
+def server_name(data: bytes) -> str:
+    """SNI of a TLS ClientHello in the first bytes of a flow, or "" (RFC 8446 4.1.2, RFC 6066 3)."""
+    if len(data) < 44 or data[0] != 0x16 or data[1] != 3 or data[5] != 1:
+        return ""
+    at = 43
+    at += 1 + data[at]  # session id
+    at += 2 + int.from_bytes(data[at : at + 2], "big")  # cipher suites
+    at += 1 + (data[at] if at < len(data) else 0)  # compression methods
+    end = min(len(data), at + 2 + int.from_bytes(data[at : at + 2], "big"))
+    at += 2
+    while at + 4 <= end:
+        kind, size = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
+        at += 4
+        if kind == 0:
+            name = data[at + 5 : min(end, at + size)]
+            return name.decode("ascii", "replace") if size >= 5 else ""
+        at += size
+    return ""
