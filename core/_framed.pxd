@@ -8,7 +8,6 @@ cdef class Stepper:
     cpdef object gap(self, missing)
     cpdef bint inside(self)
     cpdef object close(self)
-    cpdef object stop(self)
     cdef object _run(self, list out)
     cdef object _emit(self, object message, list out)
     cdef object _piece(self, object want)
@@ -19,5 +18,6 @@ cdef class Stepper:
     cdef object _trim(self)
     cdef bint _found(self) except -1
     cdef object _end(self, list out)
+    cdef object _stop(self, int state)
     cdef object _failed(self, list out, object error)
     cdef object _over(self)

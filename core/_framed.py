@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 RUNNING = 0
 HUNTING = 1  # after a gap: looking for the start of a message
-DONE = 2
+FAILED = 2  # after a DissectError: only a gap makes it start over
+DONE = 3
 
 TAIL = 256
 """Bytes kept between two calls of resync() that found nothing: the first line of a message."""
@@ -54,7 +55,7 @@ class Stepper:
     def feed(self, data: bytes) -> Iterable[Message | Switch]:
         """The messages that `data` completes. An error comes after the messages before it."""
         out: list[Message | Switch] = []
-        if self._state == DONE:
+        if self._state >= FAILED:
             return out
         if self._buf:
             self._buf += data
@@ -81,10 +82,10 @@ class Stepper:
                 self._run(out)
             else:
                 self._end(out)
+                self._stop(HUNTING)
                 for message in out:
                     if isinstance(message, Message):
                         message.cut = message.truncated = True
-                self._state = HUNTING
         except DissectError as error:
             return self._failed(out, error)
         return out
@@ -100,7 +101,7 @@ class Stepper:
             self._end(out)
         except DissectError as error:
             return self._failed(out, error)
-        self._state = DONE
+        self._stop(DONE)
         return out
 
     def _run(self, out: list[Message | Switch]) -> None:
@@ -126,7 +127,7 @@ class Stepper:
                     )
                 self._want = gen.send(piece)
         except StopIteration:
-            self.stop()
+            self._stop(DONE)
         self._trim()
 
     def _emit(self, message: Message | Switch, out: list[Message | Switch]) -> None:
@@ -225,7 +226,7 @@ class Stepper:
         return True
 
     def _end(self, out: list[Message | Switch]) -> None:
-        """Raise EOFError where the generator waits, take what it says, and start from nothing."""
+        """Raise EOFError where the generator waits, and take what it still says."""
         gen, self._gen = self._gen, None
         if gen is not None:
             partial = self._kept if self._taking else self._buf[self._at :]
@@ -238,24 +239,20 @@ class Stepper:
             except (StopIteration, EOFError):
                 pass
             gen.close()
-        self._buf, self._kept, self._want = b"", b"", None
-        self._at = self._seen = self._used = self._lost = 0
-        self._taking = False
 
-    def stop(self) -> None:
+    def _stop(self, state: int) -> None:
         """The generator returned or failed: this side says no more."""
-        self._state = DONE
+        self._state = state
         self._gen = self._want = None  # a generator holds its dissector: break the circle
         self._buf, self._kept = b"", b""
-        self._at = self._seen = 0
+        self._at = self._seen = self._used = self._lost = 0
         self._taking = False
 
     def _failed(
         self, out: list[Message | Switch], error: DissectError
     ) -> Iterable[Message | Switch]:
-        """Close both sides; the messages that came before the error go first, then it is raised."""
-        for stepper in self._framed._steppers:
-            stepper.stop()
+        """Close this side; the messages that came before the error go first, then it is raised."""
+        self._stop(FAILED)
         if not out:
             raise error
         return _then_raise(out, error)

@@ -125,7 +125,11 @@ class Dissector(Protocol):
     """One instance a flow: synchronous, no I/O, no clock, no globals. ``data`` is yours to keep."""
 
     def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
-        """Take the next bytes of one side; give the messages that they complete. Empty = need more."""
+        """Take the next bytes of one side; give the messages that they complete. Empty = need more.
+
+        `DissectError` may be raised while iterating, after the messages before it. Then `gap` with
+        nothing missing asks for a new start.
+        """
         ...
 
     def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
@@ -163,7 +167,7 @@ class Framed:
     0 becomes the bytes consumed since the last message. Returning ignores the rest of that side.
     When the flow ends, `EOFError` (with what had come of the piece) is raised at your ``yield``:
     catch it only to give a message that the end completes or cuts. Override `resync` to find the
-    next message after a gap; `parse` then starts afresh.
+    next message after a gap or an error; `parse` then starts afresh.
 
         >>> class Line(Framed):
         ...     def parse(self, side):

@@ -100,14 +100,22 @@ def test_return_ends_one_side() -> None:
     assert shape(framed.feed(S, b"3:abc")) == [("record", b"abc", 5)]
 
 
-def test_error_comes_after_the_messages_before_it_and_closes_both_sides() -> None:
+def test_error_comes_after_the_messages_before_it() -> None:
     framed = Record()
     found = iter(framed.feed(C, b"3:abcnothing:3:abc"))
     assert shape([next(found)]) == [("record", b"abc", 5)]
     with pytest.raises(DissectError, match="no length"):
         next(found)
-    assert list(framed.feed(C, b"3:abc")) == []
-    assert list(framed.feed(S, b"3:abc")) == []
+
+
+def test_after_an_error_a_side_is_silent_until_a_gap_lets_it_start_over() -> None:
+    framed = Record()
+    with pytest.raises(DissectError, match="no length"):
+        framed.feed(C, b"nothing:")
+    assert drain(framed, b"3:abc") == []
+    assert shape(framed.feed(S, b"3:abc")) == [("record", b"abc", 5)]
+    assert list(framed.gap(C, 0)) == []
+    assert drain(framed, b"...3:abc") == [("record", b"abc", 5)]
     assert list(framed.close()) == []
 
 
