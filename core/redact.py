@@ -1,0 +1,318 @@
+"""Secrets are hidden here, before an entry reaches any sink.
+
+What is secret is declared: a protocol gives each schema field a redaction class
+(`kshark.api.Redact`), and its spec one for the target of a row. The names of secret headers and
+parameters are the lists below. What cannot be redacted is not shown at all: a field whose value has
+an unexpected type fails closed.
+
+The mark is that of OpenTelemetry's conventions for ``url.full``:
+``https://REDACTED@host/?sig=REDACTED``.
+Everything here is linear in the length of what it reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import inspect
+
+from kshark.api import Details, Entry, Message, ProtocolSpec, Redact
+
+REDACTED: Final = "REDACTED"
+
+SECRET_HEADERS: Final = frozenset(
+    {
+        "authenticationinfo",
+        "authorization",
+        "cookie",
+        "cookie2",
+        "ocpapimsubscriptionkey",
+        "proxyauthenticationinfo",
+        "proxyauthorization",
+        "setcookie",
+        "setcookie2",
+        "xauth",
+        "xauthkey",
+        "xforwardedclientcert",
+        "xfunctionskey",
+        "xgoogiapjwtassertion",
+        "xjwtassertion",
+        "xmasterkey",
+    }
+)
+"""Headers whose value is hidden, beside every name that holds one of SECRET_PARTS."""
+
+SECRET_PARAMETERS: Final = frozenset(
+    {"auth", "authorization", "bearer", "hmac", "jwt", "pass", "pw", "pwd", "sas", "sid", "sig"}
+)
+"""Query, matrix and fragment parameters whose value is hidden, beside those of SECRET_PARTS."""
+
+SECRET_PARTS: Final = (
+    "accesskey",
+    "apikey",
+    "authcode",
+    "authkey",
+    "credential",
+    "passphrase",
+    "passwd",
+    "password",
+    "privatekey",
+    "secret",
+    "session",
+    "signature",
+    "token",
+)
+"""A name that holds one of these is secret; case, "-", "_", "." and brackets do not count."""
+
+PUBLIC_NAMES: Final = frozenset({"continuationtoken", "nextpagetoken", "nexttoken", "pagetoken"})
+"""Names with a secret part that only turn pages."""
+
+URL_HEADERS: Final = frozenset(
+    {
+        "contentlocation",
+        "destination",
+        "link",
+        "location",
+        "origin",
+        "referer",
+        "refresh",
+        "xforwardeduri",
+        "xoriginaluri",
+        "xoriginalurl",
+        "xrewriteurl",
+    }
+)
+"""Headers whose value is redacted as a URL."""
+
+SCHEMES: Final = frozenset(
+    {"aws4-hmac-sha256", "basic", "bearer", "digest", "hoba", "negotiate", "ntlm", "token"}
+)
+"""Authentication schemes (IANA's registry, and clouds') that stay visible before the mark."""
+
+NAME_BYTES: Final = 128
+"""Longer names of headers and parameters are judged by their first so many characters."""
+
+_PUNCTUATION = str.maketrans("", "", "-_.[] ")
+_USER_INFO = re.compile(r"//[^/?#\s]*@")
+_PARAMETER = re.compile(
+    # a delimiter, a name, an equals sign; each also percent-encoded, as in a URL within a URL
+    r"(?:[?&;#]|%3[FB]|%26|%23)((?:[^?&;#=/%]|%(?!3[FBD]|2[36])[0-9A-F]{2})+)(?:=|%3D)",
+    re.IGNORECASE,
+)
+_VALUE_END = re.compile(r"[&#]|%26|%23")
+
+T = TypeVar("T")
+Hide = Callable[[Any], Any]
+
+
+@lru_cache(maxsize=1024)
+def _plain(name: str) -> str:
+    return unquote(name[:NAME_BYTES]).lower().translate(_PUNCTUATION)
+
+
+def _secret_part(plain: str) -> bool:
+    return plain not in PUBLIC_NAMES and any(part in plain for part in SECRET_PARTS)
+
+
+def secret_parameter(name: str) -> bool:
+    """Whether a query parameter of this name holds a secret.
+
+    >>> [secret_parameter(n) for n in ("access_token", "X-Amz-Signature", "tok%65n", "page")]
+    [True, True, True, False]
+    """
+    plain = _plain(name[:NAME_BYTES])
+    return plain in SECRET_PARAMETERS or _secret_part(plain)
+
+
+def url(text: str) -> str:
+    """Hide user info and secret parameters, also of a URL that is a parameter of another.
+
+    >>> url("/login?user=ann&token=abc&next=%2Fa%3Fsig%3Dxyz")
+    '/login?user=ann&token=REDACTED&next=%2Fa%3Fsig%3DREDACTED'
+    >>> url("redis://ann:pa55@db:6379/0")
+    'redis://REDACTED@db:6379/0'
+    """
+    if "@" in text:
+        text = _USER_INFO.sub(f"//{REDACTED}@", text)
+    if "=" not in text and "%3" not in text:
+        return text
+    parts: list[str] = []
+    kept = 0
+    found = _PARAMETER.search(text)
+    while found is not None:
+        at = found.end()
+        if secret_parameter(found[1]):
+            end = _VALUE_END.search(text, at)
+            stop = end.start() if end is not None else len(text)
+            if stop > at:
+                parts += (text[kept:at], REDACTED)
+                kept = at = stop
+        found = _PARAMETER.search(text, at)
+    parts.append(text[kept:])
+    return "".join(parts)
+
+
+def header(name: str, value: str) -> str:
+    """The value of a header as it may be shown; an authentication scheme stays visible.
+
+    >>> header("Authorization", "Bearer abc"), header("Accept", "*/*")
+    ('Bearer REDACTED', '*/*')
+    """
+    plain = _plain(name[:NAME_BYTES])
+    if plain in SECRET_HEADERS or _secret_part(plain):
+        scheme, space, _ = value.partition(" ")
+        return f"{scheme} {REDACTED}" if space and scheme.lower() in SCHEMES else REDACTED
+    return url(value) if plain in URL_HEADERS else value
+
+
+# ---------------------------------------------------------------- by redaction class
+
+
+def _hide_value(value: Any) -> Any:
+    """Hide all of a value and keep its type, so that the result fits the schema."""
+    if value is None or value in ("", b""):
+        return value
+    if isinstance(value, str):
+        return REDACTED
+    if isinstance(value, bytes):
+        return REDACTED.encode()
+    if isinstance(value, list | tuple):
+        return type(value)(_hide_value(item) for item in value)
+    if isinstance(value, dict):
+        return {name: _hide_value(item) for name, item in value.items()}
+    return type(value)()
+
+
+def _hide_url(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return url(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_hide_url(item) for item in value)
+    return _hide_value(value)
+
+
+def _hide_headers(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {name: _hide_header(name, item) for name, item in value.items()}
+    return type(value)(
+        type(pair)((pair[0], _hide_header(pair[0], pair[1]), *pair[2:])) for pair in value
+    )
+
+
+def _hide_header(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(header(name, item) for item in value)
+    return header(name, value)
+
+
+CLASSES: Final[Mapping[str, Hide]] = {
+    Redact.VALUE.value: _hide_value,
+    Redact.URL.value: _hide_url,
+    Redact.HEADERS.value: _hide_headers,
+}
+
+
+class Redactor:
+    """Applies the redaction classes of typed schemas; a schema is read once, by its first use."""
+
+    def __init__(self) -> None:
+        self._fields: dict[type, tuple[tuple[str, Hide], ...]] = {}
+
+    def apply(self, details: Details) -> Details:
+        """A copy with secrets hidden, or the same object where its schema declares none."""
+        return self._struct(details)
+
+    def _struct(self, value: T) -> T:
+        kind = type(value)
+        fields = self._fields.get(kind)
+        if fields is None:
+            fields = self._prepare(kind)
+        if not fields:
+            return value
+        changed = {name: hide(getattr(value, name)) for name, hide in fields}
+        return msgspec.structs.replace(value, **changed)  # type: ignore[type-var]
+
+    def _prepare(self, kind: type) -> tuple[tuple[str, Hide], ...]:
+        info = inspect.type_info(kind)
+        assert isinstance(info, inspect.StructType)
+        found = ((field.name, self._hide(field.type)) for field in info.fields)
+        self._fields[kind] = fields = tuple((name, hide) for name, hide in found if hide)
+        return fields
+
+    def _hide(self, kind: inspect.Type) -> Hide | None:
+        """How values of a type are redacted; None = nothing in them is secret."""
+        if isinstance(kind, inspect.Metadata):
+            name = (kind.extra or {}).get("redact", "")
+            return CLASSES[name] if name else self._hide(kind.type)
+        if isinstance(kind, inspect.StructType):
+            return self._struct  # prepared when met, so a type may hold itself
+        if isinstance(kind, inspect.UnionType):
+            return self._union(kind)
+        if isinstance(kind, inspect.DictType):
+            return _each_value(self._hide(kind.value_type))
+        if isinstance(kind, inspect.TupleType):
+            return _each_place([self._hide(item) for item in kind.item_types])
+        if isinstance(kind, inspect.CollectionType):
+            return _each_item(self._hide(kind.item_type))
+        return None
+
+    def _union(self, kind: inspect.UnionType) -> Hide | None:
+        hides = [hide for hide in map(self._hide, kind.types) if hide is not None]
+        if not hides:
+            return None
+        if len(hides) > 1 and any(hide != self._struct for hide in hides):
+            return _hide_value  # which of them it is cannot be told: hide all of it
+        hide = hides[0]
+        if hide != self._struct:
+            return lambda value: None if value is None else hide(value)
+        return lambda value: hide(value) if isinstance(value, msgspec.Struct) else value
+
+
+def _each_item(hide: Hide | None) -> Hide | None:
+    return hide and (lambda value: type(value)(hide(item) for item in value))
+
+
+def _each_value(hide: Hide | None) -> Hide | None:
+    return hide and (lambda value: {name: hide(item) for name, item in value.items()})
+
+
+def _each_place(hides: list[Hide | None]) -> Hide | None:
+    if not any(hides):
+        return None
+    return lambda value: tuple(
+        hide(item) if hide else item for hide, item in zip(hides, value, strict=True)
+    )
+
+
+# ---------------------------------------------------------------- targets of rows
+
+
+def redact_targets(batch: list[Entry], specs: Mapping[str, ProtocolSpec]) -> list[Entry]:
+    """Hide secrets in the targets of a batch, in place, as each protocol's spec says."""
+    for entry in batch:
+        spec = specs.get(entry.protocol)
+        if spec is not None and spec.target_redact is not Redact.NONE:
+            for message in _halves(entry):
+                _redact_target(message, spec.target_redact)
+    return batch
+
+
+def _halves(entry: Entry) -> Iterable[Message]:
+    return [half for half in (entry.request, entry.response) if half is not None]
+
+
+def _redact_target(message: Message, redact: Redact) -> None:
+    target = message.target
+    if redact is Redact.VALUE:
+        message.target = _hide_value(target)
+    elif "=" in target or "@" in target or "%3" in target:
+        message.target = url(target)

@@ -1,0 +1,138 @@
+"""Entries as JSON and as typed details: what every sink asks the application for.
+
+Rows come from `kshark._rows` (compiled) or `kshark.rows` (its plain twin), equal byte for byte. The
+protocol's own object is asked for only with ``full``; it is redacted unless the user says
+otherwise, and a plugin's mistake there costs that object and not the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kshark import _pure
+from kshark.api import Details, Entry, Message, ProtocolSpec
+from kshark.entry_json import EntryJson
+from kshark.redact import Redactor
+from kshark.rows import scrub
+
+if TYPE_CHECKING or _pure.pure("kshark._rows"):
+    from kshark.rows import Rows
+else:
+    try:
+        from kshark._rows import Rows
+    except ImportError:
+        from kshark.rows import Rows
+
+RESERVED: Final = frozenset(field.name for field in msgspec.structs.fields(EntryJson))
+"""Names that no protocol may have: its object would replace a fact of the row."""
+
+_OBJECT_DOC: Final = "The protocol's own view, with full: its typed details"
+
+
+class Renderer:
+    """Renders entries for sinks by the schemas of the protocols at hand.
+
+    >>> Renderer({}).encode([])
+    b''
+    """
+
+    def __init__(self, protocols: Mapping[str, ProtocolSpec], redact: bool = True) -> None:
+        self.protocols = protocols
+        self._redactor = Redactor() if redact else None
+        self._rows = Rows()
+
+    def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
+        """The entries as JSON, one object a line; with `full`, each with its protocol's object."""
+        if not full or not batch:
+            return self._rows.encode(batch)
+        return self._rows.encode(batch, [self._member(entry) for entry in batch])
+
+    def as_dict(self, entry: Entry, full: bool = False) -> dict[str, Any]:
+        """The same as a dict of plain values."""
+        row: dict[str, Any] = msgspec.json.decode(self.encode([entry], full=full))
+        return row
+
+    def details(self, message: Message, protocol: str) -> Details | None:
+        """The typed details of a message, redacted; None where the protocol has no schema.
+
+        Raises what the plugin raises, and `TypeError` where it returns something else.
+        """
+        spec = self.protocols.get(protocol)
+        if spec is None or spec.details is None:
+            return None
+        found = spec.details(message)
+        if not isinstance(found, Details):
+            raise TypeError(f"details() of {protocol} gave {type(found).__name__}, not Details")
+        return found if self._redactor is None else self._redactor.apply(found)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of a line, with the object of every protocol."""
+        specs = [spec for spec in self.protocols.values() if spec.details is not None]
+        kinds = [kind for spec in specs for kind in (spec.request, spec.response) if kind]
+        wanted = list(dict.fromkeys([EntryJson, *kinds]))
+        found, components = msgspec.json.schema_components(wanted, ref_template="#/$defs/{name}")
+        refs = dict(zip(wanted, found, strict=True))
+        entry = components["EntryJson"]
+        for spec in specs:
+            entry["properties"][spec.name] = _object_schema(spec, refs)
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "kshark entry",
+            **refs[EntryJson],
+            "$defs": components,
+        }
+
+    def _has_details(self, protocol: str) -> bool:
+        spec = self.protocols.get(protocol)
+        return spec is not None and spec.details is not None and protocol not in RESERVED
+
+    def _member(self, entry: Entry) -> bytes:
+        """``,"http":{...}``, or nothing for a protocol without details."""
+        if not self._has_details(entry.protocol):
+            return b""
+        try:
+            found = self._object(entry)
+        except Exception as error:  # its text may quote what redaction would have hidden
+            found = _json({"error": f"details() failed: {type(error).__name__}"})
+        return b"," + _json(entry.protocol) + b":" + found
+
+    def _object(self, entry: Entry) -> bytes:
+        request, response, protocol = entry.request, entry.response, entry.protocol
+        return _json(
+            {
+                "request": None if request is None else self.details(request, protocol),
+                "response": None if response is None else self.details(response, protocol),
+            }
+        )
+
+
+def _json(value: Any) -> bytes:
+    """JSON, whatever the strings hold."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_scrubbed(msgspec.to_builtins(value)))
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, list):
+        return [_scrubbed(item) for item in value]
+    if isinstance(value, dict):
+        return {_scrubbed(name): _scrubbed(item) for name, item in value.items()}
+    return value
+
+
+def _object_schema(spec: ProtocolSpec, refs: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """The schema of ``"<protocol>": {"request": ..., "response": ...}``, or its error."""
+    halves = {"request": spec.request, "response": spec.response}
+    properties: dict[str, Any] = {
+        name: {"anyOf": [refs[kind], {"type": "null"}]} if kind else {}
+        for name, kind in halves.items()
+    }
+    properties["error"] = {"type": "string", "description": "Why there are no details"}
+    return {"type": "object", "description": _OBJECT_DOC, "properties": properties}

@@ -1,0 +1,185 @@
+"""Entries to NDJSON: the plain twin, oracle of ``_rows.pyx`` and fallback without a compiler.
+
+A row is assembled from pieces; those that a flow's entries share are made once a flow. The bytes
+are what msgspec makes of an `EntryJson`. What UTF-8 cannot express (lone surrogates) becomes U+FFFD,
+so that a row is valid JSON whatever a peer sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from json.encoder import encode_basestring
+from typing import NamedTuple
+
+from kshark.api import Endpoint, Entry, Flow, Message
+from kshark.entry_json import SECOND, date_time, notes_of
+from kshark.limits import ROW_FLOWS
+
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def scrub(text: str) -> str:
+    """Replace each surrogate by U+FFFD.
+
+    >>> scrub("caf\\udce9")
+    'caf\\ufffd'
+    """
+    return _LONE.sub("\ufffd", text)
+
+
+def quote(text: str) -> str:
+    """A JSON string, quoted; not yet scrubbed.
+
+    >>> quote('say "hi"\\n')
+    '"say \\\\"hi\\\\"\\\\n"'
+    """
+    return encode_basestring(text)
+
+
+class FlowPieces(NamedTuple):
+    """The parts of a row that entries of a flow share, and what they were made from."""
+
+    flow: Flow
+    client: Endpoint
+    server: Endpoint
+    protocol: str
+    head: str  # {"id":"FLOW-
+    ends: str  # ","protocol": ... "request":
+    swapped: str  # the same with src and dst exchanged
+    backend: str  # ,"backend":"..."
+
+    def fits(self, flow: Flow, protocol: str) -> bool:
+        """Whether they are still true: enrichers replace endpoints, and flows change protocol."""
+        return (
+            self.flow is flow
+            and self.client is flow.client
+            and self.server is flow.server
+            and self.protocol is protocol
+        )
+
+
+def endpoint(end: Endpoint) -> str:
+    """One end as JSON."""
+    name = "null" if end.name is None else quote(end.name)
+    pid = "" if end.pid is None else f',"pid":{end.pid:d}'
+    comm = "" if end.comm is None else f',"comm":{quote(end.comm)}'
+    return f'{{"ip":{quote(end.ip)},"port":{end.port:d},"name":{name}{pid}{comm}}}'
+
+
+def pieces(flow: Flow, protocol: str) -> FlowPieces:
+    """Make the shared parts of a flow's rows."""
+    client, server = endpoint(flow.client), endpoint(flow.server)
+    names = f'","protocol":{quote(protocol)},"transport":{quote(flow.transport)}'
+    return FlowPieces(
+        flow=flow,
+        client=flow.client,
+        server=flow.server,
+        protocol=protocol,
+        head=f'{{"id":{quote(flow.id)[:-1]}-',
+        ends=f'{names},"src":{client},"dst":{server},"request":',
+        swapped=f'{names},"src":{server},"dst":{client},"request":',
+        backend=f',"backend":{quote(flow.backend)}',
+    )
+
+
+class FlowCache:
+    """`FlowPieces` by flow, in two generations: the least used go, a lookup is one dict access."""
+
+    def __init__(self) -> None:
+        self._young: dict[int, FlowPieces] = {}
+        self._old: dict[int, FlowPieces] = {}
+
+    def get(self, flow: Flow, protocol: str) -> FlowPieces:
+        """The pieces for an entry of this flow; they hold the flow, so its id() stays its own."""
+        found = self._young.get(id(flow))
+        if found is not None and found.fits(flow, protocol):
+            return found
+        return self._find(flow, protocol)
+
+    def _find(self, flow: Flow, protocol: str) -> FlowPieces:
+        found = self._old.get(id(flow))
+        if found is None or not found.fits(flow, protocol):
+            found = pieces(flow, protocol)
+        if len(self._young) >= ROW_FLOWS:
+            self._old, self._young = self._young, {}
+        self._young[id(flow)] = found
+        return found
+
+
+class Rows:
+    """Renders rows; keeps what the next ones are likely to share."""
+
+    def __init__(self) -> None:
+        self._flows = FlowCache()
+        self._second = -1
+        self._date_time = ""
+
+    def encode(self, batch: Sequence[Entry], objects: Sequence[bytes] = ()) -> bytes:
+        """One line an entry; `objects`, if given, are members that go before each closing brace."""
+        if objects:
+            lines = map(self._with_object, batch, objects)
+            return b"".join(lines)
+        return self._encode([self._row(entry) for entry in batch])
+
+    def _with_object(self, entry: Entry, members: bytes) -> bytes:
+        return self._encode([self._row(entry)])[:-2] + members + b"}\n"
+
+    def _encode(self, rows: list[str]) -> bytes:
+        text = "".join(rows)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            return scrub(text).encode()
+
+    def _row(self, entry: Entry) -> str:
+        flow, protocol = entry.flow, entry.protocol
+        shared = self._flows.get(flow, protocol)
+        request, response = entry.request, entry.response
+        latency = duration = "null"
+        asked = answered = "null"
+        when = ""
+        if response is not None:
+            when = self._time(response.first_ns)
+            answered = _response(response, when)
+        if request is not None:
+            when = self._time(request.first_ns)
+            asked = (
+                f'{{"verb":{quote(request.verb)},"target":{quote(request.target)},'
+                f'"size":{request.size:d},"time":"{when}"}}'
+            )
+            if response is not None:
+                latency = f"{response.first_ns - request.first_ns:d}"
+                duration = f"{response.last_ns - request.first_ns:d}"
+        return (
+            f'{shared.head}{entry.seq:d}","time":"{when}'
+            f"{shared.swapped if entry.swapped else shared.ends}{asked}"
+            f',"response":{answered},"latency_ns":{latency},"duration_ns":{duration}'
+            f',"outcome":"{entry.outcome._value_}","gap_bytes":{entry.gap_bytes:d}'
+            f',"midstream":{"true" if entry.midstream else "false"}'
+            f',"truncated":{"true" if entry.truncated else "false"}'
+            f"{shared.backend}{_notes(request, response)}}}\n"
+        )
+
+    def _time(self, ns: int) -> str:
+        second, rest = divmod(ns, SECOND)
+        if second != self._second:
+            self._second, self._date_time = second, date_time(second)
+        return f"{self._date_time}.{rest:09d}Z"
+
+
+def _response(message: Message, when: str) -> str:
+    status = f"{message.status:d}" if message.status else "null"
+    error = f',"error":{quote(message.target)}' if message.target else ""
+    return (
+        f'{{"status":{status},"ok":{"true" if message.ok else "false"},'
+        f'"size":{message.size:d},"time":"{when}"{error}}}'
+    )
+
+
+def _notes(request: Message | None, response: Message | None) -> str:
+    if not (request is not None and request.notes) and not (
+        response is not None and response.notes
+    ):
+        return ""
+    return f',"notes":[{",".join(map(quote, notes_of(request, response)))}]'
