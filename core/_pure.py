@@ -47,4 +47,4 @@ def install() -> None:
     """Put the finder first, once."""
     prefix = wanted()
     if prefix and not any(isinstance(f, SourceOnly) for f in sys.meta_path):
-        sys.meta_path.insert(0, SourceOnly(prefix))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, SourceOnly(prefix))

@@ -85,14 +85,20 @@ class Watch:
     def offend(self, state: ProtocolState) -> None:
         state.offences += 1
         if state.offences >= limits.BREAKER_OFFENCES and not state.tripped:
-            self.trip(state, f"{state.name} is switched off: feed() took too long, {state.offences} times")
+            self.trip(
+                state, f"{state.name} is switched off: feed() took too long, {state.offences} times"
+            )
 
     def close_window(self) -> None:
         """Judge shares of the window that ends, begin the next."""
         for state in self.seen:
             spent = (state.samples - state.window_samples) * PERIOD * limits.SECOND
             fed = max(1, state.bytes - state.window_bytes)
-            if spent >= limits.BREAKER_SHARE and spent / fed > limits.BREAKER_RATE and not state.tripped:
+            if (
+                spent >= limits.BREAKER_SHARE
+                and spent / fed > limits.BREAKER_RATE
+                and not state.tripped
+            ):
                 text = f"{spent / limits.SECOND:.1f} s for {fed} bytes"
                 self.trip(state, f"{state.name} is switched off: too slow, {text}")
             state.window_samples, state.window_bytes = state.samples, state.bytes

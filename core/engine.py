@@ -46,9 +46,10 @@ class Engine:
     def __init__(
         self,
         specs: Sequence[ProtocolSpec],
-        settings: EngineSettings = EngineSettings(),
+        settings: EngineSettings | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
+        settings = settings or EngineSettings()
         self.settings = settings
         self.say = say
         self.tally = Tally()
@@ -64,9 +65,7 @@ class Engine:
             )
             for transport in ("tcp", "udp", "icmp")
         }
-        self.wire = wire.load()(
-            self.open, settings.limits, settings.dedupe, settings.keep_packets
-        )
+        self.wire = wire.load()(self.open, settings.limits, settings.dedupe, settings.keep_packets)
         self.ledger = Ledger(self.tally, self.wire.counters)
 
     # ------------------------------------------------------------ in
@@ -185,7 +184,9 @@ class Engine:
                 self.say(state.tripped)
         if (name, kind) not in self.blamed:
             self.blamed.add((name, kind))
-            self.say(f"{name}: {kind} in the dissector; the flow goes on as unknown: {place(error)}")
+            self.say(
+                f"{name}: {kind} in the dissector; the flow goes on as unknown: {place(error)}"
+            )
 
     # ------------------------------------------------------------ time and memory
 

@@ -6,7 +6,7 @@ cdef class Guard:
     cdef public object engine, wire, dissector, feed, refused, reason, server_name
     cdef public Tally tally
     cdef public int state, flip
-    cdef public bint oriented, midstream, strict, timed
+    cdef public bint oriented, midstream, strict, timed, replaying
     cdef public list early
     cdef public tuple first, counts
     cdef public long long seen, messages, errors, reserved, settled

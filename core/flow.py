@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
+from kshark.breaker import ProtocolState
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.pairing import Emitter, Pairing
-from kshark.breaker import ProtocolState
 from kshark.unknown import FlowDetails, server_name, summary
 from kshark.wire import END_EVICTED, END_RST, WireFlow
 
@@ -74,6 +74,7 @@ class Guard:
         self.silent = [0, 0]  # bytes since the last message
         self.reserved = 0
         self.timed = False
+        self.replaying = False
         self.settled = 0
         self.reason = ""
         self.server_name = ""
@@ -146,16 +147,29 @@ class Guard:
             self.counts = (self.counts[0] + 1, self.counts[1])
         last = len(self.first[side]) >= PROBE_BYTES or self.counts[side] >= PROBE_CHUNKS
         choice, more = self.engine.decide(self.view(), last)
+        if choice is None and self.midstream:
+            choice = self.fresh(side, data, ns)
         if choice is not None:
             return self.begin(choice)
         if last or not (more or not self.first[0] or not self.first[1]):
             return self.undecided()
         return False
 
-    def view(self) -> View:
+    def fresh(self, side: int, data: bytes, ns: int) -> Choice | None:
+        """Joined in mid-stream, a message rather begins with a chunk than where the window does."""
+        piece = data[:PROBE_BYTES]
+        first = (b"", piece) if side else (piece, b"")
+        choice, _ = self.engine.decide(self.view(first), False)
+        if choice is not None:
+            self.early = [(side, data, ns)]
+        return choice
+
+    def view(self, first: tuple[bytes, bytes] | None = None) -> View:
         wire = self.wire
         ports = (wire.client_port, wire.server_port)
-        return View(self.first, ports, self.oriented, self.engine.transport(wire), self.refused)
+        return View(
+            first or self.first, ports, self.oriented, self.engine.transport(wire), self.refused
+        )
 
     def undecided(self) -> bool:
         """The window is over. A flow joined inside a long message gets further windows."""
@@ -174,7 +188,7 @@ class Guard:
         """Start a dissector and give it what came so far."""
         if choice.flip:
             self.flip ^= 1
-        early, self.early = self.early, []
+        early = self.early
         self.reserve(0)
         proto = self.engine.state_of(choice.spec)
         if proto.tripped:
@@ -193,12 +207,12 @@ class Guard:
             self.feed = self.dissector.feed
         except Exception as error:
             return self.broke(error)
+        self.replaying = True  # `early` stays until the choice has proven itself
         for side, data, ns in early:
-            if self.dissect(side ^ self.flip, data, ns):
-                return True
-        if not self.messages and not self.errors:
-            self.early = early  # until the choice has proven itself
-        return False
+            if self.state != DISSECT or self.dissect(side ^ self.flip, data, ns):
+                break
+        self.replaying = False
+        return self.state == OPAQUE
 
     # ------------------------------------------------------------ dissection
 
@@ -207,7 +221,7 @@ class Guard:
         proto, feed = self.proto, self.feed
         if proto is None or feed is None or proto.tripped:
             return self.give_up(proto.tripped if proto is not None else "no dissector")
-        if self.early:
+        if self.early and not self.replaying:
             self.remember(side, data, ns)
         tally = self.tally
         proto.bytes += len(data)
@@ -443,10 +457,7 @@ class Guard:
             return self.begin(choice)
         if switch.protocol:
             return self.give_up(f"{switch.protocol} (switched from {previous}): no dissector")
-        for side, data, at in pieces:
-            if self.chunk(side, data, at):
-                return True
-        return False
+        return any(self.chunk(side, data, at) for side, data, at in pieces)
 
     def close_dissector(self, ns: int) -> None:
         """What only the end completes."""

@@ -36,18 +36,15 @@ class Prefixes:
     """Literal prefixes by length: one dictionary look-up a length."""
 
     def __init__(self, items: Iterable[tuple[bytes, ProtocolSpec]]) -> None:
-        tables: dict[int, dict[bytes, ProtocolSpec]] = {}
+        tables: dict[int, dict[bytes, list[ProtocolSpec]]] = {}
         for prefix, spec in items:
-            tables.setdefault(len(prefix), {}).setdefault(prefix, spec)
+            tables.setdefault(len(prefix), {}).setdefault(prefix, []).append(spec)
         self.tables = sorted(tables.items(), reverse=True)  # the longest prefix wins
 
-    def match(self, data: bytes) -> ProtocolSpec | None:
-        """The owner of the longest prefix of `data`."""
+    def match(self, data: bytes) -> Iterable[ProtocolSpec]:
+        """The owners of prefixes of `data`, the longest first."""
         for length, table in self.tables:
-            spec = table.get(data[:length])
-            if spec is not None:
-                return spec
-        return None
+            yield from table.get(data[:length], ())
 
     def hopeful(self, data: bytes) -> bool:
         """Whether more bytes could still make a prefix match."""
@@ -87,8 +84,9 @@ class Identifier:
         """A choice, or None and whether more bytes could help. `last`: the window is over."""
         more = False
         for as_side, flip, data in looks(view):
-            spec = self.prefixes[as_side].match(data)
-            if spec is not None and spec.name not in view.refused:
+            for spec in self.prefixes[as_side].match(data):
+                if spec.name in view.refused:
+                    continue
                 verdict = self.ask(spec, data, as_side)
                 if verdict >= Verdict.LIKELY:
                     return Choice(spec, f"prefix {data[:8]!r}", flip), False

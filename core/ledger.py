@@ -1,6 +1,7 @@
 """The books: every packet, message and entry is counted where it enters and where it ends.
 
-``received = dissected + opaque{reason} + open + dropped{reason}``. A loss without a reason is a bug: `Ledger.check` says so.
+``received = dissected + opaque{reason} + open + dropped{reason}``, in packets. A loss without a reason is a bug:
+`Ledger.check` says so.
 """
 
 from __future__ import annotations

@@ -39,6 +39,18 @@ TUNNELS: Final = 4
 """Nested encapsulations followed (VLAN tags counted apart)."""
 DUPLICATE_WAIT: Final = 1 * SECOND
 """The same packet on another interface within this is the same packet (veth and bridge)."""
+DUPLICATES: Final = 4
+"""Packets remembered a side of a flow to find such copies; they follow each other closely."""
+TIMER_GRAIN: Final = SECOND // 10
+"""Timers of the wire run, and the order of idle flows is kept, to this precision of packet time."""
+VLAN_TAGS: Final = 4
+"""VLAN tags followed in one frame. 802.1ad has two; some switches stack more."""
+MPLS_LABELS: Final = 8
+"""MPLS labels followed in one frame."""
+EXTENSION_HEADERS: Final = 8
+"""IPv6 extension headers walked. RFC 8200 recommends at most one of each, seven in all."""
+FRAGMENT_PIECES: Final = 256
+"""Fragments of one datagram: 64 KiB at the smallest common MTU (576) are 120."""
 KEPT_PACKETS: Final = 1_000
 """Packets kept a flow between two entries for sinks that store packets."""
 KEPT_BYTES: Final = 1 * MIB
@@ -51,6 +63,10 @@ PROBE_CHUNKS: Final = 8
 """Chunks a side shown to probes."""
 UNDISSECTED: Final = 64 * KIB
 """Bytes a dissector may hold a side in search of a head or a frame. h11 16 KiB, nginx 32 KiB."""
+CHUNK_LINE: Final = 16 * KIB
+"""Bytes of one line of a chunked HTTP body, extensions included. Node.js 16 KiB (CVE-2024-22019)."""
+TARGET: Final = 8 * KIB
+"""Bytes of a request's target that are kept. RFC 9112 section 3 asks for 8,000; nginx 8 KiB."""
 BODY_KEPT: Final = 64 * KIB
 """Bytes of a message's body that are kept; size still counts all."""
 SILENT_BYTES: Final = 1 * MIB
@@ -85,5 +101,31 @@ UNPACK_RATIO: Final = 20
 # -- sinks
 QUEUE: Final = 65_536
 """Entries that wait in a sink's queue before its policy (block, drop_oldest, sample) applies."""
+QUEUE_BYTES: Final = 64 * MIB
+"""Bytes of heads and bodies that wait in a sink's queue, once it does not keep up."""
+READ_AHEAD: Final = 4_096
+"""Entries that wait in a sink's queue while a file is read: the reader can wait, so memory need not."""
+ROW_FLOWS: Final = 4_096
+"""Flows whose shared parts of a row are kept, twice (two generations); about 1 KiB each."""
 BLOCKS: Final = 64
 """Blocks between a live backend and the engine; when full, whole blocks are dropped and counted."""
+
+# -- capture files
+PACKET_BYTES: Final = 256 * KIB
+"""Captured bytes of one packet; more means that the file is damaged. libpcap MAXIMUM_SNAPLEN."""
+PCAPNG_BLOCK: Final = 16 * MIB
+"""Bytes of one pcapng block; more means that the file is damaged. Wireshark MAX_BLOCK_SIZE."""
+PCAPNG_IFACES: Final = 4_096
+"""Interfaces of one pcapng section; the file is read up to the one that is too many."""
+IFACE_NAME: Final = 256
+"""Bytes of an interface's name. Linux IFNAMSIZ 16, Windows device names about 60."""
+NOTES: Final = 100
+"""Notes that a backend keeps for the user; further ones are dropped."""
+
+# -- packet sockets
+LINKS: Final = 4_096
+"""Interfaces of one namespace that are told apart; the packets of further ones count as unwanted."""
+DEAD_LINKS: Final = 256
+"""Vanished interfaces whose numbers are kept for packets still in the ring, before a number is used again."""
+BPF_LINKS: Final = 500
+"""Interfaces that the kernel filter compares; with more, packets are sorted out after they were copied."""

@@ -144,7 +144,9 @@ class Pairing:
 
     def interim(self, message: Message) -> None:
         """An answer before the answer: noted on the request that waits."""
-        asked = self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
+        asked = (
+            self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
+        )
         if asked is not None and len(asked.notes) < 8:
             asked.notes = (*asked.notes, f"interim-{message.status}")
 

@@ -46,7 +46,7 @@ def never() -> Dissector:
 def register_protocols() -> Iterable[ProtocolSpec]:
     """tcp, udp, icmp."""
     text = {
-        "tcp": "TCP connections that no dissector claims: bytes, packets, duration, TLS server name",
+        "tcp": "TCP connections that no dissector claims: bytes, packets, TLS server name",
         "udp": "UDP conversations that no dissector claims",
         "icmp": "ICMP and ICMPv6 conversations",
     }
@@ -75,7 +75,10 @@ def server_name(data: bytes) -> str:
     end = min(len(data), at + 2 + int.from_bytes(data[at : at + 2], "big"))
     at += 2
     while at + 4 <= end:
-        kind, size = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
+        kind, size = (
+            int.from_bytes(data[at : at + 2], "big"),
+            int.from_bytes(data[at + 2 : at + 4], "big"),
+        )
         at += 4
         if kind == 0:
             name = data[at + 5 : min(end, at + size)]

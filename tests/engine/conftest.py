@@ -1,0 +1,5 @@
+"""Fixtures of the engine's tests."""
+
+from fakes import table
+
+__all__ = ["table"]
