@@ -1,0 +1,1 @@
+"""Made traffic: deterministic captures of many concurrent connections."""
