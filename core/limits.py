@@ -92,6 +92,14 @@ BREAKER_OFFENCES: Final = 3
 BREAKER_ERRORS: Final = 100
 """Unexpected exceptions of one protocol, after which its flows are opaque from the start."""
 
+# -- redis
+RESP_DEPTH: Final = 32
+"""Nested aggregates of a Redis reply. hiredis 9 until 1.0, COMMAND DOCS needs 9."""
+RESP_BULK: Final = 4_096 * MIB
+"""Bytes of one Redis string; they are counted, not held. Redis proto-max-bulk-len 512 MiB unless raised."""
+RESP_INLINE: Final = 64 * KIB
+"""Bytes of an inline command. Redis PROTO_INLINE_MAX_SIZE."""
+
 # -- details, only when somebody asks
 UNPACKED: Final = 1 * MIB
 """Bytes a compressed body may unpack to."""

@@ -1,64 +1,89 @@
 """Packets in, in-order stream chunks out: decode, flow table, TCP reassembly.
 
-Two implementations of one contract: ``fast`` (Cython) and ``pure`` (plain Python), which is the oracle
-of the differential tests and the fallback where there is no compiler. Both are deterministic functions
-of the blocks they are fed: no clock, no I/O.
+Two implementations of one contract: ``fast`` (Cython) and ``pure`` (plain Python), which is the oracle of
+the differential tests and the fallback where there is no compiler. Both are deterministic functions of the
+blocks they are fed: no clock, no I/O; and how packets are cut into blocks changes nothing.
 
 The contract, for either class ``Wire``:
 
 ``Wire(on_flow, limits=WireLimits(), dedupe=True, keep_packets=False)``
     ``on_flow(flow)`` is called at a flow's first packet and returns its `Consumer`.
 ``feed(block)``
-    Decode a `kshark.api.Block`; push chunks, gaps and ends to the consumers, in order.
+    Decode a `kshark.api.Block`; push chunks, gaps and ends to the consumers, in order. Timers run whenever
+    packet time has advanced by TIMER_GRAIN, before the packet that brought the news.
 ``tick(now_ns)``
     Packet time (or wall time, live) has reached `now_ns`: expire idle and half-open flows, declare
-    acknowledged holes older than ``gap_wait`` as gaps, drop stale fragments. ``feed`` does the same by
-    the time of its packets, once a block.
+    acknowledged holes older than ``gap_wait`` as gaps, drop stale fragments.
 ``finish()``
     The capture ended: flush what is held (as gaps and chunks), end every flow with ``END_CAPTURE``.
 ``counters() -> dict[str, int]``
-    ``received`` and the reasons of packets that reached no flow (``non_ip``, ``truncated``,
-    ``bad_ip``, ``bad_l4``, ``linktype``, ``duplicate``, ``fragment_held``, ``fragment_timeout``,
-    ``fragment_limit``, ``other_l4`` ...), and events (``retransmitted``, ``overlap``, ``gaps``, ``gap_bytes``,
-    ``out_of_order``, ``evicted``, ``idle``, ``half_open`` ...). ``in_flows`` counts packets given to a flow:
-    ``received == in_flows + sum(drop reasons)`` at every moment.
-``flows`` (int), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time)
+    `COUNTERS`: ``received``, ``in_flows`` (packets given to a flow), the reasons of packets that reached no
+    flow (`DROPS`), and events. ``received == in_flows + sum(drop reasons)`` whenever no call is running.
+``flows`` (int, with those that linger), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time)
 ``evict(n)``
-    End the `n` oldest idle flows with ``END_EVICTED`` (the engine asks when its own memory is short).
+    `n` flows go, oldest idle first (``END_EVICTED``): those that have ended, then the half-open, then the
+    rest (the engine asks when its own memory is short).
+
+Time never runs backwards: timers use the newest packet time so far, so that captures that were joined in
+the wrong order expire nothing. Chunks carry the time of their own packet.
+
+Where a packet ends: in exactly one of ``in_flows`` and `DROPS`. A fragment is ``fragment_held`` until its
+datagram is whole; all of its packets then go where the datagram goes, or to ``fragment_timeout``,
+``fragment_limit`` or ``fragment_bad`` (pieces that overlap). Only the innermost packet of a tunnel counts.
+``late`` are packets of a flow that has ended; flows do not count them either.
+
+An exception of a consumer passes through ``feed``; the packet that it befell counts as ``failed`` if it had
+not reached its flow yet. The rest of that block is not looked at, the wire is ready for the next. Consumers
+may call everything of their flow, and ``evict``, while they are called.
 
 Rules of reassembly (both classes):
 
 - A stream starts at SYN+1. Without a SYN (join in mid-stream) it starts at the first payload byte seen, and
-  the other side's start is taken from that packet's ACK number; ``flow.midstream`` is then true.
-- A segment is deliverable when it starts at (or overlaps) the next expected byte *and* it acknowledges no byte of
-  the other side that has not been delivered yet (causality: an answer never overtakes its question, whatever the
-  capture reordered). What is not deliverable is held, within OOO_SEGMENTS and OOO_BYTES. The rule does not apply
-  while the other side has never been seen, or has been silent since a gap was last declared on it (one-way capture).
-- When a bound is reached, or the hole is acknowledged by the peer and older than GAP_WAIT, or the flow ends, the hole
-  becomes ``consumer.gap(side, missing, ns)``, and what is held is delivered as far as possible.
-- Overlap: the first copy seen wins. Old data is ``retransmitted``. Sequence numbers wrap at 2**32.
-- Keep-alive probes (old byte at next-1) are retransmissions. A RST ends the flow (in-window check: its sequence number
-  is within 1 MiB of the expected one, else ignored). FIN ends one side; both FINs delivered end the flow.
-- A SYN with a different initial sequence number on a flow that has ended, or that had data: port reuse, the old flow ends
-  (``END_REUSED``), a new one begins. After an end the flow lingers CLOSE_LINGER so that late ACKs do not
-  make a new one.
-- A packet is a duplicate (``duplicate``) when the same (addresses, ports, IP id, and for TCP seq, ack, flags,
-  length; for UDP checksum and length) was seen on *another interface* within DUPLICATE_WAIT: 4 remembered a side. For
-  Linux cooked v1 the packet type (outgoing or not) stands for the interface.
+  the other side's start is taken from that packet's ACK number; ``flow.midstream`` is then true. A SYN that
+  turns up late (its number is at most 1 MiB before the start) changes nothing. If only one side's SYN was
+  captured, the first ACK gives the other's start.
+- A segment is deliverable when it starts at (or overlaps) the next expected byte *and* it acknowledges no
+  byte of the other side that has not been delivered yet (causality: an answer never overtakes its question,
+  whatever the capture reordered). What is not deliverable is held, within OOO_SEGMENTS and OOO_BYTES. The
+  rule does not apply while the other side has never been seen, or has been silent since a gap was last
+  declared on it (one-way capture). An ACK more than 1 GiB ahead is nonsense and ignored.
+- When a bound is exceeded, or the hole is acknowledged by the peer and has not moved for GAP_WAIT, or the
+  flow ends, the hole becomes ``consumer.gap(side, missing, ns)``, and what is held is delivered as far as
+  possible. A hole of one acknowledged byte with nothing after it may be a FIN: it is declared only when
+  more of that side follows.
+- A packet cut by the snap length delivers what is there; its missing tail is a gap of known size
+  (``snapped``).
+- Overlap: the first copy seen wins. Old data is ``retransmitted``. Sequence numbers wrap at 2**32: up to 3
+  GiB ahead of the expected byte is ahead, the rest is old.
+- Keep-alive probes (old byte at next-1) are retransmissions. A RST ends the flow (in-window check: its
+  sequence number is within 1 MiB of the expected one, else ignored). FIN ends one side; both FINs delivered
+  end the flow. Causality does not bind a FIN.
+- A SYN with a different initial sequence number on a flow that has ended, or that had data: port reuse, the
+  old flow ends (``END_REUSED``), a new one begins. On a flow without data the number is simply taken over.
+  After an end the flow lingers CLOSE_LINGER so that late packets do not make a new one.
+- A packet is a duplicate (``duplicate``) when the same (addresses, ports, IP id, and for TCP seq, ack,
+  flags, length; for UDP and ICMP checksum and length) was seen on *another interface* within
+  DUPLICATE_WAIT: DUPLICATES remembered a side. For Linux cooked v1 the packet type (outgoing or not) stands
+  for the interface, in v2 with the interface's index.
 - Orientation: the sender of a SYN (receiver of SYN-ACK) is the client (side 0). Without either: the end
   with the higher port; with equal ports the first sender. UDP and ICMP: the first sender.
-- Flow key: both addresses and ports, protocol. Not VLAN, VNI or interface: one node sees a packet in many wrappings.
+- Flow key: both addresses and ports, protocol. Not VLAN, VNI or interface: one node sees a packet in many
+  wrappings.
+- Half-open is a TCP flow that is nothing but one side's SYNs.
+- Once ``chunk`` or ``gap`` returned true, holes are not looked after any more: bytes that advance the
+  stream are counted, a FIN closes its side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Final, Protocol
 
 import msgspec
 
-from kshark import limits
-from kshark.api import Packet
+from kshark import _pure, limits
+from kshark.api import Block, Packet
 
 # How a flow ended.
 END_FIN = 1
@@ -68,6 +93,56 @@ END_HALF_OPEN = 4
 END_EVICTED = 5
 END_REUSED = 6
 END_CAPTURE = 7
+
+DROPS: Final = (
+    "bad_record",  # the record points outside its block: a broken backend
+    "linktype",  # a link layer that is not decoded
+    "non_ip",
+    "truncated",  # the snap length cut a header, or a fragment
+    "bad_ip",
+    "bad_l4",
+    "other_l4",  # neither TCP, UDP, ICMP nor a tunnel
+    "tunnel_depth",
+    "duplicate",
+    "fragment_held",
+    "fragment_timeout",
+    "fragment_limit",
+    "fragment_bad",
+    "late",  # of a flow that has ended
+    "failed",  # a consumer raised before the packet had reached its flow
+)
+"""Why packets reached no flow."""
+COUNTERS: Final = (
+    "received",
+    "in_flows",
+    *DROPS,
+    "flows",  # opened
+    "defragmented",  # datagrams made whole
+    "snapped",  # packets whose payload the snap length cut
+    "retransmitted",  # segments that brought nothing new
+    "overlap",  # segments that repeated some bytes
+    "out_of_order",  # segments held
+    "gaps",
+    "gap_bytes",
+    "rst_ignored",
+    "reused",
+    "idle",
+    "half_open",
+    "evicted",
+    "not_kept",  # packets beyond kept_packets or kept_bytes of their flow
+)
+"""All counters of a wire."""
+
+FLOW_COST: Final = 1_024
+"""Bytes accounted for a flow, its table entries and its consumer's frame."""
+HELD_COST: Final = 112
+"""Bytes accounted for a held segment or fragment beside its payload."""
+PACKET_COST: Final = 128
+"""Bytes accounted for a kept packet beside its data."""
+BELIEVED: Final = 1 << 30
+"""How far ahead an ACK number is believed: the largest TCP window (RFC 7323, section 2.3)."""
+RST_WINDOW: Final = 1 << 20
+"""How far from the expected byte a RST is believed, and a late SYN from the start of a stream."""
 
 
 class WireLimits(msgspec.Struct, frozen=True):
@@ -101,9 +176,13 @@ class WireFlow(Protocol):
     first_ns: int
     last_ns: int
     midstream: bool  # TCP without its SYN
-    established: bool  # TCP: SYN and SYN-ACK seen, or data both ways
     refused: bool  # TCP: a RST answered the SYN
     iface: str  # where its first packet was seen
+
+    @property
+    def established(self) -> bool:
+        """SYN and SYN-ACK were seen, or data both ways."""
+        ...
 
     def packets(self, side: int) -> int:
         """Packets of one side, duplicates not counted."""
@@ -136,3 +215,49 @@ class Consumer(Protocol):
     def end(self, reason: int, ns: int) -> None:
         """The flow is over (END_*). Called exactly once."""
         ...
+
+
+class Wire(Protocol):
+    """Either implementation."""
+
+    def __init__(
+        self,
+        on_flow: Callable[[WireFlow], Consumer],
+        limits: WireLimits = ...,
+        dedupe: bool = True,
+        keep_packets: bool = False,
+    ) -> None: ...
+
+    @property
+    def flows(self) -> int: ...
+
+    @property
+    def memory(self) -> int: ...
+
+    @property
+    def now(self) -> int: ...
+
+    def feed(self, block: Block) -> None: ...
+
+    def tick(self, now_ns: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def counters(self) -> dict[str, int]: ...
+
+    def evict(self, n: int) -> None: ...
+
+
+COMPILED: Final = not _pure.pure("kshark.wire.fast") and find_spec("kshark.wire.fast") is not None
+"""Whether `load` gives the compiled class."""
+
+
+def load() -> type[Wire]:
+    """The class to use: compiled where there is one, unless ``KSHARK_PURE`` says otherwise."""
+    if COMPILED:
+        from kshark.wire.fast import Wire as Fast
+
+        return Fast
+    from kshark.wire.pure import Wire as Pure
+
+    return Pure

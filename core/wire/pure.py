@@ -1,0 +1,473 @@
+"""The wire in plain Python: the oracle of `kshark.wire.fast`, and what runs where there is no compiler.
+
+Invariants: each captured packet ends in one place (``in_flows`` or one of `kshark.wire.DROPS`); an exception
+of a consumer passes through and leaves everything ready for the next packet. Flow table: a dictionary with a
+key for each direction.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from struct import Struct
+from zlib import crc32
+
+from kshark import limits as bounds
+from kshark.api import INDEX_FORMAT, Block, Packet
+from kshark.wire import (
+    COUNTERS,
+    DROPS,
+    END_CAPTURE,
+    END_EVICTED,
+    END_FIN,
+    END_HALF_OPEN,
+    END_IDLE,
+    END_REUSED,
+    END_RST,
+    FLOW_COST,
+    RST_WINDOW,
+    Consumer,
+    WireFlow,
+    WireLimits,
+)
+from kshark.wire._headers import ACK, FIN, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
+from kshark.wire._pieces import Pending
+from kshark.wire._stream import MASK, Books, Flow, Half
+
+_RECORD = Struct(INDEX_FORMAT)
+_COMMON = Struct(">2sBxHHHxB14xIIBB")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
+_common = _COMMON.unpack_from
+_PLAIN = b"\x08\x00"
+_SPECIAL = SYN | FIN | RST
+Shelf = OrderedDict[Flow, None]  # flows by when they were last touched
+
+
+class Wire:
+    """See `kshark.wire`."""
+
+    def __init__(
+        self,
+        on_flow: Callable[[WireFlow], Consumer],
+        limits: WireLimits = WireLimits(),  # noqa: B008 - frozen
+        dedupe: bool = True,
+        keep_packets: bool = False,
+    ) -> None:
+        self._on_flow = on_flow
+        self._limits = limits
+        self._dedupe = dedupe
+        self._keep = keep_packets
+        self._counts = dict.fromkeys(COUNTERS, 0)
+        self._books = Books(limits, self._counts)
+        self._decoder = Decoder(limits.tunnels)
+        self._pending = Pending(limits, self._counts)
+        self._table: dict[bytes, Half] = {}
+        self._active: Shelf = OrderedDict()
+        self._half_open: Shelf = OrderedDict()
+        self._lingering: Shelf = OrderedDict()
+        self._checked = 0
+        self._ifaces: tuple[str, ...] = ()
+        self._numbers: list[int] = []
+
+    # ------------------------------------------------------------ face
+
+    @property
+    def flows(self) -> int:
+        return len(self._active) + len(self._half_open) + len(self._lingering)
+
+    @property
+    def memory(self) -> int:
+        return self._books.memory + self._pending.memory
+
+    @property
+    def now(self) -> int:
+        return self._books.now
+
+    def counters(self) -> dict[str, int]:
+        return dict(self._counts)
+
+    def feed(self, block: Block) -> None:
+        """Decode a block and push what it completes."""
+        data, size = self._buffer(block.data)
+        index = memoryview(block.index).cast("B")
+        count = max(0, min(block.count, len(index) // _RECORD.size))
+        short = max(0, block.count - count)
+        self._counts["received"] += short
+        self._counts["bad_record"] += short
+        if block.ifaces is not self._ifaces:
+            self._ifaces = block.ifaces
+            self._numbers = [crc32(name.encode(), at) for at, name in enumerate(block.ifaces)]
+        try:
+            for ns, at, captured, wire, iface, _ in _RECORD.iter_unpack(
+                index[: count * _RECORD.size]
+            ):
+                self._counts["received"] += 1
+                if ns - self._checked >= bounds.TIMER_GRAIN or ns > self._books.now:
+                    self._advance(ns, False)
+                if at + captured > size:
+                    self._counts["bad_record"] += 1
+                    continue
+                frame = data[at : at + captured]
+                if type(frame) is not bytes:
+                    frame = bytes(frame)
+                self._frame(frame, block.linktype, wire, iface, ns)
+                if self._books.memory + self._pending.memory > self._limits.memory:
+                    self._shrink()
+        except BaseException:
+            self._balance()
+            raise
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed."""
+        self._advance(now_ns, True)
+
+    def finish(self) -> None:
+        """The capture is over."""
+        self._pending.finish()
+        for shelf in (self._half_open, self._active):
+            while shelf:
+                self._end(next(iter(shelf)), END_CAPTURE, self.now)
+        while self._lingering:
+            self._forget(next(iter(self._lingering)))
+
+    def evict(self, n: int) -> None:
+        """The oldest idle flows go: first those that have ended, then the half-open, then the rest."""
+        for _ in range(n):
+            for shelf in (self._lingering, self._half_open, self._active):
+                if shelf:
+                    self._evict(next(iter(shelf)))
+                    break
+
+    # ------------------------------------------------------------ frames
+
+    @staticmethod
+    def _buffer(data: object) -> tuple[Sequence[int], int]:
+        """Something whose slices are cheap to turn into bytes."""
+        if isinstance(data, bytes):
+            return data, len(data)
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        return view, len(view)
+
+    def _frame(self, frame: bytes, linktype: int, wire: int, iface: int, ns: int) -> None:
+        """One captured packet. The common case is recognised at a glance."""
+        if linktype == 1 and len(frame) >= 54:
+            kind, first, total, ident, frag, proto, seq, ack, words, flags = _common(frame, 12)
+            head = 34 + (words >> 4) * 4
+            end = 14 + total
+            if (
+                first == 0x45 and proto == TCP and kind == _PLAIN and not frag & 0x3FFF
+                and 54 <= head <= end <= len(frame)
+            ):  # fmt: skip
+                half = self._table.get(frame[26:38])
+                if half is not None and not flags & _SPECIAL:
+                    self._quick(half, frame, head, end, seq, ack, flags, ident, iface, wire, ns)
+                    return
+        decoded = self._decoder.frame(frame, linktype, wire)
+        number = self._number(iface) | tap(frame, linktype) << 32
+        self._place(decoded, number, iface, Packing(self, frame, linktype, wire, iface, ns))
+
+    def _quick(
+        self, half: Half, frame: bytes, head: int, end: int, seq: int, ack: int, flags: int,
+        ident: int, iface: int, wire: int, ns: int,
+    ) -> None:  # fmt: skip
+        """A segment of a known flow that is neither its begin nor its end."""
+        flow = half.flow
+        books = self._books
+        if self._dedupe and self._copy(
+            half, (ident, seq, ack, flags, end - head), self._number(iface), ns
+        ):
+            self._counts["duplicate"] += 1
+            return
+        if flow.ended:
+            self._counts["late"] += 1
+            return
+        self._counts["in_flows"] += 1
+        self._account(flow, half, 1, ns)
+        if flow.shelf is self._half_open:
+            self._move(flow, self._active)
+        if self._keep:
+            flow.keep((Packet(ns, frame, max(wire, len(frame)), 1, self._name(iface)),))
+        peer = flow.halves[1 - half.side]
+        if (
+            seq == half.expect and half.known and peer.known and half.seen and not half.held and not half.owed
+            and half.fin_at < 0 and not peer.held and not flow.opaque and flags & ACK
+            and (peer.expect - ack) & MASK <= MASK >> 1
+        ):  # fmt: skip
+            half.silent = False
+            if end > head:
+                half.spoke = True
+                half.expect = (seq + end - head) & MASK
+                half.next += end - head
+                half.bytes += end - head
+                consumer = flow.consumer
+                if consumer is not None and consumer.chunk(half.side, frame[head:end], ns):
+                    flow.shut()
+                if half in books.holes:
+                    flow.watch(half)
+            return
+        if flow.segment(half.side, seq, ack, flags, frame[head:end], 0, ns):
+            self._end(flow, END_FIN, ns)
+
+    def _place(self, decoded: Decoded, number: int, iface: int, packing: Packing) -> None:
+        """Bring a packet to its one place; fragments wait for the packet that completes them."""
+        packets: list[Packet] | None = None
+        captured = 1
+        while isinstance(decoded, Fragment):
+            if decoded.depth > self._limits.tunnels:
+                decoded = "tunnel_depth"
+                break
+            if packets is None:
+                packets = [packing.packet()] if self._keep else []
+            found = self._pending.add(decoded, number, self.now, packets, captured)
+            if found is None:
+                return
+            captured, packets = found.captured, found.packets
+            whole = found.join()
+            decoded = self._decoder.upper(
+                whole, decoded.version, found.proto, 0, len(whole), len(whole),
+                decoded.src, decoded.dst, decoded.ident, decoded.depth + 1,
+            )  # fmt: skip
+        if isinstance(decoded, str):
+            self._counts[decoded] += captured
+            return
+        if packets is None:
+            packets = [packing.packet()] if self._keep else []
+        self._datagram(decoded, captured, number, iface, packets, packing.ns)
+
+    # ------------------------------------------------------------ flows
+
+    def _datagram(
+        self,
+        found: Datagram,
+        captured: int,
+        number: int,
+        iface: int,
+        packets: list[Packet],
+        ns: int,
+    ) -> None:
+        """A whole transport datagram of `captured` packets."""
+        there, back = _keys(found)
+        half = self._table.get(there)
+        if half is not None and self._dedupe and self._copy(half, found.mark, number, ns):
+            self._counts["duplicate"] += captured
+            return
+        opens = found.flags & (SYN | RST) == SYN
+        if half is not None and opens and half.flow.fresh(half.side, found.seq):
+            self._counts["reused"] += 1
+            self._end(half.flow, END_REUSED, ns)
+            half = None
+        if half is None:
+            half = self._open(found, there, back, iface, ns)
+            if self._dedupe:
+                self._copy(half, found.mark, number, ns)
+        flow = half.flow
+        if flow.ended:
+            self._counts["late"] += captured
+            return
+        self._counts["in_flows"] += captured
+        self._counts["snapped"] += found.missing > 0
+        self._account(flow, half, captured, ns)
+        if self._keep:
+            flow.keep(packets)
+        self._settle_shelf(flow, half, found)
+        data = found.data[found.begin : found.begin + found.length]
+        if found.proto != TCP:
+            half.seen = True
+            flow.datagram(half.side, data, found.missing, ns)
+        elif found.flags & RST:
+            self._reset(flow, half, found, ns)
+        elif flow.segment(half.side, found.seq, found.ack, found.flags, data, found.missing, ns):
+            self._end(flow, END_FIN, ns)
+
+    def _reset(self, flow: Flow, half: Half, found: Datagram, ns: int) -> None:
+        half.seen = True
+        half.silent = False
+        far = (found.seq - half.expect) & MASK
+        if half.known and RST_WINDOW < far < MASK + 1 - RST_WINDOW:
+            self._counts["rst_ignored"] += 1
+            return
+        one, two = flow.halves
+        flow.refused = half is two and one.syn and not two.syn and not (one.spoke or two.spoke)
+        self._end(flow, END_RST, ns)
+
+    def _copy(self, half: Half, mark: tuple[int, ...], number: int, ns: int) -> bool:
+        """Whether this very packet was seen on another interface a moment ago; remember it."""
+        recent = half.recent
+        before = recent.get(mark)
+        if before is None:
+            recent[mark] = (number, ns)
+            if len(recent) > bounds.DUPLICATES:
+                del recent[next(iter(recent))]
+            return False
+        if before[0] != number and abs(ns - before[1]) <= self._limits.duplicate_wait:
+            return True
+        recent[mark] = (number, ns)
+        return False
+
+    def _open(self, found: Datagram, there: bytes, back: bytes, iface: int, ns: int) -> Half:
+        """A new flow, oriented: who sent the SYN, else who has the higher port, else who came first."""
+        if self.flows >= max(1, self._limits.flows):
+            self.evict(1)
+        flow = Flow(self._books, found.proto, self._name(iface), ns)
+        side = 0
+        if found.proto == TCP:
+            if found.flags & SYN and not found.flags & RST:
+                side = int(found.flags & ACK != 0)
+            else:
+                flow.midstream = True
+                side = int(found.sport < found.dport)
+        ends = [(found.src, found.sport), (found.dst, found.dport)]
+        (flow.client, flow.client_port), (flow.server, flow.server_port) = (
+            ends if side == 0 else ends[::-1]
+        )
+        flow.consumer = self._on_flow(flow)
+        flow.keys = (there, back)
+        self._table[back] = flow.halves[1 - side]
+        self._table[there] = flow.halves[side]
+        self._counts["flows"] += 1
+        self._books.memory += FLOW_COST
+        flow.touched = self.now
+        flow.shelf = self._half_open if found.proto == TCP and not flow.midstream else self._active
+        flow.shelf[flow] = None
+        return flow.halves[side]
+
+    def _account(self, flow: Flow, half: Half, captured: int, ns: int) -> None:
+        half.packets += captured
+        half.first_at = half.first_at or ns
+        flow.last_ns = max(flow.last_ns, ns)
+        if self.now - flow.touched >= bounds.TIMER_GRAIN:
+            flow.touched = self.now
+            flow.shelf.move_to_end(flow)
+
+    def _settle_shelf(self, flow: Flow, half: Half, found: Datagram) -> None:
+        """A flow is half-open while it is one side's SYNs."""
+        if flow.shelf is self._half_open and (
+            flow.halves[1 - half.side].seen or not found.flags & SYN
+        ):
+            self._move(flow, self._active)
+
+    def _move(self, flow: Flow, shelf: Shelf) -> None:
+        del flow.shelf[flow]
+        flow.shelf = shelf
+        flow.touched = self.now
+        shelf[flow] = None
+
+    # ------------------------------------------------------------ ends
+
+    def _end(self, flow: Flow, reason: int, ns: int) -> None:
+        """Flush and end a flow; after FIN or RST it lingers, else it is gone."""
+        if not flow.ended:
+            flow.flush(ns)
+        if flow.ended:
+            if reason == END_REUSED:
+                self._forget(flow)
+            return
+        flow.ended = True
+        for half in flow.halves:
+            flow.release(half)
+            self._books.holes.pop(half, None)
+        if reason in (END_FIN, END_RST):
+            self._move(flow, self._lingering)
+        else:
+            self._unlink(flow)
+        consumer, flow.consumer = flow.consumer, None
+        try:
+            if consumer is not None:
+                consumer.end(reason, ns)
+        finally:
+            flow.take_packets()
+
+    def _unlink(self, flow: Flow) -> None:
+        del flow.shelf[flow]
+        self._books.memory -= FLOW_COST
+        for key in set(flow.keys):
+            del self._table[key]
+
+    def _forget(self, flow: Flow) -> None:
+        """A flow that has ended leaves the table."""
+        if flow in flow.shelf:
+            self._unlink(flow)
+
+    def _evict(self, flow: Flow) -> None:
+        if flow.ended:
+            self._forget(flow)
+            return
+        self._counts["evicted"] += 1
+        self._end(flow, END_EVICTED, self.now)
+
+    def _shrink(self) -> None:
+        """Back under the memory bound: the oldest idle flows go, then fragments."""
+        while self.memory > self._limits.memory and self.flows:
+            self.evict(1)
+        while self.memory > self._limits.memory and self._pending.table:
+            self._pending.drop("fragment_limit")
+
+    # ------------------------------------------------------------ time
+
+    def _advance(self, ns: int, force: bool) -> None:
+        books = self._books
+        books.now = max(books.now, ns)
+        if not force and books.now - self._checked < bounds.TIMER_GRAIN:
+            return
+        self._checked = now = books.now
+        for _ in range(len(books.holes)):
+            half = next(iter(books.holes), None)
+            if half is None or now - half.since < self._limits.gap_wait:
+                break
+            flow = half.flow
+            flow.declare(half)
+            if flow.halves[0].closed and flow.halves[1].closed:
+                self._end(flow, END_FIN, now)
+        self._timeout(self._half_open, self._limits.half_open, END_HALF_OPEN, "half_open")
+        self._timeout(self._active, self._limits.idle, END_IDLE, "idle")
+        while self._lingering:
+            flow = next(iter(self._lingering))
+            if now - flow.touched < self._limits.close_linger:
+                break
+            self._forget(flow)
+        self._pending.expire(now)
+
+    def _timeout(self, shelf: Shelf, wait: int, reason: int, counter: str) -> None:
+        while shelf:
+            flow = next(iter(shelf))
+            if self.now - flow.touched < wait:
+                return
+            self._counts[counter] += 1
+            self._end(flow, reason, self.now)
+
+    def _balance(self) -> None:
+        """After an exception: the packet that it befell has its place, too."""
+        counts = self._counts
+        placed = counts["in_flows"] + sum(counts[name] for name in DROPS)
+        counts["failed"] += counts["received"] - placed
+
+    def _number(self, iface: int) -> int:
+        """What tells interfaces apart, from block to block."""
+        return self._numbers[iface] if iface < len(self._numbers) else iface
+
+    def _name(self, iface: int) -> str:
+        return self._ifaces[iface] if iface < len(self._ifaces) else ""
+
+
+class Packing:
+    """A captured packet that may have to be kept."""
+
+    __slots__ = ("frame", "iface", "linktype", "ns", "wire")
+
+    def __init__(
+        self, owner: Wire, frame: bytes, linktype: int, wire: int, iface: int, ns: int
+    ) -> None:
+        self.frame, self.linktype, self.ns = frame, linktype, ns
+        self.wire, self.iface = max(wire, len(frame)), owner._name(iface)
+
+    def packet(self) -> Packet:
+        return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
+
+
+def _keys(found: Datagram) -> tuple[bytes, bytes]:
+    """The table's keys of both directions."""
+    tail = b"" if found.proto == TCP else bytes((found.proto,))
+    one, two = found.sport.to_bytes(2, "big"), found.dport.to_bytes(2, "big")
+    return (
+        b"".join((found.src, found.dst, one, two, tail)),
+        b"".join((found.dst, found.src, two, one, tail)),
+    )
