@@ -1,0 +1,101 @@
+"""What a plugin registers, checked: msgspec does not look at the types of what code passes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from kshark.api import (
+    BackendSpec,
+    Details,
+    EnricherSpec,
+    Options,
+    ProtocolSpec,
+    Redact,
+    SinkSpec,
+)
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+OWN: Final = frozenset({"auto", "tcp", "udp", "icmp", "opaque", "unknown"})
+"""Names that kshark uses itself: for the choice of a backend, and for flows that nobody claims."""
+FANOUT_KEYS: Final = frozenset({"policy", "queue"})
+"""Options that every sink has, from the fan-out."""
+
+
+def check(spec: Any, expected: type[Any]) -> str:
+    """ "" or what is wrong with a spec."""
+    if not isinstance(spec, expected):
+        return f"{expected.__name__} expected, not {_shown(spec)}"
+    if not isinstance(spec.name, str) or not NAME.match(spec.name):
+        return f"{spec.name!r} is not a name (a-z, 0-9, - and _, from a letter, at most 40)"
+    if spec.name in OWN:
+        return f"the name {spec.name!r} is kshark's own"
+    if not isinstance(spec.doc, str):
+        return f"{spec.name}: doc must be a string"
+    return next((f"{spec.name}: {wrong}" for wrong in _CHECKS[expected](spec) if wrong), "")
+
+
+def _shown(spec: Any) -> str:
+    name = getattr(spec, "__name__", "")
+    return f"the class {name}" if name else type(spec).__name__
+
+
+def _callable(spec: Any, *names: str) -> list[str]:
+    return [f"{n} must be callable" for n in names if not callable(getattr(spec, n))]
+
+
+def _optional(spec: Any, *names: str) -> list[str]:
+    return _callable(spec, *(n for n in names if getattr(spec, n) is not None))
+
+
+def _options(spec: Any) -> list[str]:
+    if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
+        return ["options must be a subclass of kshark.api.Options"]
+    return []
+
+
+def _protocol(spec: ProtocolSpec) -> list[str]:
+    found = _callable(spec, "dissector") + _optional(spec, "probe", "details")
+    if spec.transport not in ("tcp", "udp"):
+        found.append(f"transport must be tcp or udp, not {spec.transport!r}")
+    for field in ("magic", "replies"):
+        value: object = getattr(spec, field)
+        if not isinstance(value, tuple) or not all(isinstance(m, bytes) and m for m in value):
+            found.append(f"{field} must be a tuple of bytes, none of them empty")
+    ports: object = spec.ports
+    if not isinstance(ports, tuple) or not all(isinstance(p, int) and 0 < p < 65536 for p in ports):
+        found.append("ports must be a tuple of port numbers")
+    for field in ("request", "response"):
+        schema = getattr(spec, field)
+        if schema is not None and not (isinstance(schema, type) and issubclass(schema, Details)):
+            found.append(f"{field} must be a subclass of kshark.api.Details")
+    if not isinstance(spec.target_redact, Redact):
+        found.append("target_redact must be a kshark.api.Redact")
+    return found
+
+
+def _backend(spec: BackendSpec) -> list[str]:
+    found = _callable(spec, "make") + _optional(spec, "available") + _options(spec)
+    if not isinstance(spec.rank, int):
+        found.append("rank must be a number")
+    return found
+
+
+def _sink(spec: SinkSpec) -> list[str]:
+    found = _callable(spec, "make") + _options(spec)
+    if not found and (taken := FANOUT_KEYS & set(spec.options.__struct_encode_fields__)):
+        found.append(f"the option {min(taken)!r} is one that kshark gives every sink")
+    return found
+
+
+def _enricher(spec: EnricherSpec) -> list[str]:
+    return _callable(spec, "make") + _options(spec)
+
+
+_CHECKS: Final[Mapping[type[Any], Callable[[Any], list[str]]]] = {
+    ProtocolSpec: _protocol,
+    BackendSpec: _backend,
+    SinkSpec: _sink,
+    EnricherSpec: _enricher,
+}

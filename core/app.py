@@ -1,0 +1,364 @@
+"""A run: backends -> engines -> enrichers and redaction -> fan-out -> sinks.
+
+One asyncio task a backend and one a sink. A backend's task feeds its own engine directly: a block's
+memory is borrowed until ``engine.feed`` returns, and that takes a few milliseconds, so there is no
+queue between them. When the engine is too slow for a live backend, its ring fills and the kernel
+drops and counts: every loss is one of the backend's own, in its `CaptureStats`.
+
+Files are read one after another, live backends at once. Whoever fails says one line; the others go
+on. The end (of the files, by Ctrl-C, ``--duration``, ``--count``) stops the backends, lets the
+engines finish, and drains the sinks: within a bounded time, at once if the user hurries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from kshark import ledger as books
+from kshark.api import (
+    Backend,
+    Block,
+    CaptureStats,
+    Details,
+    Enricher,
+    Entry,
+    Message,
+    PluginError,
+    ProtocolSpec,
+)
+from kshark.engine import Engine, EngineSettings
+from kshark.fanout import DRAIN, Fanout, explain
+from kshark.plan import Chosen, Plan
+from kshark.redact import redact_targets
+from kshark.render import Renderer
+
+STOP: Final = 1.0
+"""Seconds that a backend has to stop before it is cancelled."""
+TICK: Final = 1.0
+"""Seconds between two looks at the clock for live backends."""
+
+DONE, FAILED, WRONG = 0, 1, 2
+"""Exit codes: done; something was lost or failed at run time; the user's input was wrong."""
+
+Say = Callable[[str], None]
+
+
+class RunContext:
+    """What sinks and enrichers are offered: see `kshark.api.Context`."""
+
+    def __init__(self, protocols: Mapping[str, ProtocolSpec], redact: bool, say: Say) -> None:
+        self.protocols = protocols
+        self.renderer = Renderer(protocols, redact)
+        self.say = say
+
+    def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
+        return self.renderer.encode(batch, full=full)
+
+    def details(self, message: Message, protocol: str) -> Details | None:
+        return self.renderer.details(message, protocol)
+
+
+class Source:
+    """A backend with its engine."""
+
+    def __init__(self, chosen: Chosen, backend: Backend, engine: Engine) -> None:
+        self.label = chosen.label
+        self.backend = backend
+        self.engine = engine
+        self.live = bool(backend.live)
+        self.waiting = False  # for the next block
+        self.blocks = 0
+        self.bytes = 0
+        self.packets = 0
+        self.told = 0  # notes that were said
+        self.closed = False
+        self.books = CaptureStats()  # as of the last look
+
+
+class Capture:
+    """One run of a `Plan`. `run` is the whole life; `stop` and `hurry` end it early."""
+
+    def __init__(self, plan: Plan, say: Say) -> None:
+        self.plan = plan
+        self.say = say
+        self.specs = active(plan)
+        self.context = RunContext(plan.registry.protocols, plan.run.redact, say)
+        self.fanout = Fanout(say)
+        self.sources: list[Source] = []
+        self.pumps: list[asyncio.Task[None]] = []
+        self.enrichers: list[tuple[str, Enricher]] = []
+        self.code = DONE
+        self.stopping = False
+        self.stopped = asyncio.Event()
+        self.hurried = asyncio.Event()
+        self.entries = 0  # that the engines made
+        self.beyond = 0  # after --count
+        self.enriched_away = 0
+        self.enricher_errors: dict[str, int] = {}
+        self.taking = asyncio.Lock()  # of files, one is read at a time
+
+    # ------------------------------------------------------------ life
+
+    async def run(self) -> int:
+        """Everything, from opening the sinks to closing them; gives the exit code."""
+        self._make()
+        await self.fanout.open()
+        try:
+            await self._capture()
+        finally:
+            for source in self.sources:
+                await self._close(source)
+            await self.fanout.drain(self.stopped, self.hurried)
+        self._judge()
+        return self.code
+
+    def stop(self) -> None:
+        """Stop the backends; what they have given is finished and delivered."""
+        self.stopping = True
+        self.stopped.set()
+
+    def hurry(self) -> None:
+        """Do not wait for sinks any more."""
+        self.stop()
+        self.hurried.set()
+        for pump in self.pumps:
+            pump.cancel()
+
+    def _make(self) -> None:
+        plan = self.plan
+        for chosen in plan.backends:
+            backend = made(f"backend {chosen.label}", chosen.spec.make, chosen.options)
+            self.sources.append(Source(chosen, backend, make_engine(plan, chosen.label, self.say)))
+        for chosen in plan.enrichers:
+            what = f"enricher {chosen.label}"
+            enricher = made(what, chosen.spec.make, chosen.options, self.context)
+            self.enrichers.append((chosen.label, enricher))
+        live = any(source.live for source in self.sources)
+        for chosen in plan.sinks:
+            sink = made(f"sink {chosen.label}", chosen.spec.make, chosen.options, self.context)
+            self.fanout.add(chosen.label, sink, chosen.lane, live=live)
+
+    async def _capture(self) -> None:
+        self.pumps = [asyncio.create_task(self._pump(source)) for source in self.sources]
+        others = [asyncio.create_task(self._watch()), asyncio.create_task(self._tick())]
+        timer = None
+        if self.plan.run.duration:
+            timer = asyncio.get_running_loop().call_later(self.plan.run.duration, self.stop)
+        try:
+            await asyncio.wait(self.pumps)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for task in (*others, *self.pumps):
+                task.cancel()
+            await asyncio.gather(*others, *self.pumps, return_exceptions=True)
+        for source in self.sources:
+            self.fanout.offer(self._accept(source.engine.finish()))
+
+    async def _watch(self) -> None:
+        """Wait for a reason to stop; then see that every backend does."""
+        stopped = asyncio.create_task(self.stopped.wait())
+        dead = asyncio.create_task(self.fanout.dead.wait())
+        try:
+            await asyncio.wait({stopped, dead}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            dead.cancel()
+        self.stop()
+        for source in self.sources:
+            if source.waiting:
+                await self._close(source)
+        await asyncio.wait(self.pumps, timeout=STOP)
+        for source, pump in zip(self.sources, self.pumps, strict=True):
+            if source.waiting:
+                pump.cancel()
+        await asyncio.wait(self.pumps, timeout=DRAIN)
+        for pump in self.pumps:
+            pump.cancel()
+
+    async def _tick(self) -> None:
+        """Once a second: time passes for live engines, and backends' news are told."""
+        while True:
+            await asyncio.sleep(TICK)
+            for source in self.sources:
+                self._look(source)
+                if source.live and not source.closed:
+                    await self.fanout.put(self._accept(source.engine.tick(time.time_ns())))
+            self.fanout.notice_stalls()
+
+    # ------------------------------------------------------------ packets to entries
+
+    async def _pump(self, source: Source) -> None:
+        """Feed one backend's blocks to its engine until it ends, fails or is stopped."""
+        try:
+            if source.live or self.plan.run.follow:
+                await self._blocks(source)
+            else:
+                async with self.taking:
+                    await self._blocks(source)
+        except PluginError as error:
+            self._failed(source, str(error), FAILED if source.blocks else WRONG)
+        except Exception as error:  # a backend may be a stranger's
+            self._failed(source, f"backend {source.label} failed: {explain(error)}", FAILED)
+        finally:
+            await self._close(source)
+
+    async def _blocks(self, source: Source) -> None:
+        blocks: AsyncIterator[Block] = source.backend.blocks()
+        try:
+            while not self.stopping:
+                source.waiting = True
+                block = await anext(blocks, None)
+                source.waiting = False
+                if block is None:
+                    return
+                found = self._feed(source, block)
+                del block  # its memory goes back to the backend
+                if found:
+                    await self.fanout.put(self._accept(found))
+                await asyncio.sleep(0)  # sinks, signals and the clock have their turn
+        finally:
+            source.waiting = False
+            if isinstance(blocks, AsyncGenerator):
+                await blocks.aclose()
+
+    def _feed(self, source: Source, block: Block) -> list[Entry]:
+        source.blocks += 1
+        source.packets += block.count
+        source.bytes += len(block.data)
+        return source.engine.feed(block)
+
+    def _accept(self, batch: list[Entry]) -> list[Entry]:
+        """Entries of an engine: counted, enriched, redacted."""
+        self.entries += len(batch)
+        limit = self.plan.run.count
+        if limit and self.entries >= limit:
+            surplus = min(self.entries - limit, len(batch))
+            self.beyond += surplus
+            batch = batch[: len(batch) - surplus]
+            self.stop()
+        for name, enricher in self.enrichers:
+            batch = self._enriched(name, enricher, batch)
+        if self.plan.run.redact and batch:
+            batch = redact_targets(batch, self.specs)
+        return batch
+
+    def _enriched(self, name: str, enricher: Enricher, batch: list[Entry]) -> list[Entry]:
+        try:
+            result = enricher.enrich(batch)
+            if not isinstance(result, list) or not all(isinstance(e, Entry) for e in result):
+                raise TypeError("enrich() must return a list of entries")
+        except Exception as error:  # a stranger's code; the entries are worth more than its names
+            if name not in self.enricher_errors:
+                self.say(f"enricher {name} failed, entries go on without it: {explain(error)}")
+            self.enricher_errors[name] = self.enricher_errors.get(name, 0) + 1
+            return batch
+        self.enriched_away += len(batch) - len(result)
+        return result
+
+    # ------------------------------------------------------------ ends and books
+
+    def _failed(self, source: Source, text: str, code: int) -> None:
+        self.say(text)
+        self.code = max(self.code, code)
+
+    async def _close(self, source: Source) -> None:
+        if source.closed:
+            return
+        source.closed = True
+        try:
+            self._look(source)
+            await source.backend.close()
+        except Exception as error:  # a backend may be a stranger's
+            self._failed(source, f"backend {source.label}: {explain(error)}", FAILED)
+
+    def _look(self, source: Source) -> None:
+        """Read a backend's books; say what it noted since the last look."""
+        source.books = source.backend.stats()
+        notes = source.books.notes
+        for note in notes[source.told :]:
+            self.say(f"{source.label}: {note}")
+        source.told = len(notes)
+
+    def _judge(self) -> None:
+        """The exit code of a run that got so far."""
+        for source in self.sources:
+            self._look(source)
+        wrong = self.check()
+        for text in wrong:
+            self.say(f"the books do not balance: {text}")
+        lost = self.fanout.lost or any(sum(s.books.dropped.values()) for s in self.sources)
+        if lost or wrong or self.fanout.failed or self.enricher_errors:
+            self.code = max(self.code, FAILED)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The ledger of the whole run, as nested dictionaries of integers."""
+        total = books.merge([source.engine.ledger.snapshot() for source in self.sources])
+        total["backends"] = {s.label: backend_books(s.books) for s in self.sources}
+        total["delivery"] = {
+            "made": self.entries,
+            "beyond_count": self.beyond,
+            "dropped_by_enrichers": self.enriched_away,
+            "enricher_errors": dict(self.enricher_errors),
+        }
+        total["sinks"] = self.fanout.snapshot()
+        return total
+
+    def check(self) -> list[str]:
+        """What does not balance."""
+        return check(self.snapshot())
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def active(plan: Plan) -> dict[str, ProtocolSpec]:
+    """The protocols that shall be dissected."""
+    only = plan.run.protocol
+    return {n: s for n, s in plan.registry.protocols.items() if not only or n in only}
+
+
+def make_engine(plan: Plan, backend: str, say: Say) -> Engine:
+    """An engine as the plan wants it."""
+    settings = EngineSettings(
+        backend=backend,
+        assume=plan.assume,
+        only=frozenset(plan.run.protocol),
+        dedupe=plan.run.dedupe,
+        keep_packets=any(chosen.spec.packets for chosen in plan.sinks),
+    )
+    return Engine(list(plan.registry.protocols.values()), settings, say)
+
+
+def made(what: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What a plugin makes; whatever it raises is one line."""
+    try:
+        return make(*arguments)
+    except PluginError:
+        raise
+    except Exception as error:  # a plugin's own code
+        raise PluginError(f"{what}: {explain(error)}") from error
+
+
+def backend_books(stats: CaptureStats) -> dict[str, Any]:
+    return {"received": stats.received, "dropped": dict(stats.dropped)}
+
+
+def check(snapshot: Mapping[str, Any]) -> list[str]:
+    """The laws of a run's ledger: the engine's, and those of delivery and of each sink."""
+    found = books.balance(dict(snapshot))
+    delivery = snapshot["delivery"]
+    given = delivery["made"] - delivery["beyond_count"] - delivery["dropped_by_enrichers"]
+    made_by_engine = sum(snapshot["entries"].values())
+    if delivery["made"] != made_by_engine:
+        found.append(f"entries: {made_by_engine} made, {delivery['made']} taken")
+    for name, sink in snapshot["sinks"].items():
+        ended = sink["delivered"] + sum(sink["dropped"].values()) + sink["queued"]
+        if sink["entries"] != ended:
+            found.append(f"sink {name}: {sink['entries']} entries, {ended} accounted for")
+        if sink["entries"] != given:
+            found.append(f"sink {name}: {given} entries passed on, {sink['entries']} came")
+    return found

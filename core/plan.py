@@ -1,0 +1,401 @@
+"""What a run shall do: the settings of the three places, turned into chosen backends and sinks.
+
+Everything that can be wrong with a user's input is found here, before a socket or a file is opened.
+
+The TOML file has the tables ``[run]`` (the flags of ``kshark run``), ``[plugins]``,
+``[backend.NAME]``, ``[sink.NAME]`` and ``[enricher.NAME]`` (their options). Which sinks run is
+said by ``--sink``, else ``KSHARK_SINK``, else ``sink`` in ``[run]``; or by a list ``[[sink]]`` in
+place of the tables ``[sink.NAME]``, each with a ``name``, its options, and a ``target`` where one
+sink is used twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from kshark import settings
+from kshark.api import BackendSpec, EnricherSpec, Options, PluginError, SinkSpec, option
+from kshark.fanout import LaneOptions
+from kshark.plugins import DEFAULT_PLUGINS, PluginOptions, Registry, load
+from kshark.settings import Given, Layer, Use, nearest
+
+AUTO: Final = "auto"
+TABLES: Final = ("run", "plugins", "backend", "sink", "enricher")
+BACKEND_FLAGS: Final = ("follow", "iface", "bpf", "netns", "user")
+"""Flags of a run that are options of its backends; ``iface`` is the target of a live one."""
+SINK_FLAGS: Final = ("full",)
+"""Flags of a run that are options of its sinks."""
+WORKERS: Final = 256
+"""Engine processes at most."""
+
+
+class RunOptions(Options):
+    """The flags of ``kshark run``; ``[run]`` in the TOML file, ``KSHARK_<FLAG>`` outside."""
+
+    backend: Annotated[
+        list[str], option("Where packets come from: NAME[:TARGET][,key=value]", unit="words")
+    ] = []
+    sink: Annotated[
+        list[str], option("Where entries go: NAME[:TARGET][,key=value]", unit="words")
+    ] = []
+    read: Annotated[list[str], option("Capture file, - for stdin", unit="words")] = []
+    follow: Annotated[bool, option("Go on reading as the file grows")] = False
+    iface: Annotated[list[str], option("Interfaces, with globs; all by default")] = []
+    bpf: Annotated[str, option("Packet filter for the kernel, a tcpdump expression")] = ""
+    netns: Annotated[list[str], option("Network namespaces: path, name or pid")] = []
+    user: Annotated[str, option("Become this user once the sockets are open")] = ""
+    protocol: Annotated[list[str], option("Dissect these protocols only")] = []
+    assume: Annotated[list[str], option("PORT=NAME: a port's protocol, without a look")] = []
+    workers: Annotated[str, option("Engine processes: a number, or auto for one a core")] = "1"
+    duration: Annotated[float, msgspec.Meta(ge=0), option("Stop after", unit="seconds")] = 0.0
+    count: Annotated[int, msgspec.Meta(ge=0), option("Stop after so many entries")] = 0
+    full: Annotated[bool, option("Details and bodies, in the sinks that can")] = False
+    redact: Annotated[bool, option("Hide secrets before any sink")] = True
+    dedupe: Annotated[bool, option("Count a packet seen on two interfaces once")] = True
+
+
+@dataclass(slots=True)
+class Chosen:
+    """A backend, sink or enricher that will run, with its options."""
+
+    label: str  # unique; what the ledger and messages call it
+    spec: Any
+    options: Any
+    lane: LaneOptions = field(default_factory=LaneOptions)  # of a sink
+
+
+@dataclass(slots=True)
+class Plan:
+    """All decisions of a run."""
+
+    run: RunOptions
+    registry: Registry
+    backends: list[Chosen] = field(default_factory=list)
+    sinks: list[Chosen] = field(default_factory=list)
+    enrichers: list[Chosen] = field(default_factory=list)
+    assume: dict[int, str] = field(default_factory=dict)
+    workers: int = 1
+    notes: list[str] = field(default_factory=list)  # what the user should know of the choice
+
+
+@dataclass(slots=True)
+class Places:
+    """The three places, unread: the file's tables, the environment, the line."""
+
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    line: Layer = field(default_factory=dict)
+
+    def run_layers(self) -> list[Layer]:
+        known = settings.fields(RunOptions)
+        names = {settings.variable(f.key): f.key for f in known}
+        environ = {k: Given(self.environ[n], n) for n, k in names.items() if n in self.environ}
+        return [self._table("run"), environ, self.line]
+
+    def plugin_options(self) -> PluginOptions:
+        known = settings.fields(PluginOptions)
+        environ = settings.from_environment(self.environ, ("plugins",), known)
+        if "KSHARK_PLUGINS" in self.environ:
+            paths = self.environ["KSHARK_PLUGINS"].split(os.pathsep)
+            environ["files"] = Given([p for p in paths if p], "KSHARK_PLUGINS")
+        return settings.resolve(PluginOptions, [self._table("plugins"), environ], "plugins")
+
+    def _table(self, name: str) -> Layer:
+        return settings.from_table(self.tables.get(name, {}), f"{self.file} [{name}]")
+
+    def of(self, kind: str, use: Use) -> Layer:
+        """The table of a backend, sink or enricher."""
+        tables = self.tables.get(kind, {})
+        place = f"{self.file} [{kind}.{use.name}]"
+        if isinstance(tables, dict):
+            return settings.from_table(tables.get(use.name, {}), place)
+        for table in tables:
+            if table["name"] == use.name and use.target in ("", str(table.get("target", ""))):
+                break
+        else:
+            table = next((t for t in tables if t["name"] == use.name and "target" not in t), {})
+        place = f"{self.file} [[{kind}]] {use.name}"
+        return settings.from_table({k: v for k, v in table.items() if k != "name"}, place)
+
+    def listed(self) -> list[Use]:
+        """The sinks of ``[[sink]]``."""
+        tables = self.tables.get("sink", {})
+        uses = []
+        for table in tables if isinstance(tables, list) else ():
+            origin = f"{self.file} [[sink]] {table['name']}"
+            target = table.get("target", "")
+            given = {"target": Given(target, origin)} if target else {}
+            uses.append(Use(table["name"], origin, given))
+        return uses
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The tables of a TOML file; `PluginError` for what is not one of ours."""
+    import tomllib
+
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PluginError(f"--config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PluginError(f"--config {path}: {error}") from error
+    for name, table in tables.items():
+        if name not in TABLES:
+            raise PluginError(f"{path}: no table [{name}] in kshark{nearest(name, TABLES)}")
+        _check_table(path, name, table)
+    return tables
+
+
+def _check_table(path: str, name: str, table: object) -> None:
+    if name == "sink" and isinstance(table, list):
+        if not all(isinstance(t, dict) and isinstance(t.get("name"), str) for t in table):
+            raise PluginError(f"{path}: every [[sink]] needs a name")
+    elif not isinstance(table, dict):
+        raise PluginError(f"{path}: [{name}] must be a table")
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def places(line: Layer, config: str = "", environ: Mapping[str, str] | None = None) -> Places:
+    """Where settings are: the file named on the line or by ``KSHARK_CONFIG``, the environment."""
+    environ = os.environ if environ is None else environ
+    config = config or environ.get("KSHARK_CONFIG", "")
+    return Places(read_config(config) if config else {}, config, environ, line)
+
+
+def make_plan(where: Places, plugin_files: Sequence[str] = ()) -> Plan:
+    """Decide what runs; `PluginError` for whatever is wrong with the user's input."""
+    layers = where.run_layers()
+    run = settings.resolve(RunOptions, layers, "run")
+    backend_uses = _backend_uses(run)
+    sink_uses = [settings.parse_use(t, "--sink") for t in run.sink] or where.listed()
+    sink_uses = sink_uses or [Use("console", "the default sink")]
+    needed = {
+        "protocols": set(run.protocol) or builtin_names("protocols"),
+        "backends": {u.name for u in backend_uses} - {AUTO} or builtin_names("backends"),
+        "sinks": {u.name for u in sink_uses},
+    }
+    registry = load(plugin_files, where.plugin_options(), needed=needed)
+    plan = Plan(run, registry, workers=_workers(run.workers))
+    plan.notes += [found.line() for found in registry.refused()]
+    plan.assume = _assume(run, registry)
+    for name in run.protocol:
+        registry.find("protocols", name, "--protocol")
+    _choose_backends(plan, backend_uses, where, layers)
+    _choose_sinks(plan, sink_uses, where, layers)
+    for name, spec in registry.enrichers.items():
+        options, _ = _options(spec, "enricher", Use(name, name), where, layers, ())
+        plan.enrichers.append(Chosen(name, spec, options))
+    plan.notes += _unused_tables(where, registry)
+    return plan
+
+
+def builtin_names(kind: str) -> set[str]:
+    """The names that the built-ins of a kind register, imported or not."""
+    parts = (module.split(".") for module in DEFAULT_PLUGINS)
+    return {name for _, k, name in parts if k == kind}
+
+
+def _backend_uses(run: RunOptions) -> list[Use]:
+    uses = [settings.parse_use(text, "--backend") for text in run.backend]
+    for path in run.read:
+        origin = f"--read {path}"
+        uses.append(Use("pcap", origin, {"target": Given(path, origin)}))
+    return uses or [Use(AUTO, "--backend auto")]
+
+
+def _workers(text: str) -> int:
+    if text == AUTO:
+        return min(len(os.sched_getaffinity(0)), WORKERS)
+    if not text.isdecimal() or not 1 <= int(text) <= WORKERS:
+        raise PluginError(f"--workers {text}: must be a number from 1 to {WORKERS}, or auto")
+    return int(text)
+
+
+def _assume(run: RunOptions, registry: Registry) -> dict[int, str]:
+    found = {}
+    for text in run.assume:
+        port, equals, name = text.partition("=")
+        if not equals or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise PluginError(f"--assume {text}: must be PORT=NAME, as in 6380=redis")
+        registry.find("protocols", name, f"--assume {text}")
+        found[int(port)] = name
+    return found
+
+
+# ---------------------------------------------------------------- backends
+
+
+def _choose_backends(
+    plan: Plan, uses: Sequence[Use], where: Places, layers: Sequence[Layer]
+) -> None:
+    accepted: set[str] = set()
+    for use in uses:
+        spec = _backend(plan, use)
+        named = Use(spec.name, use.origin, use.given)
+        options, taken = _options(spec, "backend", named, where, layers, BACKEND_FLAGS)
+        accepted |= taken
+        _add(plan.backends, spec, options, named.target)
+    _refuse_flags(layers, BACKEND_FLAGS, accepted, "backend", plan.backends)
+
+
+def _backend(plan: Plan, use: Use) -> BackendSpec:
+    if use.name == AUTO:
+        return _best(plan)
+    spec: BackendSpec = plan.registry.find("backends", use.name, use.origin)
+    if why := unavailable(spec):
+        raise PluginError(f"backend {spec.name}: {why}")
+    return spec
+
+
+def _best(plan: Plan) -> BackendSpec:
+    """The backend of the highest rank that this machine allows, and why not those above it."""
+    known = [spec for spec in plan.registry.backends.values() if spec.rank > 0]
+    refused: list[str] = []
+    for spec in sorted(known, key=lambda s: -s.rank):
+        why = unavailable(spec)
+        if not why:
+            better = f"; not {', not '.join(refused)}" if refused else ""
+            plan.notes.append(f"backend {spec.name} chosen, the best that works here{better}")
+            return spec
+        refused.append(f"{spec.name}: {why}")
+    reasons = "; ".join(refused) or "none is installed"
+    raise PluginError(f"no backend can capture here: {reasons}. A file: kshark run --read x.pcap")
+
+
+def unavailable(spec: BackendSpec) -> str:
+    """ "" or one line: why this backend cannot run on this machine."""
+    if spec.available is None:
+        return ""
+    try:
+        return spec.available()
+    except Exception as error:  # a plugin's own code
+        return f"available() raised {type(error).__name__}: {error}"
+
+
+# ---------------------------------------------------------------- sinks
+
+
+def _choose_sinks(plan: Plan, uses: Sequence[Use], where: Places, layers: Sequence[Layer]) -> None:
+    accepted: set[str] = set()
+    for use in uses:
+        spec: SinkSpec = plan.registry.find("sinks", use.name, use.origin)
+        options, taken = _options(spec, "sink", use, where, layers, SINK_FLAGS)
+        accepted |= taken
+        _add(plan.sinks, spec, options, use.target)
+        plan.sinks[-1].lane = settings.resolve(
+            LaneOptions, _lane_layers(where, use), f"sink {spec.name}"
+        )
+    _refuse_flags(layers, SINK_FLAGS, accepted, "sink", plan.sinks)
+
+
+def _lane_layers(where: Places, use: Use) -> list[Layer]:
+    keys = {f.key for f in settings.fields(LaneOptions)}
+    names = {settings.variable("sink", use.name, k): k for k in keys}
+    environ = {k: Given(where.environ[n], n) for n, k in names.items() if n in where.environ}
+    return [_only(where.of("sink", use), keys), environ, _only(use.given, keys)]
+
+
+def _only(layer: Layer, keys: Collection[str]) -> dict[str, Given]:
+    return {k: v for k, v in layer.items() if k in keys}
+
+
+# ---------------------------------------------------------------- options of a chosen one
+
+
+def _options(
+    spec: BackendSpec | SinkSpec | EnricherSpec,
+    kind: str,
+    use: Use,
+    where: Places,
+    run_layers: Sequence[Layer],
+    flags: Sequence[str],
+) -> tuple[Any, set[str]]:
+    """The options from all places, and which of the run's `flags` they took."""
+    known = settings.fields(spec.options)
+    extra = settings.fields(LaneOptions) if kind == "sink" else []
+    others = [n for n in where.environ if _of_longer_name(n, kind, use.name, where)]
+    environ = settings.from_environment(where.environ, (kind, use.name), [*known, *extra], others)
+    keys = _flag_keys(spec, {f.key for f in known}, flags)
+    lane = {f.key for f in extra}
+    layers: list[Layer] = []
+    for run_layer, own in zip(run_layers, (where.of(kind, use), environ, use.given), strict=True):
+        layers.append(_lowered(run_layer, keys))
+        layers.append({k: v for k, v in own.items() if k not in lane})
+    return settings.resolve(spec.options, layers, f"{kind} {spec.name}"), set(keys)
+
+
+def _flag_keys(spec: Any, known: Collection[str], flags: Sequence[str]) -> dict[str, str]:
+    """Which option of `spec` each of the run's flags is, where it has one."""
+    keys = {flag: flag for flag in flags if flag in known}
+    if "iface" in flags and "iface" not in keys and "target" in known and spec.rank > 0:
+        keys["iface"] = "target"
+    return keys
+
+
+def _lowered(run_layer: Layer, keys: Mapping[str, str]) -> dict[str, Given]:
+    """A layer of the run's flags as one of a backend's or sink's options."""
+    known = {f.key: f for f in settings.fields(RunOptions)}
+    given = {f: held for f, held in run_layer.items() if f in keys}
+    return {
+        keys[f]: Given(settings.coerce(known[f], held), held.origin) for f, held in given.items()
+    }
+
+
+def _of_longer_name(name: str, kind: str, own: str, where: Places) -> bool:
+    """``KSHARK_SINK_PCAP_RING_SIZE`` may be of the sink ``pcap-ring`` and not of ``pcap``."""
+    start = settings.variable(kind, own) + "_"
+    longer = {settings.variable(kind, n) for n in _known_names(kind, where)}
+    return any(s.startswith(start) and name.startswith(s + "_") for s in longer)
+
+
+def _known_names(kind: str, where: Places) -> set[str]:
+    tables = where.tables.get(kind, {})
+    named = set(tables) if isinstance(tables, dict) else {t["name"] for t in tables}
+    return named | builtin_names(f"{kind}s")
+
+
+def _refuse_flags(
+    layers: Sequence[Layer],
+    flags: Sequence[str],
+    accepted: Collection[str],
+    kind: str,
+    chosen: Sequence[Chosen],
+) -> None:
+    """A flag on the line that no chosen backend or sink has is a mistake."""
+    for flag in flags:
+        if flag in layers[-1] and flag not in accepted and layers[-1][flag].value:
+            names = ", ".join(dict.fromkeys(c.spec.name for c in chosen))
+            raise PluginError(f"--{flag}: the {kind} {names} has no such option")
+
+
+def _add(chosen: list[Chosen], spec: Any, options: Any, target: str) -> None:
+    """Add with a label that is unique: the name, with the target where the name is taken."""
+    labels = {c.label for c in chosen}
+    label = spec.name
+    if label in labels:
+        label = f"{spec.name}:{target}"
+    number = 2
+    while label in labels:
+        label = f"{spec.name}#{number}"
+        number += 1
+    chosen.append(Chosen(label, spec, options))
+
+
+def _unused_tables(where: Places, registry: Registry) -> list[str]:
+    """Tables of names that nobody registered: not an error, one file may serve many machines."""
+    notes = []
+    for kind in ("backend", "sink", "enricher"):
+        known = {*getattr(registry, f"{kind}s"), *builtin_names(f"{kind}s")}
+        tables = where.tables.get(kind, {})
+        strange = [n for n in tables if n not in known] if isinstance(tables, dict) else []
+        notes += [f"{where.file} [{kind}.{n}]: no such {kind}{nearest(n, known)}" for n in strange]
+    return notes

@@ -1,0 +1,361 @@
+"""Plugins: found, checked, and either taken over whole or refused with one line that says why.
+
+Three origins, in this order: the built-ins (`DEFAULT_PLUGINS`, by the same hooks as anybody's), the
+entry points of the group ``kshark``, and files (``--plugin``, ``KSHARK_PLUGINS``). The first that
+registers a name keeps it: no plugin can shadow a built-in, unless the built-in is denied by name.
+
+Nothing that a plugin does here ends the program: a failing import, a hook that kshark does not have
+or with arguments that it does not give, results of a wrong kind, a name twice; the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from traceback import extract_tb
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import pluggy
+
+from kshark import hookspecs
+from kshark._spec_checks import check
+from kshark.api import (
+    BackendSpec,
+    EnricherSpec,
+    Options,
+    PluginError,
+    ProtocolSpec,
+    SinkSpec,
+    option,
+)
+from kshark.settings import nearest
+
+if TYPE_CHECKING:
+    import click
+
+GROUP: Final = "kshark"
+DEFAULT_PLUGINS: Final = (
+    "kshark.protocols.http",
+    "kshark.protocols.redis",
+    "kshark.backends.pcap",
+    "kshark.backends.af_packet",
+    "kshark.sinks.console",
+    "kshark.sinks.jsonl",
+    "kshark.sinks.pcap",
+)
+"""The built-ins. The last part of each is the name that it registers, so that a run may import only
+those that it needs (a test holds them to it)."""
+
+KINDS: Final[Mapping[str, type[Any]]] = {
+    "protocols": ProtocolSpec,
+    "backends": BackendSpec,
+    "sinks": SinkSpec,
+    "enrichers": EnricherSpec,
+}
+SPECS: Final = 1_000
+"""Specs that one hook may return; an endless generator ends here."""
+
+
+class PluginOptions(Options):
+    """``[plugins]`` in the TOML file; ``KSHARK_PLUGINS_FILES``, ``..._ALLOW``, ``..._DENY``."""
+
+    files: Annotated[list[str], option("Plugin files to load, beside those of --plugin")] = []
+    allow: Annotated[
+        list[str], option("If not empty: entry points whose name matches one of these, no others")
+    ] = []
+    deny: Annotated[
+        list[str], option("Plugins (built-ins too) whose name matches one of these")
+    ] = []
+
+
+@dataclass(slots=True)
+class Found:
+    """A plugin that was found: where it came from, and what became of it."""
+
+    name: str
+    origin: str  # "built-in" | "entry point" | "file"
+    source: str  # module or path
+    distribution: str = ""
+    version: str = ""
+    registered: list[str] = field(default_factory=list)  # "protocol http"
+    refused: str = ""  # one line, or "" if it was taken over
+
+    def line(self) -> str:
+        """What the user is told when it was refused."""
+        owner = " ".join(filter(None, (self.distribution, self.version))) or self.source
+        return f"plugin {self.name} ({owner}) refused: {self.refused}"
+
+
+@dataclass(slots=True)
+class Registry:
+    """Everything that the plugins of this process registered, by name."""
+
+    protocols: dict[str, ProtocolSpec] = field(default_factory=dict)
+    backends: dict[str, BackendSpec] = field(default_factory=dict)
+    sinks: dict[str, SinkSpec] = field(default_factory=dict)
+    enrichers: dict[str, EnricherSpec] = field(default_factory=dict)
+    plugins: list[Found] = field(default_factory=list)
+    commands: list[tuple[Found, Any]] = field(default_factory=list)  # who, and the hook's function
+
+    def refused(self) -> list[Found]:
+        return [p for p in self.plugins if p.refused and not p.refused.startswith("denied")]
+
+    def find(self, kind: str, name: str, origin: str = "") -> Any:
+        """The spec of that name in ``protocols``, ``backends`` ...; else `PluginError`."""
+        known: Mapping[str, Any] = getattr(self, kind)
+        if name in known:
+            return known[name]
+        unloaded = {n for k, n in map(_builtin, DEFAULT_PLUGINS) if k == kind}
+        text = f"no {kind[:-1]} {name!r}{nearest(name, {*known, *unloaded})}"
+        if self.refused():
+            text += " (a plugin was refused: kshark plugins)"
+        raise PluginError(f"{origin}: {text}" if origin else text)
+
+
+def _builtin(module: str) -> tuple[str, str]:
+    """``kshark.sinks.jsonl`` -> ``("sinks", "jsonl")``"""
+    _, kind, name = module.split(".")
+    return kind, name
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load(
+    files: Iterable[str] = (),
+    options: PluginOptions | None = None,
+    *,
+    needed: Mapping[str, Collection[str]] | None = None,
+) -> Registry:
+    """Load every plugin that can be found.
+
+    `needed` says which built-ins the caller will use (``{"backends": ["pcap"]}``), so that the
+    others need not be imported; None is all. A third party's plugins are always loaded.
+    """
+    loader = _Loader(options or PluginOptions(), needed)
+    loader.builtins()
+    loader.entry_points()
+    loader.files(files)
+    return loader.registry
+
+
+class _Loader:
+    """One pass over the plugins of the three origins."""
+
+    def __init__(
+        self, options: PluginOptions, needed: Mapping[str, Collection[str]] | None
+    ) -> None:
+        self.options = options
+        self.needed = needed
+        self.registry = Registry()
+        self.held: set[tuple[str, str]] = set()  # names of built-ins, imported or not
+        self.hooks = pluggy.PluginManager(GROUP)
+        self.hooks.add_hookspecs(hookspecs)
+        if os.environ.get("KSHARK_TRACE_PLUGINS", "") not in ("", "0"):
+            self.hooks.add_hookcall_monitoring(lambda *_: None, _trace)
+
+    def builtins(self) -> None:
+        from importlib import import_module
+
+        from kshark import __version__
+
+        for module in DEFAULT_PLUGINS:
+            kind, name = _builtin(module)
+            found = Found(f"{kind}.{name}", "built-in", module, "kshark", __version__)
+            if self._denied(found):
+                continue
+            self.held.add((kind, name))
+            if self.needed is None or name in self.needed.get(kind, ()):
+                self._take(found, partial(import_module, module))
+
+    def entry_points(self) -> None:
+        from importlib.metadata import entry_points
+
+        for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
+            found = Found(point.name, "entry point", point.value)
+            if point.dist is not None:
+                found.distribution, found.version = point.dist.name, point.dist.version
+            if not self._denied(found):
+                self._take(found, point.load)
+
+    def files(self, paths: Iterable[str]) -> None:
+        for path in dict.fromkeys([*self.options.files, *paths]):
+            if not Path(path).is_file():
+                raise PluginError(f"--plugin {path}: there is no such file")
+            found = Found(Path(path).stem, "file", path)
+            if not self._denied(found):
+                self._take(found, partial(_import_file, path))
+
+    def _denied(self, found: Found) -> bool:
+        rule, allow = "", self.options.allow
+        if _matches(found.name, self.options.deny):
+            rule = "denied by the plugins' deny list"
+        elif allow and found.origin == "entry point" and not _matches(found.name, allow):
+            rule = "denied: not in the plugins' allow list"
+        if rule:
+            found.refused = rule
+            self.registry.plugins.append(found)
+        return bool(rule)
+
+    def _take(self, found: Found, import_it: Callable[[], object]) -> None:
+        """Import a plugin, call its hooks, check the results, take over all of it or nothing."""
+        self.registry.plugins.append(found)
+        plugin: object = None
+        try:
+            plugin = import_it()
+            self._register(plugin, found)
+            specs = self._specs(plugin, found)
+        except _Refused as error:
+            found.refused = str(error)
+        except (Exception, SystemExit) as error:  # whatever the plugin's own code raises
+            found.refused = _raised(error)
+        else:
+            self._commit(plugin, found, specs)
+            return
+        if plugin is not None and self.hooks.is_registered(plugin):
+            self.hooks.unregister(plugin)
+
+    def _register(self, plugin: object, found: Found) -> None:
+        try:
+            self.hooks.register(plugin, f"{found.origin} {found.name} {found.source}")
+        except pluggy.PluginValidationError as error:
+            raise _Refused(_signature(error)) from error
+        except ValueError as error:
+            raise _Refused("is the same as a plugin that was loaded before") from error
+        callers = self.hooks.get_hookcallers(plugin) or []
+        if not callers:
+            raise _Refused("registers nothing: it has no function marked with @hookimpl")
+        for caller in callers:
+            if not caller.has_spec():
+                known = [n for n in vars(hookspecs) if n.startswith("register_")]
+                raise _Refused(f"there is no hook {caller.name!r}{nearest(caller.name, known)}")
+
+    def _specs(self, plugin: object, found: Found) -> dict[tuple[str, str], Any]:
+        others = [p for p in self.hooks.get_plugins() if p is not plugin]
+        specs: dict[tuple[str, str], Any] = {}
+        for kind, expected in KINDS.items():
+            hook = f"register_{kind}"
+            caller = self.hooks.subset_hook_caller(hook, others)
+            for result in caller():
+                for spec in _listed(result, hook):
+                    self._check(spec, kind, expected, found)
+                    if (kind, spec.name) in specs:
+                        raise _Refused(f"registers the {kind[:-1]} {spec.name!r} twice")
+                    specs[kind, spec.name] = spec
+        return specs
+
+    def _check(self, spec: Any, kind: str, expected: type[Any], found: Found) -> None:
+        wrong = check(spec, expected)
+        if wrong:
+            raise _Refused(f"register_{kind}: {wrong}")
+        own = found.origin == "built-in"
+        if spec.name in getattr(self.registry, kind) or (
+            not own and (kind, spec.name) in self.held
+        ):
+            owner = next(
+                (p for p in self.registry.plugins if f"{kind[:-1]} {spec.name}" in p.registered),
+                None,
+            )
+            by = f"by {owner.name}" if owner else "and built in"
+            raise _Refused(f"the {kind[:-1]} {spec.name!r} is there already, {by}")
+
+    def _commit(self, plugin: object, found: Found, specs: dict[tuple[str, str], Any]) -> None:
+        for (kind, name), spec in specs.items():
+            getattr(self.registry, kind)[name] = spec
+            found.registered.append(f"{kind[:-1]} {name}")
+        for caller in self.hooks.get_hookcallers(plugin) or []:
+            if caller.name == "register_commands":
+                others = [p for p in self.hooks.get_plugins() if p is not plugin]
+                hook = self.hooks.subset_hook_caller("register_commands", others)
+                self.registry.commands.append((found, hook))
+
+
+class _Refused(Exception):
+    """Why a plugin is not taken over."""
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _listed(result: object, hook: str) -> list[Any]:
+    if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+        raise _Refused(f"{hook} must return a list of specs, not {type(result).__name__}")
+    specs = list(islice(result, SPECS + 1))
+    if len(specs) > SPECS:
+        raise _Refused(f"{hook} returns more than {SPECS} specs")
+    return specs
+
+
+def _signature(error: pluggy.PluginValidationError) -> str:
+    """pluggy's five lines about a wrong argument as one."""
+    text = str(error)
+    hook = text.partition("hook '")[2].partition("'")[0]
+    surplus = text.partition("Argument(s) ")[2].partition(" are declared")[0]
+    if hook and surplus:
+        return f"{hook} takes {surplus}, which this hook does not give"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _raised(error: BaseException) -> str:
+    """An exception in one line, with the place in the plugin's own code where it came from."""
+    frames = extract_tb(error.__traceback__)
+    text = f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
+    if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith("<"):
+        return text
+    return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})"
+
+
+def _import_file(path: str) -> object:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    name = f"kshark_plugin_{Path(path).stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise _Refused("is not a Python file (*.py)")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _trace(outcome: Any, name: str, implementations: Any, arguments: Any) -> None:
+    who = ", ".join(i.plugin_name for i in implementations) or "nobody"
+    result = outcome.exception or outcome.get_result()
+    print(f"kshark: hook {name} of {who} -> {result!r}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- commands
+
+
+def add_commands(registry: Registry, cli: click.Group) -> None:
+    """Let the plugins add their commands to `cli`; kshark's own names stay kshark's."""
+    import click
+
+    for found, hook in registry.commands:
+        own = click.Group()
+        try:
+            hook(cli=own)
+        except (Exception, SystemExit) as error:
+            found.refused = f"register_commands: {_raised(error)}"
+            continue
+        for name, command in own.commands.items():
+            if name in cli.commands:
+                found.refused = f"the command {name!r} is there already"
+            else:
+                cli.add_command(command, name)
+                found.registered.append(f"command {name}")

@@ -1,0 +1,207 @@
+"""A run in this process: the event loop, signals, and what the user is told on standard error.
+
+uvloop for live backends, where it can be imported: it is for sockets, and a file is read sooner
+without the time that its import takes. The first Ctrl-C (or SIGTERM) stops and drains, the second drains no
+longer, the third leaves at once, whatever hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from types import FrameType
+from typing import Any, Final
+
+from kshark import breaker, wire
+from kshark.app import FAILED, Capture
+from kshark.plan import Plan
+from kshark.units import show_size
+
+Say = Callable[[str], None]
+PURE_COST: Final = "about six times slower"
+"""What running without the compiled core costs: the ratio of the benchmarks."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def say(text: str) -> None:
+    """One line to the user."""
+    try:
+        print(f"kshark: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        return  # nobody hears us; what we have to do does not depend on it
+
+
+def execute(plan: Plan, tell: Say, watcher: Callable[[Capture], Any] | None = None) -> Capture:
+    """Run a plan to its end, in this thread; what became of it is in the capture.
+
+    `watcher` is a coroutine function that runs beside it (the progress of a file).
+    """
+    capture = Capture(plan, say)
+    with asyncio.Runner(loop_factory=_loop_factory(capture)) as runner:
+        loop = runner.get_loop()
+        with _signals(loop, capture, tell), _sampling(capture):
+            runner.run(_beside(capture, watcher))
+    return capture
+
+
+async def _beside(capture: Capture, watcher: Callable[[Capture], Any] | None) -> None:
+    beside = asyncio.create_task(watcher(capture)) if watcher is not None else None
+    try:
+        await capture.run()
+    finally:
+        if beside is not None:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+
+
+def _loop_factory(capture: Capture) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not any(chosen.spec.rank > 0 for chosen in capture.plan.backends):
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, capture: Capture, tell: Say) -> Iterator[None]:
+    """Stop, then hurry, then leave. Python's own handlers, so that they work in a blocked loop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    count = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            tell("stopping; once more to leave without waiting for sinks")
+            loop.call_soon_threadsafe(capture.stop)
+        elif count == 2:
+            loop.call_soon_threadsafe(capture.hurry)
+        else:
+            say("left at once")
+            os._exit(FAILED)
+
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _sampling(capture: Capture) -> Iterator[None]:
+    """The timer of the breakers: one for all engines of this process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watches: list[breaker.Watch] = []
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        if len(watches) != len(capture.sources):
+            watches[:] = [source.engine.watch_dissectors() for source in capture.sources]
+        for watch in watches:
+            watch.sample()
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, breaker.PERIOD, breaker.PERIOD)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---------------------------------------------------------------- what the user is told
+
+
+def compiled() -> bool:
+    """Whether the compiled wire is in use, or its plain twin."""
+    return wire.load().__module__.endswith(".fast")
+
+
+def start_line(plan: Plan) -> str:
+    """What runs, in one line."""
+    sources = ", ".join(_source(chosen.label, chosen.options) for chosen in plan.backends)
+    known = plan.run.protocol or sorted(plan.registry.protocols)
+    sinks = ", ".join(chosen.label for chosen in plan.sinks)
+    text = f"{sources}; protocols {', '.join(known) or 'none'}; sinks {sinks}"
+    if plan.workers > 1:
+        text += f"; {plan.workers} workers"
+    if not compiled():
+        text += f"; plain Python, without the compiled core: {PURE_COST}"
+    return text
+
+
+def _source(label: str, options: Any) -> str:
+    target = getattr(options, "target", "")
+    shown = "+".join(target) if isinstance(target, list | tuple) else str(target)
+    if shown in label:
+        return label if shown else f"{label} on all interfaces"
+    return f"{label} {shown}"
+
+
+def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
+    """The ledger in one line."""
+    packets, entries = snapshot["packets"], snapshot["entries"]
+    parts = [f"{packets['received']:,} packets" + _brackets(snapshot["backends"])]
+    outcomes = ", ".join(f"{n:,} {name}" for name, n in entries.items() if n)
+    parts.append(f"{sum(entries.values()):,} entries" + (f" ({outcomes})" if outcomes else ""))
+    for name, sink in snapshot["sinks"].items():
+        lost = ", ".join(f"{n:,} lost ({reason})" for reason, n in sink["dropped"].items())
+        parts.append(f"{name} {sink['delivered']:,}" + (f", {lost}" if lost else ""))
+    opaque = packets["opaque"]
+    if opaque:
+        parts.append(f"{sum(opaque.values()):,} packets of unknown protocols")
+    return "; ".join(parts) + f"; {seconds:.1f} s"
+
+
+def _brackets(backends: Mapping[str, Any]) -> str:
+    lost = [
+        f"{n:,} lost ({name}: {reason})"
+        for name, stats in backends.items()
+        for reason, n in stats["dropped"].items()
+        if n
+    ]
+    return f", {', '.join(lost)}" if lost else ""
+
+
+async def progress(capture: Capture) -> None:
+    """A line that shows how far a file is, on a terminal; nothing for what takes under a second."""
+    started = perf_counter()
+    await asyncio.sleep(1.0)
+    total = _file_bytes(capture.plan)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        while True:
+            done = sum(source.bytes + 16 * source.packets for source in capture.sources)
+            packets = sum(source.packets for source in capture.sources)
+            rate = packets / (perf_counter() - started)
+            text = f"{show_size(done)}, {packets:,} packets, {rate:,.0f}/s"
+            bar.update(task, completed=min(done, total or done), description=text)
+            await asyncio.sleep(0.2)
+
+
+def _file_bytes(plan: Plan) -> int | None:
+    """Bytes of the files that are read, where that says how far we are."""
+    total = 0
+    for chosen in plan.backends:
+        path = str(getattr(chosen.options, "target", ""))
+        if path.endswith((".gz", ".zst", ".xz", ".bz2")) or not os.path.isfile(path):
+            return None
+        total += os.path.getsize(path)
+    return total
