@@ -6,10 +6,9 @@ cdef class Guard:
     cdef public object engine, wire, dissector, feed, refused, reason, server_name
     cdef public Tally tally
     cdef public int state, flip
-    cdef public bint oriented, midstream, strict, timed, replaying
-    cdef public list early
-    cdef public tuple first, counts
-    cdef public long long seen, messages, errors, reserved, settled
+    cdef public bint oriented, midstream, strict, timed, replaying, proven
+    cdef public object window
+    cdef public long long messages, errors, reserved, settled
     cdef public ProtocolState proto
     cdef public Emitter emitter
     cdef public Pairing asked, asked_back

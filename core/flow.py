@@ -16,7 +16,8 @@ from kshark.breaker import ProtocolState
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.pairing import Emitter, Pairing
-from kshark.unknown import FlowDetails, server_name, summary
+from kshark.unknown import whole
+from kshark.window import Window
 from kshark.wire import END_EVICTED, END_RST, WireFlow
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)
 ONEWAY = int(Kind.ONEWAY)
 
-PROBE_BYTES = limits.PROBE_BYTES
-PROBE_CHUNKS = limits.PROBE_CHUNKS
 SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
 HELD = limits.UNDISSECTED + limits.BODY_KEPT
@@ -54,10 +53,7 @@ class Guard:
         self.oriented = not (wire.midstream and wire.proto == 6)
         self.midstream = wire.midstream
         # identification
-        self.early: list[tuple[int, bytes, int]] = []
-        self.first = (b"", b"")
-        self.counts = (0, 0)
-        self.seen = 0  # bytes looked at without a verdict
+        self.window = Window()
         self.refused: frozenset[str] = frozenset()
         # dissection
         self.proto: ProtocolState | None = None
@@ -75,6 +71,7 @@ class Guard:
         self.reserved = 0
         self.timed = False
         self.replaying = False
+        self.proven = False
         self.settled = 0
         self.reason = ""
         self.server_name = ""
@@ -98,7 +95,7 @@ class Guard:
             return self.skip(side ^ self.flip, missing, ns)
         if self.state == IDENTIFY:
             self.midstream = True
-            self.forget_early()
+            self.forget_window()
             return False
         return True
 
@@ -106,8 +103,8 @@ class Guard:
         """The flow is over: finish what is open and settle its packets."""
         if self.state == ENDED:
             return
-        if self.state == IDENTIFY and (self.first[0] or self.first[1]):
-            choice, _ = self.engine.decide(self.view(), True)
+        if self.state == IDENTIFY and self.window.spoken():
+            choice, _ = self.engine.decide(self.view(self.window.first), True)
             if choice is not None:
                 self.begin(choice)
         if self.state == DISSECT:
@@ -115,7 +112,7 @@ class Guard:
             self.close_pairs(Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED)
             self.settle("")
         elif self.state == IDENTIFY:
-            self.reason = NOBODY if self.first[0] or self.first[1] else EMPTY
+            self.reason = NOBODY if self.window.spoken() else EMPTY
             self.settle(self.reason)
         else:
             self.settle(self.reason)
@@ -130,65 +127,50 @@ class Guard:
 
     def identify(self, side: int, data: bytes, ns: int) -> bool:
         """Keep the bytes, ask the identifier; begin, wait, or give up."""
-        if not self.early:
-            choice = self.engine.assumed(self.wire)
-            if choice is not None:
-                self.early.append((side, data, ns))
-                return self.begin(choice)
-        self.early.append((side, data, ns))
-        self.seen += len(data)
-        self.reserve(self.reserved + len(data))
-        room = PROBE_BYTES - len(self.first[side])
-        if side:
-            self.first = (self.first[0], self.first[1] + data[:room])
-            self.counts = (self.counts[0], self.counts[1] + 1)
-        else:
-            self.first = (self.first[0] + data[:room], self.first[1])
-            self.counts = (self.counts[0] + 1, self.counts[1])
-        last = len(self.first[side]) >= PROBE_BYTES or self.counts[side] >= PROBE_CHUNKS
-        choice, more = self.engine.decide(self.view(), last)
+        window = self.window
+        choice = None if window.pieces else self.engine.assumed(self.wire)
+        last = window.add(side, data, ns)
+        if choice is not None:
+            return self.begin(choice)
+        self.reserve(window.held)
+        choice, more = self.engine.decide(self.view(window.first), last)
         if choice is None and self.midstream:
             choice = self.fresh(side, data, ns)
         if choice is not None:
             return self.begin(choice)
-        if last or not (more or not self.first[0] or not self.first[1]):
+        if last or (window.both() and not more):
             return self.undecided()
         return False
 
     def fresh(self, side: int, data: bytes, ns: int) -> Choice | None:
         """Joined in mid-stream, a message rather begins with a chunk than where the window does."""
-        piece = data[:PROBE_BYTES]
-        first = (b"", piece) if side else (piece, b"")
-        choice, _ = self.engine.decide(self.view(first), False)
+        piece = data[: limits.PROBE_BYTES]
+        choice, _ = self.engine.decide(self.view((b"", piece) if side else (piece, b"")), False)
         if choice is not None:
-            self.early = [(side, data, ns)]
+            self.window.pieces = [(side, data, ns)]
         return choice
 
-    def view(self, first: tuple[bytes, bytes] | None = None) -> View:
+    def view(self, first: tuple[bytes, bytes]) -> View:
         wire = self.wire
         ports = (wire.client_port, wire.server_port)
-        return View(
-            first or self.first, ports, self.oriented, self.engine.transport(wire), self.refused
-        )
+        return View(first, ports, self.oriented, self.engine.transport(wire), self.refused)
 
     def undecided(self) -> bool:
         """The window is over. A flow joined inside a long message gets further windows."""
-        if self.midstream and self.seen < SILENT_BYTES:
-            self.forget_early()
+        if self.midstream and self.window.seen < SILENT_BYTES:
+            self.forget_window()
             return False
         return self.give_up(NOBODY)
 
-    def forget_early(self) -> None:
-        self.early = []
-        self.first = (b"", b"")
-        self.counts = (0, 0)
+    def forget_window(self) -> None:
+        self.window.clear()
         self.reserve(0)
 
     def begin(self, choice: Choice) -> bool:
         """Start a dissector and give it what came so far."""
         if choice.flip:
             self.flip ^= 1
-        early = self.early
+        pieces = self.window.pieces
         self.reserve(0)
         proto = self.engine.state_of(choice.spec)
         if proto.tripped:
@@ -207,8 +189,9 @@ class Guard:
             self.feed = self.dissector.feed
         except Exception as error:
             return self.broke(error)
-        self.replaying = True  # `early` stays until the choice has proven itself
-        for side, data, ns in early:
+        self.replaying = True  # the pieces stay until the choice has proven itself
+        self.proven = False
+        for side, data, ns in pieces:
             if self.state != DISSECT or self.dissect(side ^ self.flip, data, ns):
                 break
         self.replaying = False
@@ -221,8 +204,8 @@ class Guard:
         proto, feed = self.proto, self.feed
         if proto is None or feed is None or proto.tripped:
             return self.give_up(proto.tripped if proto is not None else "no dissector")
-        if self.early and not self.replaying:
-            self.remember(side, data, ns)
+        if not self.proven and not self.replaying:
+            self.window.keep(side ^ self.flip, data, ns)
         tally = self.tally
         proto.bytes += len(data)
         tally.feeds += 1
@@ -297,8 +280,9 @@ class Guard:
         tally = self.tally
         tally.messages += 1
         self.messages += 1
-        if self.early and self.messages >= EARLY_MESSAGES:
-            self.early = []
+        if not self.proven and self.messages >= EARLY_MESSAGES:
+            self.proven = True
+            self.window.pieces = []
         kind = message.kind
         if kind == RESPONSE:
             tally.responses += 1
@@ -329,7 +313,8 @@ class Guard:
         """A hole: the dissector may keep its framing, else pairs are unsure."""
         if self.dissector is None:
             return True
-        self.early = []
+        self.proven = True
+        self.window.pieces = []
         try:
             found = list(self.dissector.gap(SIDES[side], missing))
             if found and self.accept(found, side, ns):
@@ -370,13 +355,6 @@ class Guard:
 
     # ------------------------------------------------------------ when it goes wrong
 
-    def remember(self, side: int, data: bytes, ns: int) -> None:
-        """Keep the first bytes until the choice has proven itself, within the probe's window."""
-        if len(self.early) < 2 * PROBE_CHUNKS:
-            self.early.append((side ^ self.flip, data, ns))
-        else:
-            self.early = []
-
     def failed(self, error: DissectError, side: int, ns: int) -> bool:
         """The peer broke the protocol, or this is another: identify again, start over, or give up."""
         engine = self.engine
@@ -393,12 +371,12 @@ class Guard:
     def identify_again(self) -> bool:
         """Once: the protocol was chosen wrongly. What it made of the bytes so far is void."""
         self.refused = frozenset((self.name(),))
-        early = self.early
+        pieces = self.window.pieces
         self.leave()
         self.state = IDENTIFY
-        self.forget_early()
+        self.forget_window()
         self.messages = 0
-        for side, data, ns in early:
+        for side, data, ns in pieces:
             if self.state == DISSECT:
                 if self.dissect(side ^ self.flip, data, ns):
                     return True
@@ -417,9 +395,8 @@ class Guard:
             self.close_pairs(Outcome.CUT)
             self.settle("")
         self.leave()
-        self.early = []
-        self.server_name = self.sni(self.flip)
-        self.first = (b"", b"")
+        self.server_name = self.server_name or self.window.sni(self.flip)
+        self.window.clear()
         self.reason = reason
         self.state = OPAQUE
         self.reserve(0)
@@ -446,14 +423,14 @@ class Guard:
         self.leave()
         previous = self.name()
         self.state = IDENTIFY
-        self.forget_early()
-        self.messages, self.seen = 0, 0
+        self.window = Window()
+        self.messages = 0
         self.refused = frozenset()
         pieces = [(0, switch.client, ns), (1, switch.server, ns)]
         pieces = [(side ^ self.flip, data, at) for side, data, at in pieces if data]
         choice = self.engine.named(switch.protocol, f"switched from {previous}")
         if choice is not None:
-            self.early = pieces
+            self.window.pieces = pieces
             return self.begin(choice)
         if switch.protocol:
             return self.give_up(f"{switch.protocol} (switched from {previous}): no dissector")
@@ -504,36 +481,12 @@ class Guard:
 
     def emit_flow(self, end: int) -> None:
         """The flow as an entry of its own."""
-        wire, flip = self.wire, self.flip
-        transport = self.engine.transport(wire)
-        flow = self.engine.describe(wire, bool(flip), transport, self.reason)
+        wire = self.wire
+        name = self.server_name or self.window.sni(self.flip)
+        request, response, outcome = whole(wire, self.flip, self.reason, name, end == END_RST)
+        flow = self.engine.describe(wire, bool(self.flip), self.engine.transport(wire), self.reason)
         emitter = self.engine.emitter(flow, self.midstream, wire, self.emitter)
-        halves: list[Message | None] = []
-        for side, kind in ((flip, Kind.REQUEST), (1 - flip, Kind.RESPONSE)):
-            details = FlowDetails(
-                packets=wire.packets(side),
-                bytes=wire.bytes(side),
-                duration_ns=wire.last_ns - wire.first_ns,
-                sni=(self.server_name or self.sni(side)) if kind == Kind.REQUEST else "",
-                reason=self.reason,
-            )
-            ok = not (wire.refused or end == END_RST)
-            message = summary(kind, details, wire.first_at(side), wire.last_ns, ok)
-            halves.append(message if details.packets else None)
-        outcome = Outcome.OK
-        if wire.refused:
-            outcome = Outcome.ERROR
-        elif halves[0] is None:
-            outcome = Outcome.ORPHAN
-        elif halves[1] is None and not wire.midstream:
-            outcome = Outcome.UNANSWERED
-        emitter.emit(halves[0], halves[1], outcome, False)
-
-    def sni(self, side: int) -> str:
-        try:
-            return server_name(self.first[side])
-        except IndexError:
-            return ""
+        emitter.emit(request, response, outcome, False)
 
 
 def validate(message: Message) -> None:

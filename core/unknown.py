@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from kshark.api import Details, Dissector, Kind, Message, ProtocolSpec, doc, hookimpl
+from kshark.api import Details, Dissector, Kind, Message, Outcome, ProtocolSpec, doc, hookimpl
+from kshark.wire import WireFlow
 
 
 class FlowDetails(Details):
@@ -18,16 +19,39 @@ class FlowDetails(Details):
     reason: Annotated[str, doc("Why no dissector took the flow, or how it ended")] = ""
 
 
-def summary(kind: Kind, details: FlowDetails, first_ns: int, last_ns: int, ok: bool) -> Message:
+def whole(
+    wire: WireFlow, flip: int, reason: str, name: str, reset: bool
+) -> tuple[Message | None, Message | None, Outcome]:
+    """A flow as request (what the client sent), response (what came back) and outcome."""
+    request = half(wire, flip, Kind.REQUEST, reason, name)
+    response = half(wire, 1 - flip, Kind.RESPONSE, reason, "")
+    if response is not None:
+        response.ok = not (wire.refused or reset)
+    if wire.refused:
+        return request, response, Outcome.ERROR
+    if request is None:
+        return None, response, Outcome.ORPHAN
+    if response is None and not wire.midstream:
+        return request, None, Outcome.UNANSWERED
+    return request, response, Outcome.OK
+
+
+def half(wire: WireFlow, side: int, kind: Kind, reason: str, name: str) -> Message | None:
     """One direction as a message, so that every sink shows it like any other."""
+    packets = wire.packets(side)
+    if not packets:
+        return None
+    duration = wire.last_ns - wire.first_ns
+    details = FlowDetails(
+        packets=packets, bytes=wire.bytes(side), duration_ns=duration, sni=name, reason=reason
+    )
     return Message(
         kind,
         verb="FLOW" if kind == Kind.REQUEST else "",
-        target=details.sni if kind == Kind.REQUEST else "",
-        ok=ok,
+        target=name,
         size=details.bytes,
-        first_ns=first_ns,
-        last_ns=last_ns,
+        first_ns=wire.first_at(side),
+        last_ns=wire.last_ns,
         extra=details,
     )
 
