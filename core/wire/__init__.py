@@ -77,7 +77,6 @@ Rules of reassembly (both classes):
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Final, Protocol
 
 import msgspec
@@ -248,16 +247,19 @@ class Wire(Protocol):
     def evict(self, n: int) -> None: ...
 
 
-COMPILED: Final = not _pure.pure("kshark.wire.fast") and find_spec("kshark.wire.fast") is not None
-"""Whether `load` gives the compiled class."""
-
-
 def load() -> type[Wire]:
     """The class to use: compiled where there is one, unless ``KSHARK_PURE`` says otherwise."""
-    if COMPILED:
-        from kshark.wire.fast import Wire as Fast
-
-        return Fast
+    if not _pure.pure("kshark.wire.fast"):
+        try:
+            from kshark.wire.fast import Wire as Fast
+        except ImportError:  # no compiler when kshark was installed
+            pass
+        else:
+            return Fast
     from kshark.wire.pure import Wire as Pure
 
     return Pure
+
+
+COMPILED: Final = load().__module__ == "kshark.wire.fast"
+"""Whether `load` gives the compiled class."""
