@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import click
 
@@ -143,7 +143,10 @@ def option_rows(kind: str, name: str, options: type[Options]) -> list[Row]:
 
 
 def _type(kind: Any) -> str:
-    text = kind.__name__ if isinstance(kind, type) else str(kind)
+    """``Literal["a", "b"]`` as ``a|b``, a class by its name."""
+    if get_origin(kind) is Literal:
+        return "|".join(str(choice) for choice in get_args(kind) if choice)
+    text = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
     return text.replace("typing.", "")
 
 

@@ -111,10 +111,15 @@ class Registry:
         known: Mapping[str, Any] = getattr(self, kind)
         if name in known:
             return known[name]
-        unloaded = {n for k, n in map(_builtin, DEFAULT_PLUGINS) if k == kind}
-        text = f"no {kind[:-1]} {name!r}{nearest(name, {*known, *unloaded})}"
-        if self.refused():
-            text += " (a plugin was refused: kshark plugins)"
+        one = kind.removesuffix("s")
+        builtin = next((p for p in self.plugins if p.name == f"{kind}.{name}" and p.refused), None)
+        if builtin is not None:
+            text = f"the {one} {name!r} is not there: {builtin.refused}"
+        else:
+            unloaded = {n for k, n in map(_builtin, DEFAULT_PLUGINS) if k == kind}
+            text = f"no {one} {name!r}{nearest(name, {*known, *unloaded})}"
+            if self.refused():
+                text += " (a plugin was refused: kshark plugins)"
         raise PluginError(f"{origin}: {text}" if origin else text)
 
 

@@ -1,0 +1,156 @@
+"""What this machine allows, and the books of a file, as data and as lines for people."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, Final
+
+from kshark.api import Entry, Options, SinkSpec
+from kshark.plan import Chosen, make_plan, places, unavailable
+from kshark.plugins import Registry
+from kshark.settings import Given
+
+Report = dict[str, Any]
+CAPABILITIES: Final = {13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN", 38: "CAP_PERFMON", 39: "CAP_BPF"}
+"""Those that a backend may ask for: numbers of linux/capability.h."""
+COMPILED: Final = (
+    "kshark.wire.fast",
+    "kshark.flow",
+    "kshark.pairing",
+    "kshark._rows",
+    "kshark._framed",
+)
+"""Modules that are compiled where a compiler was at hand."""
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def machine(registry: Registry) -> Report:
+    """What this machine allows."""
+    from kshark import __version__, session
+
+    return {
+        "kshark": __version__,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "compiled": session.compiled(),
+        "pure_cost": "" if session.compiled() else session.PURE_COST,
+        "uvloop": find_spec("uvloop") is not None,
+        "capabilities": capabilities(),
+        "backends": {name: unavailable(spec) for name, spec in registry.backends.items()},
+        "protocols": sorted(registry.protocols),
+        "sinks": sorted(registry.sinks),
+        "refused": [plugin.line() for plugin in registry.plugins if plugin.refused],
+    }
+
+
+def capabilities() -> dict[str, bool]:
+    """The capabilities of this process that capturing may need."""
+    held = 0
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    held = int(line.split()[1], 16)
+    except OSError:
+        return {}
+    return {name: bool(held >> bit & 1) for bit, name in CAPABILITIES.items()}
+
+
+def machine_lines(report: Report) -> Iterator[str]:
+    """The same for people: what works, what does not and what to do."""
+    yield f"kshark {report['kshark']}, Python {report['python']}, {sys.platform}"
+    yield f"kernel     {report['kernel']} {report['machine']}, {report['cores']} cores"
+    if report["compiled"]:
+        yield "core       compiled"
+    else:
+        yield f"core       plain Python, {report['pure_cost']}; with gcc: pip install kshark again"
+    yield f"loop       {'uvloop' if report['uvloop'] else 'asyncio (pip install uvloop is faster)'}"
+    held = [name for name, has in report["capabilities"].items() if has]
+    yield f"may        {', '.join(held) or 'nothing that capturing needs'}"
+    for name, why in report["backends"].items():
+        yield f"backend    {name}: {why or 'works here'}"
+    yield f"protocols  {', '.join(report['protocols']) or 'none'}"
+    yield f"sinks      {', '.join(report['sinks']) or 'none'}"
+    for line in report["refused"]:
+        yield f"refused    {line}"
+
+
+# ---------------------------------------------------------------- the books of a file
+
+
+class _Discard:
+    """A sink that takes everything."""
+
+    async def open(self) -> None: ...
+
+    async def write(self, batch: Sequence[Entry]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def books(
+    path: str,
+    protocols: Sequence[str],
+    assume: Sequence[str],
+    plugins: Sequence[str],
+    config: str,
+    say: Callable[[str], None],
+) -> tuple[Report, int]:
+    """Read a file to its end; its ledger, and the exit code."""
+    from kshark import session
+
+    line = {"read": Given([path], "--read"), "sink": Given(["console"], "doctor")}
+    if protocols:
+        line["protocol"] = Given(tuple(protocols), "--protocol")
+    if assume:
+        line["assume"] = Given(tuple(assume), "--assume")
+    plan = make_plan(places(line, config), plugins)
+    for note in plan.notes:
+        say(note)
+    spec = SinkSpec(name="discard", make=lambda options, context: _Discard(), doc="Nothing")
+    plan.sinks = [Chosen("discard", spec, Options())]
+    capture = session.execute(plan, say)
+    report = capture.snapshot()
+    report["wrong"] = capture.check()
+    return report, capture.code
+
+
+def book_lines(report: Report) -> Iterator[str]:
+    """The ledger stage by stage: what came in, what went on, and why the rest did not."""
+    packets, stream, messages = report["packets"], report["stream"], report["messages"]
+    lost = {f"{n}: {k}": v for n, b in report["backends"].items() for k, v in b["dropped"].items()}
+    seen = sum(b["received"] for b in report["backends"].values())
+    decoded = packets["received"] - sum(packets["dropped"].values())
+    yield from _stage("seen", seen, "packets", lost)
+    yield from _stage("decoded", decoded, "packets reached a flow", packets["dropped"])
+    wire = {k: v for k, v in report["wire"].items() if v}
+    yield from _stage("reassembled", stream["bytes"], "bytes in order", wire)
+    flows = {k: v for k, v in report["flows"].items() if v}
+    yield from _stage("identified", sum(flows.values()), "flows", flows)
+    yield from _stage("dissected", packets["dissected"], "packets", packets["opaque"])
+    if packets["open"]:
+        yield f"             {packets['open']:>14,}  of flows that had not ended"
+    kinds = {k: v for k, v in messages.items() if k != "all" and v}
+    yield from _stage("messages", messages["all"], "", kinds)
+    entries = {k: v for k, v in report["entries"].items() if v}
+    yield from _stage("paired", sum(report["entries"].values()), "entries", entries)
+    sink = report["sinks"].get("discard", {"delivered": 0, "dropped": {}})
+    yield from _stage("delivered", sink["delivered"], "entries", sink["dropped"])
+    for table in ("limits", "errors"):
+        for name, count in report[table].items():
+            yield f"{table:<12} {count:>14,}  {name}"
+    yield "the books balance" if not report["wrong"] else f"WRONG: {'; '.join(report['wrong'])}"
+
+
+def _stage(name: str, count: int, what: str, rest: Mapping[str, int]) -> Iterator[str]:
+    yield f"{name:<12} {count:>14,}  {what}".rstrip()
+    for reason, number in sorted(rest.items(), key=lambda item: -item[1]):
+        yield f"             {number:>14,}    {reason}"
