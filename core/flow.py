@@ -112,7 +112,7 @@ class Guard:
             self.close_pairs(Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED)
             self.settle("")
         elif self.state == IDENTIFY:
-            self.reason = NOBODY if self.window.spoken() else EMPTY
+            self.reason = NOBODY if self.window.seen else EMPTY
             self.settle(self.reason)
         else:
             self.settle(self.reason)

@@ -1,13 +1,15 @@
 """The books: every packet, message and entry is counted where it enters and where it ends.
 
-``received = dissected + opaque{reason} + open + dropped{reason}``, in packets. A loss without a reason is a bug:
-`Ledger.check` says so.
+``received = dissected + opaque{reason} + late + open + dropped{reason}``, in packets. A loss without a reason is
+a bug: `Ledger.check` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from kshark.wire import DROPS
 
 Snapshot = dict[str, Any]
 
@@ -61,6 +63,7 @@ class Ledger:
                 "received": received,
                 "dissected": tally.dissected,
                 "opaque": dict(self.opaque),
+                "late": wire.pop("late", 0),  # the last ACK of a flow that has ended, and the like
                 "open": in_flows - tally.settled,
                 "dropped": {k: v for k, v in wire.items() if k in DROPS and v},
             },
@@ -90,31 +93,11 @@ class Ledger:
         return balance(self.snapshot())
 
 
-DROPS = frozenset(
-    {
-        "bad_record",
-        "linktype",
-        "non_ip",
-        "truncated",
-        "bad_ip",
-        "bad_l4",
-        "other_l4",
-        "duplicate",
-        "fragment_held",
-        "fragment_timeout",
-        "fragment_limit",
-        "fragment_bad",
-        "tunnel_depth",
-        "late",
-    }
-)
-"""Wire counters that are packets which reached no living flow."""
-
-
 def balance(snapshot: Snapshot) -> list[str]:
     """Check one snapshot, or several merged ones."""
     packets = snapshot["packets"]
     ended = packets["dissected"] + sum(packets["opaque"].values()) + packets["open"]
+    ended += packets["late"]
     ended += sum(packets["dropped"].values())
     found = []
     if packets["received"] != ended:
