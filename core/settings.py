@@ -111,9 +111,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     names = sorted(set(known))
-    close = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    lower = {one.lower(): one for one in names}
+    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean {close[0]}?"
+        return f"; did you mean {lower[close[0]]}?"
     return f"; there is {', '.join(names)}" if names else "; there is none"
 
 

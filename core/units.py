@@ -21,8 +21,8 @@ _SIZES: Final = {
 _TIMES: Final = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
 }  # fmt: skip
-_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\Z")
-_TIME: Final = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(ns|us|µs|ms|s|m|h|d)")
+_SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\Z")
+_TIME: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(ns|us|µs|ms|s|m|h|d)")
 
 
 def size(text: str) -> int:
@@ -38,7 +38,7 @@ def size(text: str) -> int:
 def seconds(text: str) -> float:
     """Seconds, from a number or a sum of ``d h m s ms us ns``."""
     text = text.strip()
-    if re.fullmatch(r"\d{1,18}(\.\d{1,9})?", text):
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,9})?", text):
         return float(text)
     parts = _TIME.findall(text)
     if not parts or _TIME.sub("", text).strip():
