@@ -236,17 +236,15 @@ class Fanout:
 
     async def open(self) -> None:
         """Open every sink, then start their tasks; if one cannot open, the opened are closed."""
-        opened: list[Lane] = []
-        try:
-            for lane in self.lanes:
+        for number, lane in enumerate(self.lanes):
+            try:
                 await lane.sink.open()
-                opened.append(lane)
-        except BaseException as error:
-            for lane in opened:
-                await self._close(lane)
-            if isinstance(error, OSError):
-                raise PluginError(f"sink {lane.name}: {error.strerror or error}") from error
-            raise
+            except BaseException as error:
+                for opened in self.lanes[:number]:
+                    await self._close(opened)
+                if isinstance(error, OSError):
+                    raise PluginError(f"sink {lane.name}: {explain(error)}") from error
+                raise
         for lane in self.lanes:
             task = asyncio.ensure_future(lane.run())
             self.tasks[task] = lane
