@@ -1,0 +1,246 @@
+"""The ``af_packet`` backend: live packets of this machine's interfaces (Linux, CAP_NET_RAW).
+
+One TPACKET_V3 ring a network namespace, all interfaces in it, timestamps of the kernel in nanoseconds.
+Invariants: a block's memory is the consumer's until it asks for the next one; each packet of the loopback
+comes once; what the kernel dropped since nobody read is in ``stats().dropped["kernel"]``.
+VLAN tags that the kernel took off stay off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import select
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Annotated, Final
+
+from kshark.api import BackendSpec, Block, CaptureStats, Options, PluginError, hookimpl, option
+from kshark.backends import _bpf, _netns, _privileges
+from kshark.backends._ring import Shape
+from kshark.backends._tap import Numbers, Plan, Tap, globs, index_bytes
+from kshark.limits import KIB, MIB, NOTES
+
+SNAPLEN: Final = 256 * KIB
+
+
+class AfPacketOptions(Options):
+    """Options of the ``af_packet`` backend."""
+
+    target: Annotated[
+        str | list[str], option("Interfaces by name or glob, joined by + (eth*+lo); all if empty")
+    ] = ""
+    bpf: Annotated[
+        str, option("Only packets that match this tcpdump expression; the kernel checks it")
+    ] = ""
+    netns: Annotated[
+        list[str],
+        option("Network namespaces instead of our own: path, `ip netns` name or process id"),
+    ] = []
+    ring_bytes: Annotated[
+        int, option("Memory for packets that wait, shared out among the namespaces", unit="bytes")
+    ] = 32 * MIB
+    block_bytes: Annotated[int, option("Memory of one block of a ring", unit="bytes")] = 512 * KIB
+    snaplen: Annotated[int, option("Bytes taken of each packet", unit="bytes")] = SNAPLEN
+    fanout: Annotated[
+        int, option("Group of the worker processes that share the packets; 0 is none")
+    ] = 0
+    worker: Annotated[
+        int, option("Number of this worker in its group; only the first notes links")
+    ] = 0
+    user: Annotated[
+        str, option("Become this user, without privileges, once the sockets are open")
+    ] = ""
+    promisc: Annotated[bool, option("Take frames that are addressed to other stations, too")] = (
+        False
+    )
+
+
+class AfPacket:
+    """Live packets; see the module. Opened by `open`, or by the first step of `blocks`."""
+
+    live = True
+
+    def __init__(self, options: AfPacketOptions) -> None:
+        self._options = options
+        self._taps: list[Tap] = []
+        self._numbers = Numbers()
+        self._epoll: select.epoll | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._closing = False
+        self._received = 0
+        self._notes: deque[str] = deque(maxlen=NOTES)
+
+    def open(self) -> None:
+        """Open the sockets and rings, then drop privileges where the user asks for it."""
+        if self._epoll is not None or self._closing:
+            return
+        reason = _privileges.missing()
+        if reason:
+            raise PluginError(f"af_packet: {reason}")
+        options = self._options
+        places = _distinct(options.netns)
+        plan = self._plan(len(places))
+        with ExitStack() as undo:
+            for place, netns in enumerate(places):
+                tap = Tap(place, netns, plan, self._numbers, self._note)
+                undo.callback(tap.close)
+                self._taps.append(tap)
+            _check(plan.globs, self._taps)
+            for tap in self._taps:
+                tap.start()
+            if options.user:
+                _privileges.drop(options.user)
+            self._index = bytearray(index_bytes(plan.shape)), bytearray(index_bytes(plan.shape))
+            self._watch()
+            undo.pop_all()
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        """The packets, a block at a time, until `close`; each is borrowed until the next step."""
+        self.open()
+        try:
+            while not self._closing:
+                ready = self._ready()
+                for tap in ready:
+                    found = tap.read(*self._index)
+                    for block in found:
+                        self._received += block.count
+                        yield block
+                        if self._closing:
+                            return
+                    tap.give_back(found)
+                    await asyncio.sleep(0)  # others have their turn, however busy the ring is
+                    if self._closing:
+                        return
+                if not ready:
+                    await self._wait()
+        finally:
+            self._release()
+
+    def stats(self) -> CaptureStats:
+        """Packets handed over, and lost: by the kernel (``kernel``: the ring was full), or not IP."""
+        dropped = {"kernel": 0, "foreign_link": 0, "unsound": 0}
+        freezes = 0
+        for tap in self._taps:
+            tap.ring.count()
+            dropped["kernel"] += tap.ring.dropped
+            dropped["foreign_link"] += tap.walker.foreign
+            dropped["unsound"] += tap.walker.unsound
+            freezes += tap.ring.freezes
+        notes = list(self._notes)
+        if freezes:
+            notes.append(
+                f"the ring was full {freezes} times: set a larger ring_bytes or a --bpf filter"
+            )
+        return CaptureStats(self._received, {k: n for k, n in dropped.items() if n}, notes)
+
+    async def close(self) -> None:
+        """End `blocks`, wherever it is."""
+        self._closing = True
+        if self._waiter is not None:
+            _wake(self._waiter)
+        else:
+            self._release()
+
+    def _plan(self, places: int) -> Plan:
+        """What the options mean, for each of so many namespaces."""
+        options = self._options
+        for name, least, most in _RANGES:
+            if not least <= getattr(options, name) <= most:
+                raise PluginError(f"af_packet: {name} must be between {least} and {most}")
+        return Plan(
+            globs(options.target),
+            _bpf.compile_expression(options.bpf, options.snaplen),
+            Shape(options.ring_bytes // places, options.block_bytes),
+            options.fanout,
+            options.promisc,
+        )
+
+    def _note(self, text: str) -> None:
+        if self._options.worker == 0:
+            self._notes.append(text)
+
+    def _watch(self) -> None:
+        """One descriptor that is readable when any ring or link has news."""
+        self._epoll = select.epoll()
+        self._rings = {tap.ring.fileno(): tap for tap in self._taps}
+        self._links = {tap.links.fileno(): tap for tap in self._taps}
+        for descriptor in (*self._rings, *self._links):
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _ready(self) -> list[Tap]:
+        """Follow the links; give the taps that have a block, each once."""
+        assert self._epoll is not None
+        events = [descriptor for descriptor, _ in self._epoll.poll(0)]
+        for descriptor in events:
+            if descriptor in self._links:
+                self._links[descriptor].refresh()
+        return [self._rings[d] for d in events if d in self._rings and self._rings[d].ring.ready]
+
+    async def _wait(self) -> None:
+        """Until any descriptor is readable, or `close`.
+
+        The reader is there only while we wait: a block that the consumer still holds keeps the
+        descriptor readable, and the loop would spin.
+        """
+        assert self._epoll is not None
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        loop.add_reader(self._epoll.fileno(), _wake, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            loop.remove_reader(self._epoll.fileno())
+            self._waiter = None
+
+    def _release(self) -> None:
+        """Close everything that is open."""
+        self._closing = True
+        if self._epoll is not None and not self._epoll.closed:
+            self._epoll.close()
+        for tap in self._taps:
+            tap.close()
+
+
+_RANGES: Final = (
+    ("ring_bytes", 2 * 4 * KIB, 1 << 32),
+    ("block_bytes", 4 * KIB, 16 * MIB),
+    ("snaplen", 64, MIB),
+    ("fanout", 0, 65_535),
+)
+"""Options, least and most. ring_bytes: tp_block_nr times tp_block_size is 32 bits in the kernel."""
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _distinct(netns: Iterable[str]) -> list[str]:
+    """The namespaces, each once however it is named; our own if none is given."""
+    found = {_netns.identity(name): name for name in reversed(list(netns))}
+    return list(reversed(found.values())) or [""]
+
+
+def _check(wanted: Sequence[str], taps: Sequence[Tap]) -> None:
+    """At least one interface there is, and every one that is named."""
+    links = [link.name for tap in taps for link in tap.links.known.values()]
+    for glob in wanted:
+        if not fnmatch.filter(links, glob) and (len(wanted) == 1 or not set(glob) & set("*?[")):
+            names = ", ".join(sorted({name for tap in taps for name in tap.names}))
+            raise PluginError(f"af_packet: no interface {glob}; there is {names or 'none'}")
+
+
+@hookimpl
+def register_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="af_packet",
+            make=AfPacket,
+            options=AfPacketOptions,
+            doc="Live packets of this machine's network interfaces, by a ring shared with the kernel.",
+            available=_privileges.missing,
+            rank=10,
+        )
+    ]
