@@ -75,6 +75,7 @@ class Source:
         self.packets = 0
         self.told = 0  # notes that were said
         self.closed = False
+        self.unreadable = False  # its books cannot be read
         self.books = CaptureStats()  # as of the last look
 
 
@@ -200,9 +201,9 @@ class Capture:
                 async with self.taking:
                     await self._blocks(source)
         except PluginError as error:
-            self._failed(source, str(error), FAILED if source.blocks else WRONG)
+            self._failed(str(error), FAILED if source.blocks else WRONG)
         except Exception as error:  # a backend may be a stranger's
-            self._failed(source, f"backend {source.label} failed: {explain(error)}", FAILED)
+            self._failed(f"backend {source.label} failed: {explain(error)}", FAILED)
         finally:
             await self._close(source)
 
@@ -261,7 +262,7 @@ class Capture:
 
     # ------------------------------------------------------------ ends and books
 
-    def _failed(self, source: Source, text: str, code: int) -> None:
+    def _failed(self, text: str, code: int) -> None:
         self.say(text)
         self.code = max(self.code, code)
 
@@ -269,15 +270,21 @@ class Capture:
         if source.closed:
             return
         source.closed = True
+        self._look(source)
         try:
-            self._look(source)
             await source.backend.close()
         except Exception as error:  # a backend may be a stranger's
-            self._failed(source, f"backend {source.label}: {explain(error)}", FAILED)
+            self._failed(f"backend {source.label} failed to close: {explain(error)}", FAILED)
 
     def _look(self, source: Source) -> None:
         """Read a backend's books; say what it noted since the last look."""
-        source.books = source.backend.stats()
+        try:
+            source.books = source.backend.stats()
+        except Exception as error:  # as above
+            if not source.unreadable:
+                self._failed(f"backend {source.label}: no stats: {explain(error)}", FAILED)
+            source.unreadable = True
+            return
         notes = source.books.notes
         for note in notes[source.told :]:
             self.say(f"{source.label}: {note}")

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from kshark import breaker, wire
 from kshark.app import FAILED, Capture
-from kshark.plan import Plan
+from kshark.plan import Chosen, Plan
 from kshark.units import show_size
 
 Say = Callable[[str], None]
@@ -132,7 +132,7 @@ def compiled() -> bool:
 
 def start_line(plan: Plan) -> str:
     """What runs, in one line."""
-    sources = ", ".join(_source(chosen.label, chosen.options) for chosen in plan.backends)
+    sources = ", ".join(_source(chosen) for chosen in plan.backends)
     known = plan.run.protocol or sorted(plan.registry.protocols)
     sinks = ", ".join(chosen.label for chosen in plan.sinks)
     text = f"{sources}; protocols {', '.join(known) or 'none'}; sinks {sinks}"
@@ -143,12 +143,12 @@ def start_line(plan: Plan) -> str:
     return text
 
 
-def _source(label: str, options: Any) -> str:
-    target = getattr(options, "target", "")
+def _source(chosen: Chosen) -> str:
+    target = getattr(chosen.options, "target", "")
     shown = "+".join(target) if isinstance(target, list | tuple) else str(target)
-    if shown in label:
-        return label if shown else f"{label} on all interfaces"
-    return f"{label} {shown}"
+    if not shown and chosen.spec.rank > 0:
+        return f"{chosen.label} on all interfaces"
+    return chosen.label if shown in chosen.label else f"{chosen.label} {shown}"
 
 
 def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
