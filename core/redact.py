@@ -13,7 +13,8 @@ Everything here is linear in the length of what it reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
@@ -21,7 +22,8 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import inspect
 
-from kshark.api import Details, Entry, Message, ProtocolSpec, Redact
+from kshark import _pure
+from kshark.api import Details, Entry, ProtocolSpec, Redact
 
 REDACTED: Final = "REDACTED"
 
@@ -296,23 +298,53 @@ def _each_place(hides: list[Hide | None]) -> Hide | None:
 # ---------------------------------------------------------------- targets of rows
 
 
+class Suspects:
+    """Finds the entries whose targets may hold a secret; plain twin of that in ``_rows.pyx``."""
+
+    def __init__(self, secret: Callable[[str], bool]) -> None:
+        """`secret` tells of a parameter's name; unused here: `url` asks soon enough."""
+
+    def find(self, batch: list[Entry], protocols: frozenset[str]) -> list[Entry]:
+        """Entries of these protocols with a target that `url` might change."""
+        return [
+            entry
+            for entry in batch
+            if entry.protocol in protocols
+            and any(_marks(half.target) for half in (entry.request, entry.response) if half)
+        ]
+
+
+def _marks(target: str) -> bool:
+    return "=" in target or "@" in target or "%3" in target
+
+
 def redact_targets(batch: list[Entry], specs: Mapping[str, ProtocolSpec]) -> list[Entry]:
     """Hide secrets in the targets of a batch, in place, as each protocol's spec says."""
-    for entry in batch:
-        spec = specs.get(entry.protocol)
-        if spec is not None and spec.target_redact is not Redact.NONE:
-            for message in _halves(entry):
-                _redact_target(message, spec.target_redact)
+    classes = {name: spec.target_redact for name, spec in specs.items() if spec.target_redact}
+    wholly = frozenset(name for name, redact in classes.items() if redact is Redact.VALUE)
+    for entry in _SUSPECTS.find(batch, frozenset(classes) - wholly):
+        _change(entry, url)
+    if wholly:
+        for entry in batch:
+            if entry.protocol in wholly:
+                _change(entry, _hide_value)
     return batch
 
 
-def _halves(entry: Entry) -> Iterable[Message]:
-    return [half for half in (entry.request, entry.response) if half is not None]
+def _change(entry: Entry, hide: Hide) -> None:
+    for half in (entry.request, entry.response):
+        if half is not None:
+            half.target = hide(half.target)
 
 
-def _redact_target(message: Message, redact: Redact) -> None:
-    target = message.target
-    if redact is Redact.VALUE:
-        message.target = _hide_value(target)
-    elif "=" in target or "@" in target or "%3" in target:
-        message.target = url(target)
+def _suspects() -> type[Suspects]:
+    """The compiled twin, or the plain one."""
+    if not _pure.pure("kshark._rows"):
+        with suppress(ImportError):
+            from kshark._rows import Suspects as Compiled
+
+            return Compiled  # type: ignore[return-value]
+    return Suspects
+
+
+_SUSPECTS: Final = _suspects()(secret_parameter)

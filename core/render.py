@@ -120,7 +120,7 @@ def _json(value: Any) -> bytes:
 def _scrubbed(value: Any) -> Any:
     if isinstance(value, str):
         return scrub(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_scrubbed(item) for item in value]
     if isinstance(value, dict):
         return {_scrubbed(name): _scrubbed(item) for name, item in value.items()}

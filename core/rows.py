@@ -112,7 +112,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._flows = FlowCache()
-        self._second = -1
+        self._second: int | None = None
         self._date_time = ""
 
     def encode(self, batch: Sequence[Entry], objects: Sequence[bytes] = ()) -> bytes:
@@ -155,10 +155,10 @@ class Rows:
             f'{shared.head}{entry.seq:d}","time":"{when}'
             f"{shared.swapped if entry.swapped else shared.ends}{asked}"
             f',"response":{answered},"latency_ns":{latency},"duration_ns":{duration}'
-            f',"outcome":"{entry.outcome._value_}","gap_bytes":{entry.gap_bytes:d}'
+            f',"outcome":"{str.__str__(entry.outcome)}","gap_bytes":{entry.gap_bytes:d}'
             f',"midstream":{"true" if entry.midstream else "false"}'
             f',"truncated":{"true" if entry.truncated else "false"}'
-            f"{shared.backend}{_notes(request, response)}}}\n"
+            f"{shared.backend}{notes(request, response)}}}\n"
         )
 
     def _time(self, ns: int) -> str:
@@ -177,7 +177,8 @@ def _response(message: Message, when: str) -> str:
     )
 
 
-def _notes(request: Message | None, response: Message | None) -> str:
+def notes(request: Message | None, response: Message | None) -> str:
+    """The member "notes" as JSON, or nothing."""
     if not (request is not None and request.notes) and not (
         response is not None and response.notes
     ):

@@ -1,0 +1,485 @@
+"""What is done to every entry on its way to the sinks, compiled: rows, and the search for secrets.
+
+`Rows` is the twin of ``rows.py``, equal byte for byte; `suspects` that of ``redact.py``. Rows are written into one buffer that grows; fields of msgspec structs are read at the offsets that their
+member descriptors declare. Whatever is out of the ordinary (integers beyond 64 bits, times before 1970,
+lone surrogates, other types) is left to the plain twin, one row at a time: here is no second opinion.
+
+Bounds: every write is preceded by `need`, which grows the buffer or raises `MemoryError`.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject, PyObject_IsTrue
+from cpython.set cimport PySet_GET_SIZE
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
+from cpython.unicode cimport PyUnicode_Check
+from libc.stdint cimport uintptr_t
+from libc.string cimport memcpy
+
+from types import MemberDescriptorType
+
+from kshark import rows
+from kshark.api import Entry, Flow, Message
+from kshark.entry_json import date_time
+from kshark.limits import ROW_FLOWS
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject
+    bint PyObject_TypeCheck(object o, PyTypeObject *kind)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef extern from "structmember.h":
+    ctypedef struct PyMemberDef:
+        int type
+        Py_ssize_t offset
+    ctypedef struct PyMemberDescrObject:
+        PyMemberDef *d_member
+    int T_OBJECT_EX
+
+cdef long long SECOND = 1000000000
+cdef Py_ssize_t KEPT = 4 << 20  # bytes of buffer kept between two batches
+cdef Py_ssize_t DIGITS = 20  # of a 64-bit integer, with its sign
+
+# Sets of two: the one used before the last is replaced. A power of two.
+cdef Py_ssize_t SLOTS = 2
+while SLOTS < 2 * ROW_FLOWS:
+    SLOTS *= 2
+
+
+cdef Py_ssize_t offset(object kind, str name) except -1:
+    """Where a struct keeps a field, by the descriptor that CPython made for it."""
+    descriptor = kind.__dict__[name]
+    if type(descriptor) is not MemberDescriptorType:
+        raise ImportError(f"{kind.__name__}.{name} is not a slot")
+    cdef PyMemberDef *member = (<PyMemberDescrObject *><PyObject *>descriptor).d_member
+    if member.type != T_OBJECT_EX:
+        raise ImportError(f"{kind.__name__}.{name} is not an object")
+    return member.offset
+
+
+cdef Py_ssize_t E_FLOW = offset(Entry, "flow")
+cdef Py_ssize_t E_SEQ = offset(Entry, "seq")
+cdef Py_ssize_t E_PROTOCOL = offset(Entry, "protocol")
+cdef Py_ssize_t E_REQUEST = offset(Entry, "request")
+cdef Py_ssize_t E_RESPONSE = offset(Entry, "response")
+cdef Py_ssize_t E_OUTCOME = offset(Entry, "outcome")
+cdef Py_ssize_t E_GAP = offset(Entry, "gap_bytes")
+cdef Py_ssize_t E_MIDSTREAM = offset(Entry, "midstream")
+cdef Py_ssize_t E_TRUNCATED = offset(Entry, "truncated")
+cdef Py_ssize_t E_SWAPPED = offset(Entry, "swapped")
+cdef Py_ssize_t F_CLIENT = offset(Flow, "client")
+cdef Py_ssize_t F_SERVER = offset(Flow, "server")
+cdef Py_ssize_t M_VERB = offset(Message, "verb")
+cdef Py_ssize_t M_TARGET = offset(Message, "target")
+cdef Py_ssize_t M_STATUS = offset(Message, "status")
+cdef Py_ssize_t M_OK = offset(Message, "ok")
+cdef Py_ssize_t M_SIZE = offset(Message, "size")
+cdef Py_ssize_t M_NOTES = offset(Message, "notes")
+cdef Py_ssize_t M_FIRST = offset(Message, "first_ns")
+cdef Py_ssize_t M_LAST = offset(Message, "last_ns")
+
+cdef PyTypeObject *ENTRY = <PyTypeObject *>Entry  # the imports above keep them alive
+cdef PyTypeObject *FLOW = <PyTypeObject *>Flow
+cdef PyTypeObject *MESSAGE = <PyTypeObject *>Message
+
+
+class Unusual(Exception):
+    """This row is the plain twin's."""
+
+
+cdef inline object field(object owner, Py_ssize_t at):
+    """A field of a struct whose type was checked."""
+    cdef PyObject *value = (<PyObject **>((<char *><PyObject *>owner) + at))[0]
+    if value == NULL:
+        raise Unusual
+    return <object>value
+
+
+cdef inline long long number(object value) except? -1:
+    cdef int over = 0
+    if not PyLong_Check(value):
+        raise Unusual
+    cdef long long result = PyLong_AsLongLongAndOverflow(value, &over)
+    if over:
+        raise Unusual
+    return result
+
+
+cdef class Pieces:
+    """`kshark.rows.FlowPieces` as bytes."""
+
+    cdef object flow, client, server, protocol
+    cdef bytes head, ends, swapped, backend
+
+    @staticmethod
+    cdef Pieces make(object flow, object protocol):
+        cdef Pieces self = Pieces.__new__(Pieces)
+        made = rows.pieces(flow, protocol)
+        self.flow, self.client, self.server, self.protocol = flow, made.client, made.server, protocol
+        self.head = rows.scrub(made.head).encode()
+        self.ends = rows.scrub(made.ends).encode()
+        self.swapped = rows.scrub(made.swapped).encode()
+        self.backend = rows.scrub(made.backend).encode()
+        return self
+
+    cdef inline bint fits(self, object flow, object protocol):
+        return (
+            self.flow is flow
+            and self.protocol is protocol
+            and self.client is field(flow, F_CLIENT)
+            and self.server is field(flow, F_SERVER)
+        )
+
+
+cdef class Rows:
+    """Renders rows; keeps what the next ones are likely to share."""
+
+    cdef char *_buffer
+    cdef Py_ssize_t _size, _used
+    cdef list _flows
+    cdef long long _second
+    cdef bytes _date_time
+    cdef object _plain
+
+    def __cinit__(self):
+        self._buffer = NULL
+        self._size = self._used = 0
+        self._flows = [None] * SLOTS
+        self._second = -1
+        self._date_time = b""
+        self._plain = rows.Rows()
+
+    def __dealloc__(self):
+        PyMem_Free(self._buffer)
+
+    def encode(self, batch, objects=()):
+        """One line an entry; `objects`, if given, are members that go before each closing brace."""
+        cdef Py_ssize_t start
+        cdef bytes members, row
+        cdef bint plain = not objects
+        self._used = 0
+        others = iter(objects)
+        for entry in batch:
+            start = self._used
+            try:
+                self._row(entry)
+            except (Unusual, UnicodeEncodeError):
+                self._used = start
+                row = self._plain.encode([entry])
+                self._raw(PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row) - 2)
+            if not plain:
+                members = next(others)
+                self._bytes(members)
+            self._raw(b"}\n", 2)
+        done = PyBytes_FromStringAndSize(self._buffer, self._used)
+        if self._size > KEPT:
+            PyMem_Free(self._buffer)
+            self._buffer = NULL
+            self._size = 0
+        return done
+
+    # -- writing
+
+    cdef int need(self, Py_ssize_t more) except -1:
+        """Room for so many bytes more."""
+        if more <= self._size - self._used:
+            return 0
+        cdef Py_ssize_t size = 2 * self._size + more + 4096
+        cdef char *grown = <char *>PyMem_Realloc(self._buffer, size)
+        if grown == NULL:
+            raise MemoryError
+        self._buffer = grown
+        self._size = size
+        return 0
+
+    cdef inline int _raw(self, const char *text, Py_ssize_t size) except -1:
+        self.need(size)
+        memcpy(self._buffer + self._used, text, size)
+        self._used += size
+        return 0
+
+    cdef inline int _bytes(self, bytes text) except -1:
+        return self._raw(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+
+    cdef inline int _bool(self, object value) except -1:
+        if value is True or (value is not False and PyObject_IsTrue(value)):
+            return self._raw(b"true", 4)
+        return self._raw(b"false", 5)
+
+    cdef int _number(self, long long value) except -1:
+        cdef char digits[20]
+        cdef Py_ssize_t at = 20
+        cdef unsigned long long rest = <unsigned long long>value
+        if value < 0:
+            rest = 0 - rest
+        while True:
+            at -= 1
+            digits[at] = <char>(48 + rest % 10)
+            rest //= 10
+            if rest == 0:
+                break
+        if value < 0:
+            at -= 1  # 19 digits at most: there is room for the sign
+            digits[at] = 45
+        return self._raw(digits + at, 20 - at)
+
+    cdef int _string(self, object text) except -1:
+        """The inside of a JSON string."""
+        cdef Py_ssize_t size, i
+        cdef unsigned char c, odd = 0
+        if not PyUnicode_Check(text):
+            raise Unusual
+        cdef const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+        for i in range(size):  # without a branch, so that it is done by vectors
+            c = <unsigned char>utf8[i]
+            odd |= (c < 32) | (c == 34) | (c == 92)
+        if not odd:
+            return self._raw(utf8, size)
+        self.need(6 * size)
+        for i in range(size):
+            self._char(<unsigned char>utf8[i])
+        return 0
+
+    cdef inline void _char(self, unsigned char c) noexcept:
+        """One byte of a string, escaped; `need` made room for six."""
+        cdef char *out = self._buffer + self._used
+        cdef const char *hexadecimal = b"0123456789abcdef"
+        cdef char letter = 0
+        if c >= 32 and c != 34 and c != 92:
+            out[0] = <char>c
+            self._used += 1
+            return
+        out[0] = 92
+        if c == 34 or c == 92:
+            letter = <char>c
+        elif c == 8:
+            letter = 98
+        elif c == 9:
+            letter = 116
+        elif c == 10:
+            letter = 110
+        elif c == 12:
+            letter = 102
+        elif c == 13:
+            letter = 114
+        if letter:
+            out[1] = letter
+            self._used += 2
+            return
+        memcpy(out + 1, b"u00", 3)
+        out[4] = hexadecimal[c >> 4]
+        out[5] = hexadecimal[c & 15]
+        self._used += 6
+
+    cdef int _time(self, long long ns) except -1:
+        """RFC 3339; the date and time of the last second are kept."""
+        cdef char digits[11]
+        cdef int i
+        if ns < 0:
+            raise Unusual
+        cdef long long second = ns // SECOND
+        cdef long long rest = ns % SECOND
+        if second != self._second:
+            self._date_time = date_time(second).encode()
+            self._second = second
+        digits[0] = 46
+        for i in range(9, 0, -1):
+            digits[i] = <char>(48 + rest % 10)
+            rest //= 10
+        digits[10] = 90
+        self._bytes(self._date_time)
+        return self._raw(digits, 11)
+
+    # -- a row
+
+    cdef Pieces _pieces(self, object flow, object protocol):
+        """The shared parts of a flow's rows; they hold the flow, so its address stays its own."""
+        cdef uintptr_t mixed = <uintptr_t><PyObject *>flow
+        mixed = (mixed >> 4) * 0x9E3779B1UL
+        cdef Py_ssize_t at = <Py_ssize_t>((mixed >> 8) & <uintptr_t>(SLOTS - 1)) & ~1
+        first = self._flows[at]
+        if first is not None and (<Pieces>first).fits(flow, protocol):
+            return <Pieces>first
+        second = self._flows[at + 1]
+        if second is None or not (<Pieces>second).fits(flow, protocol):
+            second = Pieces.make(flow, protocol)
+        self._flows[at], self._flows[at + 1] = second, first
+        return <Pieces>second
+
+    cdef int _row(self, object entry) except -1:
+        """All of a row but its closing brace."""
+        if not PyObject_TypeCheck(entry, ENTRY):
+            raise Unusual
+        flow = field(entry, E_FLOW)
+        request, response = field(entry, E_REQUEST), field(entry, E_RESPONSE)
+        if not PyObject_TypeCheck(flow, FLOW) or not (is_half(request) and is_half(response)):
+            raise Unusual
+        cdef Pieces shared = self._pieces(flow, field(entry, E_PROTOCOL))
+        cdef long long asked = 0, answered = 0
+        if response is not None:
+            answered = asked = number(field(response, M_FIRST))
+        if request is not None:
+            asked = number(field(request, M_FIRST))
+        self._bytes(shared.head)
+        self._number(number(field(entry, E_SEQ)))
+        self._raw(b'","time":"', 10)
+        self._time(asked)
+        self._bytes(shared.swapped if PyObject_IsTrue(field(entry, E_SWAPPED)) else shared.ends)
+        self._request(request, asked)
+        self._raw(b',"response":', 12)
+        self._response(response, answered)
+        self._spans(request, response, asked, answered)
+        self._raw(b',"outcome":"', 12)
+        self._string(field(entry, E_OUTCOME))
+        self._raw(b'","gap_bytes":', 14)
+        self._number(number(field(entry, E_GAP)))
+        self._raw(b',"midstream":', 13)
+        self._bool(field(entry, E_MIDSTREAM))
+        self._raw(b',"truncated":', 13)
+        self._bool(field(entry, E_TRUNCATED))
+        self._bytes(shared.backend)
+        return self._notes(request, response)
+
+    cdef int _request(self, object half, long long first) except -1:
+        if half is None:
+            return self._raw(b"null", 4)
+        self._raw(b'{"verb":"', 9)
+        self._string(field(half, M_VERB))
+        self._raw(b'","target":"', 12)
+        self._string(field(half, M_TARGET))
+        self._raw(b'","size":', 9)
+        self._number(number(field(half, M_SIZE)))
+        self._raw(b',"time":"', 9)
+        self._time(first)
+        return self._raw(b'"}', 2)
+
+    cdef int _response(self, object half, long long first) except -1:
+        if half is None:
+            return self._raw(b"null", 4)
+        cdef long long status = number(field(half, M_STATUS))
+        error = field(half, M_TARGET)
+        self._raw(b'{"status":', 10)
+        if status:
+            self._number(status)
+        else:
+            self._raw(b"null", 4)
+        self._raw(b',"ok":', 6)
+        self._bool(field(half, M_OK))
+        self._raw(b',"size":', 8)
+        self._number(number(field(half, M_SIZE)))
+        self._raw(b',"time":"', 9)
+        self._time(first)
+        if error:
+            self._raw(b'","error":"', 11)
+            self._string(error)
+        return self._raw(b'"}', 2)
+
+    cdef int _spans(self, object request, object response, long long asked, long long answered) except -1:
+        """Latency and duration; no time is negative here, so no difference overflows."""
+        if request is None or response is None:
+            return self._raw(b',"latency_ns":null,"duration_ns":null', 37)
+        cdef long long last = number(field(response, M_LAST))
+        if last < 0:
+            raise Unusual
+        self._raw(b',"latency_ns":', 14)
+        self._number(answered - asked)
+        self._raw(b',"duration_ns":', 15)
+        return self._number(last - asked)
+
+    cdef int _notes(self, object request, object response) except -1:
+        if no_notes(request) and no_notes(response):
+            return 0
+        return self._bytes(rows.notes(request, response).encode())
+
+
+cdef inline bint is_half(object half):
+    return half is None or PyObject_TypeCheck(half, MESSAGE)
+
+
+cdef inline bint no_notes(object half) except -1:
+    if half is None:
+        return True
+    notes = field(half, M_NOTES)
+    return PyTuple_CheckExact(notes) and PyTuple_GET_SIZE(notes) == 0
+
+
+# ---------------------------------------------------------------- secrets in targets
+
+cdef Py_ssize_t NAMES = 4096  # parameter names known to be public that are kept
+
+
+cdef class Suspects:
+    """Finds the entries whose targets may hold a secret; of the others that is certain."""
+
+    cdef object _secret
+    cdef set _public
+
+    def __cinit__(self, secret):
+        self._secret = secret
+        self._public = set()
+
+    def find(self, list batch, frozenset protocols):
+        """Entries of these protocols with a target that `url` might change."""
+        cdef list found = []
+        for entry in batch:
+            if not PyObject_TypeCheck(entry, ENTRY):
+                found.append(entry)
+            elif field(entry, E_PROTOCOL) in protocols and (
+                self._half(field(entry, E_REQUEST)) or self._half(field(entry, E_RESPONSE))
+            ):
+                found.append(entry)
+        return found
+
+    cdef bint _half(self, object half) except -1:
+        if half is None:
+            return False
+        if not PyObject_TypeCheck(half, MESSAGE):
+            return True
+        target = field(half, M_TARGET)
+        if not PyUnicode_Check(target):
+            return True
+        cdef Py_ssize_t size
+        cdef const char *text
+        try:
+            text = PyUnicode_AsUTF8AndSize(target, &size)
+        except UnicodeEncodeError:
+            return True
+        return self._text(text, size)
+
+    cdef bint _text(self, const char *text, Py_ssize_t size) except -1:
+        """Walks over names: what stands between one of "?&;#" and "=" without a "/"."""
+        cdef Py_ssize_t i, name = -1
+        cdef char c
+        for i in range(size):
+            c = text[i]
+            if c == 64:  # @
+                return True
+            if c == 63 or c == 38 or c == 59 or c == 35:  # ? & ; #
+                name = i + 1
+            elif c == 47:  # /
+                name = -1
+            elif c == 61 and name >= 0:  # =
+                if self._is_secret(text + name, i - name):
+                    return True
+                name = -1
+            elif c == 37 and (name >= 0 or (i + 2 < size and delimits(text[i + 1], text[i + 2]))):
+                return True  # an escape within a name, or of a delimiter: worth a close look
+        return False
+
+    cdef bint _is_secret(self, const char *text, Py_ssize_t size) except -1:
+        name = PyBytes_FromStringAndSize(text, size)
+        if name in self._public:
+            return False
+        if self._secret(name.decode()):
+            return True
+        if PySet_GET_SIZE(self._public) < NAMES and size <= 64:
+            self._public.add(name)
+        return False
+
+
+cdef inline bint delimits(char high, char low) noexcept:
+    """Whether "%" and these are one of ? = ; & #"""
+    if high == 51:
+        return low in (b"F", b"f", b"D", b"d", b"B", b"b")
+    return high == 50 and (low == 54 or low == 51)
