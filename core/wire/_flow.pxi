@@ -1,0 +1,579 @@
+# A flow and the reassembly of its two streams. Included by fast.pyx; the rules are those of `kshark.wire`.
+#
+# Positions are 64-bit counts of bytes from the start of a stream; `expect` is the sequence number of position `next`.
+
+cdef struct Mark:
+    uint64_t one
+    uint64_t two
+    uint64_t number
+    int64_t ns
+
+cdef struct Half:
+    void* flow  # borrowed: the half lies inside it
+    int side
+    bint known  # the stream's start
+    bint seen  # a packet of this side
+    bint syn
+    bint spoke  # payload of this side was captured
+    bint silent  # nothing came since a gap was declared
+    bint owed  # a skipped byte that was a FIN, unless more follows
+    bint closed  # all up to the FIN was delivered
+    bint waits  # in the list of holes
+    uint32_t expect
+    int64_t next
+    int64_t acked
+    int64_t fin_at
+    int64_t held_bytes
+    int64_t since  # of its hole
+    int64_t watched  # `next` at that time
+    int64_t packets
+    int64_t bytes
+    int64_t first_at
+    int marks  # remembered
+    int mark_at  # the oldest of them
+    Mark recent[DUPLICATES]
+    Half* earlier  # in the list of holes
+    Half* later
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Held:
+    """Payload that waits for earlier bytes of its side, or for bytes that it answers."""
+
+    cdef int64_t pos
+    cdef bytes data
+    cdef int64_t missing
+    cdef int64_t need  # position of the other side that must be delivered before
+    cdef int64_t ns
+
+
+cdef Held make_held(int64_t pos, bytes data, int64_t missing, int64_t need, int64_t ns):
+    cdef Held held = Held.__new__(Held)
+    held.pos = pos
+    held.data = data
+    held.missing = missing
+    held.need = need
+    held.ns = ns
+    return held
+
+
+@cython.final
+cdef class Books:
+    """What all flows of one wire share: bounds, counters, memory, and the acknowledged holes, oldest first."""
+
+    cdef int64_t counts[C_END]
+    cdef int64_t memory
+    cdef int64_t now
+    cdef Half* oldest_hole
+    cdef Half* newest_hole
+    cdef Py_ssize_t holes
+    cdef int64_t ooo_segments
+    cdef int64_t ooo_bytes
+    cdef int64_t kept_packets
+    cdef int64_t kept_bytes
+
+    cdef void wait_for(self, Half* half) noexcept:
+        """To the end of the list of holes."""
+        if half.waits:
+            self.wait_no_more(half)
+        half.since = self.now
+        half.watched = half.next
+        half.waits = True
+        half.later = NULL
+        half.earlier = self.newest_hole
+        if self.newest_hole != NULL:
+            self.newest_hole.later = half
+        else:
+            self.oldest_hole = half
+        self.newest_hole = half
+        self.holes += 1
+
+    cdef void wait_no_more(self, Half* half) noexcept:
+        if not half.waits:
+            return
+        half.waits = False
+        if half.earlier != NULL:
+            half.earlier.later = half.later
+        else:
+            self.oldest_hole = half.later
+        if half.later != NULL:
+            half.later.earlier = half.earlier
+        else:
+            self.newest_hole = half.earlier
+        half.earlier = half.later = NULL
+        self.holes -= 1
+
+
+cdef inline bint may(const Half* me, const Half* peer, int64_t need) noexcept:
+    """Causality: an answer is delivered after what it answers."""
+    return not peer.seen or peer.silent or peer.closed or need <= peer.next
+
+
+cdef inline void move(Half* half, int64_t to) noexcept:
+    half.expect += <uint32_t>(to - half.next)
+    half.next = to
+
+
+cdef inline void begin(Half* half, uint32_t seq) noexcept:
+    """The stream starts at this sequence number."""
+    half.known = True
+    half.expect = seq
+    half.next = half.acked = 0
+    half.owed = half.closed = False
+    half.fin_at = -1
+
+
+cdef void skim(Half* half, int64_t pos, int64_t size, int64_t missing) noexcept:
+    """Count bytes that advance the stream, without looking after holes."""
+    half.bytes += most(0, least(size, pos + size - half.next))
+    if pos + size + missing > half.next:
+        move(half, pos + size + missing)
+
+
+@cython.final
+cdef class Flow:
+    """A `kshark.wire.WireFlow`, and for TCP its reassembly."""
+
+    cdef readonly int proto
+    cdef readonly bytes client
+    cdef readonly bytes server
+    cdef readonly int client_port
+    cdef readonly int server_port
+    cdef readonly int64_t first_ns
+    cdef readonly int64_t last_ns
+    cdef readonly bint midstream
+    cdef readonly bint refused
+    cdef readonly str iface
+    cdef Books books
+    cdef object consumer
+    cdef object on_chunk
+    cdef bint opaque
+    cdef bint ended
+    cdef Half halves[2]
+    cdef list held0
+    cdef list held1
+    cdef list kept
+    cdef int64_t kept_bytes
+    # the table's
+    cdef uint64_t key[5]
+    cdef uint32_t bucket
+    cdef int flip  # the client is the greater end of the key
+    cdef int shelf
+    cdef int64_t touched
+    cdef void* chain
+    cdef void* older
+    cdef void* newer
+
+    def __cinit__(self):
+        cdef int side
+        self.held0 = []
+        self.held1 = []
+        for side in range(2):
+            self.halves[side].flow = <void*>self
+            self.halves[side].side = side
+            self.halves[side].fin_at = -1
+            self.halves[side].watched = -1
+
+    # ------------------------------------------------------------ what consumers may ask
+
+    @property
+    def established(self):
+        return bool(
+            (self.halves[0].syn and self.halves[1].syn) or (self.halves[0].spoke and self.halves[1].spoke)
+        )
+
+    def packets(self, int side):
+        return self.halves[side & 1].packets
+
+    def bytes(self, int side):
+        return self.halves[side & 1].bytes
+
+    def first_at(self, int side):
+        return self.halves[side & 1].first_at
+
+    def take_packets(self):
+        cdef list kept = self.kept
+        if kept is None:
+            return []
+        self.kept = None
+        self.books.memory -= self.kept_bytes + PACKET_COST * len(kept)
+        self.kept_bytes = 0
+        return kept
+
+    cdef keep(self, list packets):
+        """Keep packets within the limits; the first ones are worth more than the last."""
+        cdef Py_ssize_t size
+        if self.kept is None:
+            self.kept = []
+        for packet in packets:
+            size = len(packet.data)
+            if len(self.kept) >= self.books.kept_packets or self.kept_bytes + size > self.books.kept_bytes:
+                self.books.counts[C_NOT_KEPT] += 1
+                continue
+            self.kept.append(packet)
+            self.kept_bytes += size
+            self.books.memory += size + PACKET_COST
+
+    # ------------------------------------------------------------ to the consumer
+
+    cdef inline list held(self, const Half* half):
+        return self.held1 if half.side else self.held0
+
+    cdef inline bint over(self) noexcept:
+        """Nothing more is wanted."""
+        return self.opaque or self.ended
+
+    cdef give(self, Half* half, bytes data, int64_t ns):
+        half.bytes += len(data)
+        if self.on_chunk is not None and self.on_chunk(half.side, data, ns):
+            self.shut()
+
+    cdef lose(self, Half* half, int64_t missing, int64_t ns):
+        self.books.counts[C_GAPS] += 1
+        self.books.counts[C_GAP_BYTES] += missing
+        if self.consumer is not None and self.consumer.gap(half.side, missing, ns):
+            self.shut()
+
+    cdef shut(self):
+        """No more bytes, please: what is held is only counted."""
+        cdef Half* half
+        cdef Held held
+        cdef int side
+        if self.over():
+            return
+        self.opaque = True
+        for side in range(2):
+            half = &self.halves[side]
+            for held in self.held(half):
+                skim(half, held.pos, len(held.data), held.missing)
+            self.release(half)
+            self.books.wait_no_more(half)
+            half.closed = half.closed or half.fin_at >= 0
+
+    cdef release(self, Half* half):
+        cdef list held = self.held(half)
+        if held:
+            self.books.memory -= half.held_bytes + HELD_COST * len(held)
+            half.held_bytes = 0
+            held.clear()
+
+    cdef datagram(self, Half* half, Found* found, int64_t ns):
+        """UDP and ICMP."""
+        half.seen = True
+        if found.length:
+            half.spoke = True
+        if self.opaque:
+            half.bytes += found.length
+            return
+        if found.length:
+            self.give(half, found.payload[:found.length], ns)
+        if found.missing and not self.opaque:
+            self.lose(half, found.missing, ns)
+
+    # ------------------------------------------------------------ TCP
+
+    cdef segment(self, Half* me, Found* found, int64_t ns):
+        """Take a segment that is no RST."""
+        cdef Half* peer = &self.halves[1 - me.side]
+        cdef int64_t need = ANYTIME
+        cdef uint32_t seq = found.seq
+        cdef bint work = found.length or found.missing or found.flags & FIN
+        me.seen = True
+        me.silent = False
+        if found.flags & SYN:
+            self.handshake(me, peer, found)
+            seq += 1
+        if found.flags & ACK:
+            need = self.acknowledge(peer, found.ack, work or found.flags & SYN)
+        if work:
+            self.payload(me, peer, seq, found, need, ns)
+            self.settle(me, ns)
+
+    cdef bint closed(self) noexcept:
+        return self.halves[0].closed and self.halves[1].closed
+
+    cdef bint fresh(self, const Half* half, uint32_t seq) noexcept:
+        """Whether a SYN with this number begins another connection: the port was used again."""
+        cdef uint32_t late
+        if half.known:
+            late = half.expect - <uint32_t>half.next - seq - 1
+            if late == 0 or (self.midstream and not self.ended and late <= RST_WINDOW):
+                return False
+        if self.ended:
+            return True
+        return half.known and (
+            self.midstream or self.halves[0].spoke or self.halves[1].spoke
+            or self.halves[0].fin_at >= 0 or self.halves[1].fin_at >= 0
+        )
+
+    cdef void handshake(self, Half* me, Half* peer, const Found* found) noexcept:
+        cdef uint32_t first = found.seq + 1
+        if me.known and first == me.expect - <uint32_t>me.next:
+            me.syn = True
+            self.midstream = False
+        elif not (self.midstream and me.known):
+            if me.known and not found.flags & ACK:
+                begin(peer, 0)
+                peer.known = False
+            me.syn = True
+            begin(me, first)
+
+    cdef int64_t acknowledge(self, Half* peer, uint32_t ack, bint says) noexcept:
+        """Learn from an ACK number; the position that it needs to be delivered first."""
+        cdef int32_t ahead
+        if not peer.known:
+            if self.midstream and not says:
+                return ANYTIME
+            begin(peer, ack)
+            return 0
+        ahead = <int32_t>(ack - peer.expect)
+        if ahead > BELIEVED:
+            return ANYTIME
+        if ahead > 0 and peer.next + ahead > peer.acked:
+            peer.acked = peer.next + ahead
+            if not self.opaque:
+                self.watch(peer)
+        return peer.next + ahead
+
+    cdef payload(self, Half* me, Half* peer, uint32_t seq, Found* found, int64_t need, int64_t ns):
+        cdef int64_t size = found.length, missing = found.missing, pos, end
+        if size or missing:
+            me.spoke = True
+        if not me.known:
+            begin(me, seq)
+        pos = <int64_t><uint32_t>(seq - me.expect)
+        if pos >= AHEAD:
+            pos -= <int64_t>1 << 32
+        pos += me.next
+        end = pos + size + missing
+        if me.closed and not self.opaque:
+            self.books.counts[C_RETRANSMITTED] += 1
+            return
+        if found.flags & FIN and not self.opaque:
+            self.finish_at(me, end, ns)
+        if self.opaque:
+            skim(me, pos, size, missing)
+            me.closed = me.closed or found.flags & FIN
+        elif not size and not missing:
+            pass
+        elif end <= me.next:
+            self.books.counts[C_RETRANSMITTED] += 1
+        elif not self.held(me) and pos <= me.next and may(me, peer, need):
+            self.deliver(me, pos, found.payload, size, missing, None, ns)
+        else:
+            self.hold(me, pos, found.payload, size, missing, need, ns)
+
+    cdef finish_at(self, Half* me, int64_t end, int64_t ns):
+        """A FIN; the first one that is not old counts."""
+        cdef bint owed = me.owed
+        if me.fin_at >= 0 or end < me.next - owed:
+            return
+        me.fin_at = end
+        if end < me.next:  # the byte owed was this FIN
+            me.owed = False
+            move(me, end)
+        elif owed:
+            self.lose(me, 1, ns)
+            me.owed = False
+
+    cdef deliver(
+        self, Half* me, int64_t pos, const uint8_t* data, int64_t size, int64_t missing, bytes whole, int64_t ns
+    ):
+        """Give what is new of a segment that starts at or before the expected byte; `whole` is its data, if held."""
+        cdef list held
+        cdef int64_t old
+        if me.owed:
+            me.owed = False
+            self.lose(me, 1, ns)
+        old = me.next - pos
+        if old < size:
+            if old:
+                self.books.counts[C_OVERLAP] += 1
+                data += old
+                size -= old
+                whole = None
+                old = 0
+            if self.opaque:
+                skim(me, me.next, size, missing)
+                return
+            move(me, me.next + size)
+            self.give(me, data[:size] if whole is None else whole, ns)
+        else:
+            old -= size
+        missing -= old
+        held = self.held(me)
+        if held:
+            missing = least(missing, (<Held>held[0]).pos - me.next)
+        if missing > 0 and not self.ended:
+            move(me, me.next + missing)
+            if not self.opaque:
+                self.lose(me, missing, ns)
+
+    cdef hold(
+        self, Half* me, int64_t pos, const uint8_t* data, int64_t size, int64_t missing, int64_t need, int64_t ns
+    ):
+        """Keep the parts that are not here yet, in order: the first copy wins."""
+        cdef list held = self.held(me)
+        cdef Held one
+        cdef int64_t end = pos + size, at = most(pos, me.next), stop, kept = 0
+        cdef list parts = []
+        if at < end:
+            for one in held:
+                stop = one.pos + len(one.data)
+                if stop == one.pos or stop <= at:
+                    continue
+                if one.pos >= end:
+                    break
+                if one.pos > at:
+                    parts.append(make_held(at, data[at - pos:one.pos - pos], 0, need, ns))
+                    kept += one.pos - at
+                at = stop
+            if at < end:
+                parts.append(make_held(at, data[at - pos:size], missing, need, ns))
+                kept += end - at
+        else:  # nothing but a missing tail
+            size = 0
+            at = most(at, end)
+            missing = end + missing - at
+            for one in held:
+                if one.pos == at and not one.data:
+                    missing = 0
+            if missing > 0:
+                parts.append(make_held(at, b"", missing, need, ns))
+        if not parts:
+            self.books.counts[C_RETRANSMITTED] += 1
+            return
+        self.books.counts[C_OUT_OF_ORDER] += 1
+        if kept < size:
+            self.books.counts[C_OVERLAP] += 1
+        for one in parts:
+            self.insert(me, held, one)
+
+    cdef insert(self, Half* me, list held, Held new):
+        cdef Py_ssize_t at = len(held)
+        while at and (<Held>held[at - 1]).pos > new.pos:
+            at -= 1
+        held.insert(at, new)
+        me.held_bytes += len(new.data)
+        self.books.memory += len(new.data) + HELD_COST
+
+    cdef pop(self, Half* half):
+        """Deliver the first held segment."""
+        cdef Held held = self.held(half).pop(0)
+        half.held_bytes -= len(held.data)
+        self.books.memory -= len(held.data) + HELD_COST
+        self.deliver(
+            half, held.pos, <const uint8_t*>PyBytes_AS_STRING(held.data), len(held.data), held.missing, held.data,
+            held.ns,
+        )
+
+    cdef bint run(self, Half* half, Half* peer) except -1:
+        """Deliver what one side has ready; whether anything moved."""
+        cdef list held = self.held(half)
+        cdef Held first
+        cdef bint moved = False
+        while not self.over() and not half.closed:
+            if half.fin_at >= 0 and half.next >= half.fin_at:
+                move(half, most(half.next, half.fin_at + 1))
+                half.closed = moved = True
+                self.release(half)
+            elif held:
+                first = held[0]
+                if first.pos > half.next or not may(half, peer, first.need):
+                    break
+                self.pop(half)
+                moved = True
+            else:
+                break
+        return moved
+
+    cdef drain(self, Half* half):
+        """Deliver what is ready on either side, until neither moves."""
+        cdef int idle = 0
+        cdef Half* peer
+        while idle < 2 and not self.over():
+            peer = &self.halves[1 - half.side]
+            idle = 0 if self.run(half, peer) else idle + 1
+            half = peer
+
+    cdef settle(self, Half* half, int64_t ns):
+        """After news of one side: deliver, keep to the bounds, look after holes."""
+        cdef int side
+        cdef Half* one
+        self.drain(half)
+        for side in range(2):
+            one = &self.halves[side]
+            while not self.over() and (
+                len(self.held(one)) > self.books.ooo_segments or one.held_bytes > self.books.ooo_bytes
+            ):
+                self.force(one)
+                self.drain(one)
+        self.watch(&self.halves[0])
+        self.watch(&self.halves[1])
+
+    cdef force(self, Half* half):
+        """Wait no longer for what stands before the first held segment of a side."""
+        cdef Half* peer = &self.halves[1 - half.side]
+        cdef Held first = self.held(half)[0]
+        cdef list others = self.held(peer)
+        cdef Held other = others[0] if others else None
+        if first.pos > half.next:
+            self.skip(half, first.pos, first.ns)
+        elif may(half, peer, first.need):
+            self.pop(half)
+        elif other is not None and other.pos <= peer.next:  # each waits for the other: nonsense
+            self.pop(peer)
+        elif other is not None and other.pos < first.need:
+            self.skip(peer, other.pos, other.ns)
+        else:
+            self.skip(peer, first.need, first.ns)
+
+    cdef skip(self, Half* half, int64_t to, int64_t ns):
+        """Declare bytes lost. A single acknowledged one may have been a FIN: it is owed until more comes."""
+        cdef int64_t missing
+        if half.fin_at >= 0:
+            to = least(to, half.fin_at)
+        if to <= half.next:
+            return
+        missing = to - half.next + (1 if half.owed else 0)
+        move(half, to)
+        half.silent = True
+        half.owed = missing == 1 and not self.held(half) and half.fin_at < 0
+        if not half.owed:
+            self.lose(half, missing, ns)
+
+    cdef void watch(self, Half* half) noexcept:
+        """Keep the list of acknowledged holes, by when they last moved."""
+        if not half.known or half.acked <= half.next or half.closed or self.over():
+            self.books.wait_no_more(half)
+        elif not half.waits or half.watched != half.next:
+            self.books.wait_for(half)
+
+    cdef declare(self, Half* half):
+        """An acknowledged hole has waited long enough."""
+        cdef list held = self.held(half)
+        cdef Held first = held[0] if held else None
+        if first is not None and first.pos <= half.next:  # it is here, and waits for the other side
+            half.watched = -1
+            self.watch(half)
+            return
+        if first is not None and first.pos <= half.acked:
+            self.skip(half, first.pos, first.ns)
+        else:
+            self.skip(half, half.acked, self.books.now)
+        self.settle(half, self.books.now)
+
+    cdef flush(self, int64_t ns):
+        """The flow ends: deliver what is held, and declare every hole that is known."""
+        cdef Half* half
+        cdef int side
+        self.drain(&self.halves[0])
+        while (self.held0 or self.held1) and not self.over():
+            half = &self.halves[0 if self.held0 else 1]
+            self.force(half)
+            self.drain(half)
+        for side in range(2):
+            half = &self.halves[side]
+            if half.known and half.acked > half.next and not half.closed and not self.over():
+                self.skip(half, half.acked, ns)
