@@ -1,0 +1,216 @@
+"""Is this Redis? What the first bytes of a side say, and where framing may start again after a hole.
+
+Other line protocols look alike: POP3 and NATS answer ``+OK`` and ``-ERR`` too, memcached asks ``get k``.
+So only a known command makes the client's side certain, and replies are at most likely, and
+that only if all of the bytes frame as RESP.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kshark import limits
+from kshark.api import DissectError, Side, Verdict
+
+from .commands import FOREIGN_INLINE, known
+from .resp import Commands, Replies
+from .words import strings, words
+
+ENOUGH = 512
+"""Bytes of one long string, well framed so far, that make a reply likely before its end is seen."""
+TRIES = 32
+"""Places in one chunk at which framing is tried again after a hole."""
+SHORT = 128
+"""Bytes of an unfinished line that are kept for the next chunk in that search."""
+WORK = 16
+"""Bytes looked at in search of such a place, a byte lost: bounds the search whatever the chunks are."""
+
+LINE = re.compile(
+    rb"""\+(?:OK|PONG|QUEUED|RESET|none|string|list|set|zset|hash|stream
+        |FULLRESYNC\ [0-9a-f]{40}\ \d+|CONTINUE(?:\ [0-9a-f]{40})?|Background\ [a-z ]+
+        |\d+\.\d{6}\ \[\d+\ [^]\r\n]+\]\ "[^\r\n]*)\r\n
+    |-(?!ERR\ ')[A-Z]{2,20}\ [^\r\n]+\r\n
+    |[,(][-+0-9.einaf]+\r\n""",
+    re.VERBOSE,
+)
+"""Lines of text that Redis really answers; NATS quotes its errors, POP3 says more behind ``+OK``."""
+MONITORED = re.compile(rb'\+\d+\.\d{6} \[\d+ [^]\r\n]+\] "')
+PUSHES = frozenset((b"message", b"pmessage", b"smessage"))
+CONFIRMED = frozenset(
+    b"subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe".split()
+)
+QUESTION = re.compile(rb"\*[1-9]\d{0,9}\r\n\$(\d{1,4})\r\n([!-~]{1,64})\r\n")
+ANSWER = re.compile(rb"\n(?=[-+:$*_#,(!=%~>|])")
+
+
+def probe(data: bytes, side: Side) -> Verdict:
+    """The opinion of the first bytes of one side."""
+    return ask(data) if side == Side.CLIENT else answer(data)
+
+
+def ask(data: bytes) -> Verdict:
+    """Are these commands?"""
+    scan, pos, verdict = Commands(), 0, Verdict.MORE
+    try:
+        while pos < len(data) and verdict == Verdict.MORE:
+            if not inline_like(data, pos):
+                return Verdict.NO
+            end = scan.scan(data, pos)
+            if not scan.empty:
+                verdict = opinion(data[pos : end if end >= 0 else len(data)], end >= 0)
+            if end < 0:
+                break
+            pos = end
+    except DissectError:
+        return Verdict.NO
+    return verdict
+
+
+def inline_like(data: bytes, pos: int) -> bool:
+    """An array, or a line that begins like a word."""
+    return data[pos] in b"*\r\n" or 65 <= (data[pos] & 0xDF) <= 90
+
+
+def opinion(head: bytes, whole: bool) -> Verdict:
+    """Is this command (or its beginning) one of Redis?"""
+    if head[:1] != b"*":
+        return inline_opinion(head, whole)
+    match = QUESTION.match(head)
+    if match is None:
+        return Verdict.NO if whole else Verdict.MORE
+    name = match[2]
+    if len(name) != int(match[1]) or (name in PUSHES and not name.isupper()):
+        return Verdict.NO
+    return Verdict.CERTAIN if known(name) else Verdict.MORE
+
+
+def inline_opinion(head: bytes, whole: bool) -> Verdict:
+    """A line: likely if its word is Redis' own; memcached, POP3 and others share some."""
+    line = head.partition(b"\n")[0].rstrip(b"\r")
+    name = line.split(b" ", 1)[0]
+    if not name.replace(b".", b"").isalnum() or b" HTTP/" in line or not line.isascii():
+        return Verdict.NO
+    if not whole:
+        return Verdict.MORE if len(name) <= 64 else Verdict.NO
+    if not known(name):
+        return Verdict.NO
+    shared = name.lower() in FOREIGN_INLINE and not (name == b"PING" or name == b"INFO")
+    return Verdict.MORE if shared and not name.isupper() else Verdict.LIKELY
+
+
+def answer(data: bytes) -> Verdict:
+    """Are these replies? All bytes must frame, and a text line must be one of Redis'."""
+    scan, pos, likely = Replies(), 0, False
+    try:
+        while pos < len(data):
+            if data[pos] in b"+-,(" and b"\n" in data[pos:] and not LINE.match(data, pos):
+                return Verdict.NO
+            end = scan.scan(data, pos)
+            if end < 0:
+                rest = data[pos:]
+                long = rest[:1] in b"$*%~>" and b"\r\n" in rest and len(rest) >= ENOUGH
+                likely = likely or (long and not commandlike(rest))
+                break
+            likely = likely or not commandlike(data[pos:end])
+            pos = end
+    except DissectError:
+        return Verdict.NO
+    return Verdict.LIKELY if likely else Verdict.MORE
+
+
+def commandlike(head: bytes) -> bool:
+    """An array of strings alone, as clients send: it says nothing of who sent it."""
+    if head[:1] != b"*" or head[:2] in (b"*0", b"*-"):
+        return False
+    if strings(head, 1)[:1] and strings(head, 1)[0] in PUSHES:
+        return False
+    try:
+        return Commands().scan(head, 0) in (-1, len(head))
+    except DissectError:
+        return False
+
+
+class Search:
+    """After a hole: looks for the next place where framing may start, and counts what is passed over.
+
+    A place is the start of a chunk (clients and servers write whole messages) or of a line, from which
+    everything up to the end of what is there frames well. Of a client, the first must be a known command;
+    of a server, whole replies must end exactly at the end of a chunk. It may still be wrong, inside a
+    string that holds RESP itself; then the framing breaks at the string's end, and the search starts again.
+    """
+
+    def __init__(self, commands: bool) -> None:
+        self.commands = commands
+        self.kept = b""
+        self.anchor = False  # kept begins where a line or a chunk did
+        self.dropped = 0  # bytes passed over
+        self.seen = self.work = 0
+
+    def feed(self, data: bytes) -> bytes | None:
+        """The bytes from such a place on, or None: not in here."""
+        border = len(self.kept)
+        self.kept += data
+        self.seen += len(data)
+        if self.work > WORK * self.seen + ENOUGH:
+            self.drop(len(self.kept), False)
+            return None
+        hope = -1
+        for at in self.places(border):
+            found = self.check(at, at == border)
+            if found > 0:
+                self.drop(at, True)
+                return self.kept
+            if not found and hope < 0:
+                hope = at
+        if hope < 0:
+            self.drop(max(self.kept.rfind(b"\n"), len(self.kept) - SHORT), False)
+        else:
+            self.drop(hope, True)
+        return None
+
+    def drop(self, count: int, anchor: bool) -> None:
+        """Pass over the first bytes of what is kept."""
+        if count > 0:
+            self.dropped += count
+            self.kept = self.kept[count:]
+            self.anchor = anchor
+
+    def places(self, border: int) -> list[int]:
+        """Where to try."""
+        if self.commands:
+            starts = [m.start() for m in QUESTION.finditer(self.kept) if known(m[2])]
+        else:
+            starts = [m.end() for m in ANSWER.finditer(self.kept)]
+        ends = (0, border) if self.anchor else (border,)
+        if self.commands:
+            return [at for at in starts if at in ends or self.kept[at - 1] == 10][:TRIES]
+        return sorted({*ends, *starts[:TRIES], *starts[-TRIES:]})
+
+    def check(self, at: int, chunk: bool) -> int:
+        """1 framing may start here, 0 perhaps (more bytes would tell), -1 it may not."""
+        data, whole = self.kept, 0
+        if len(data) - at > limits.UNDISSECTED:
+            return -1
+        scan: Commands | Replies = Commands() if self.commands else Replies()
+        pos = at
+        self.work += len(data) - at
+        try:
+            while pos < len(data):
+                if not self.commands and data[pos] in b"+-,(" and not LINE.match(data, pos):
+                    return -1
+                end = scan.scan(data, pos)
+                if end < 0:
+                    return int(self.commands and (whole > 0 or chunk))
+                if self.commands and data[pos] != 42:
+                    return -1
+                whole += 1
+                pos = end
+        except DissectError:
+            return -1
+        return int(whole > 0)
+
+
+def first_word(head: bytes) -> bytes:
+    """The name in a command that may be cut short."""
+    found = words(head, 1)
+    return found[0] if found else b""
