@@ -1,0 +1,27 @@
+"""HTTP/1.0 and 1.1, by RFC 9110 and RFC 9112."""
+
+from __future__ import annotations
+
+from kshark.api import ProtocolSpec, Redact, hookimpl
+from kshark.protocols.http.details import HttpRequest, HttpResponse, details
+from kshark.protocols.http.dissector import HttpDissector
+from kshark.protocols.http.resync import METHODS, probe
+
+SPEC = ProtocolSpec(
+    name="http",
+    dissector=HttpDissector,
+    doc="HTTP/1.0 and 1.1: requests and responses, pipelined, chunked, upgraded",
+    magic=tuple(method + b" " for method in METHODS.split(b"|")),
+    replies=(b"HTTP/1.",),
+    ports=(80, 3000, 8000, 8080, 8888),
+    probe=probe,
+    request=HttpRequest,
+    response=HttpResponse,
+    details=details,
+    target_redact=Redact.URL,
+)
+
+
+@hookimpl
+def register_protocols() -> list[ProtocolSpec]:
+    return [SPEC]

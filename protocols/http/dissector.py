@@ -1,0 +1,594 @@
+"""HTTP/1.0 and 1.1 (RFC 9112) as a state machine: one `HttpDissector` a flow, one `Lane` a side.
+
+Requests come from the client's side, responses from the server's. The framing is chosen as RFC 9112
+section 6.3 says; what is ambiguous is framed by that rule and marked in ``Message.notes`` (the table is
+`head.NOTES`). Where the framing is lost (a gap, a broken chunk, a length that cannot be trusted), the
+message so far is given as truncated and the side searches for the next start line.
+
+Invariants: the sizes of a side's messages, and what it still holds or skipped, add up to the bytes it
+was fed; any split of the stream gives equal messages; a byte is searched a bounded number of times.
+Held at most: the head, chunk line or trailers under construction (UNDISSECTED), and the body (BODY_KEPT).
+
+Beside this file lies ``dissector.pxd``, with which the same source is compiled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from kshark import limits
+from kshark.api import DissectError, Kind, Message, NotMine, Switch
+from kshark.protocols.http.head import (
+    BAD_CHUNK,
+    BAD_FRAMING,
+    BARE_LF,
+    CHUNK_HUGE,
+    CHUNK_MORE,
+    CHUNKED,
+    CODED,
+    HUGE_CHUNK,
+    LONG_TARGET,
+    LONG_TRAILERS,
+    MORE,
+    NO_BODY_ASSUMED,
+    NO_LENGTH,
+    UNASKED_UPGRADE,
+    WRONG_LENGTH,
+    hopeful,
+    names,
+)
+from kshark.protocols.http.lane import HEAD_END, Lane, Rest, line_notes, mark_client, method
+from kshark.protocols.http.resync import like_status
+from kshark.protocols.http.states import (
+    CHUNK_DATA,
+    CHUNK_END,
+    CHUNK_LINE,
+    COUNTED,
+    HEAD,
+    HELD,
+    IS_CONNECT,
+    IS_HEAD,
+    IS_UPGRADE,
+    OVER,
+    PEEK,
+    SEEK,
+    TRAILERS,
+    UNTIL_CLOSE,
+)
+
+REQUEST = int(Kind.REQUEST)
+RESPONSE = int(Kind.RESPONSE)
+INTERIM = int(Kind.INTERIM)
+UNDISSECTED = limits.UNDISSECTED
+BODY_KEPT = limits.BODY_KEPT
+TARGET = limits.TARGET
+PROBE_BYTES = limits.PROBE_BYTES
+LOSSY = LONG_TARGET | BAD_FRAMING
+
+_UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
+
+
+class HttpDissector:
+    """The dissector of one flow; see the module."""
+
+    __slots__ = ("answered", "asked", "careful", "client", "due", "server", "specials")
+
+    def __init__(self) -> None:
+        self.client = Lane(False)
+        self.server = Lane(True)
+        # Requests seen and answered since their order was last certain, and which of them change
+        # the framing of their answer: pairs of number and IS_*.
+        self.asked = 0
+        self.answered = 0
+        self.specials: deque[tuple[int, int]] = deque()
+        self.careful = False  # after a gap the order is a guess
+        self.due = False  # the response that is being read says that the held bytes are HTTP
+
+    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
+        """The messages that `data` completes."""
+        out: list[Message | Switch] = []
+        if side == 0:
+            self.run(self.client, data, out)
+        else:
+            self.run(self.server, data, out)
+        return out
+
+    def gap(self, side: int, missing: int) -> list[Message | Switch]:
+        """Skip the hole where it lies in a body; else cut the message and search for the next."""
+        out: list[Message | Switch] = []
+        lane = self.server if side else self.client
+        if lane.state == OVER:
+            return out
+        if lane.state == PEEK:
+            self.unpeek(lane, out)
+        if self.skip(lane, missing, out):
+            return out
+        self.cut(lane, missing, out)
+        self.seek_from(lane)
+        self.doubt()
+        if side and self.client.state == HELD:
+            self.release(out)
+        return out
+
+    def close(self) -> list[Message | Switch]:
+        """The end of the flow completes a body without length and cuts everything else."""
+        out: list[Message | Switch] = []
+        if self.client.state == HELD:
+            self.client.state = HEAD
+        for lane in (self.client, self.server):
+            if lane.state == OVER:
+                continue
+            if lane.state == PEEK:
+                self.unpeek(lane, out)
+            elif lane.buffer and (lane.state == HEAD or lane.state == SEEK):
+                self.drain(lane, out)
+            if lane.state == UNTIL_CLOSE:
+                self.finish(lane, out)
+            else:
+                self.cut(lane, 0, out)
+            lane.state = OVER
+        return out
+
+    def inside(self, side: int) -> bool:
+        """Whether that side is within the body of a message whose head was seen."""
+        lane = self.server if side else self.client
+        return lane.message is not None
+
+    # ------------------------------------------------------------ the machine
+
+    def run(self, lane: Lane, data: bytes, out: list[Message | Switch]) -> None:
+        """Consume `data` step by step; what is not complete waits in the lane's buffer."""
+        pos = 0
+        if lane.buffer and lane.state != HELD:
+            if not lane.complete(data):
+                return
+            data = bytes(lane.buffer)
+            lane.buffer = bytearray()
+        size = len(data)
+        while 0 <= pos < size:
+            pos = self.step(lane, data, pos, out)
+
+    def step(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        """One element of the stream at `pos`: the offset after it, or -1 where all is taken."""
+        state = lane.state
+        if state == HEAD:
+            return self.take_head(lane, data, pos, out)
+        if state in (COUNTED, CHUNK_DATA):
+            return self.take_counted(lane, data, pos, out)
+        if state == CHUNK_LINE:
+            return self.take_chunk_line(lane, data, pos, out)
+        if state == CHUNK_END:
+            return self.take_chunk_end(lane, data, pos, out)
+        if state == TRAILERS:
+            return self.take_trailers(lane, data, pos, out)
+        if state == UNTIL_CLOSE:
+            return lane.keep(data, pos, len(data))
+        if state == PEEK:
+            return self.peek(lane, data, pos, out)
+        if state == SEEK:
+            return self.seek(lane, data, pos)
+        if state == HELD:
+            self.hold(lane, data[pos:] if pos else data, out)
+        return -1
+
+    # ------------------------------------------------------------ heads
+
+    def take_head(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        found = lane.head
+        if lane.answer:
+            verdict = found.response(data, pos)
+        else:
+            verdict = found.request(data, pos)
+        if verdict > 0 and found.end - pos <= UNDISSECTED:
+            if lane.answer:
+                return self.response(lane, data, pos, out)
+            return self.request(lane, data, pos, out)
+        if data[pos] == 10 or data[pos] == 13:  # empty lines before a start line: RFC 9112 2.2
+            lane.size += 1
+            return pos + 1
+        if verdict == MORE:
+            lane.stash(data, pos)
+            if not lane.complete_head():
+                return -1
+        return self.reject(lane, data, pos, verdict > 0, out)
+
+    def reject(
+        self, lane: Lane, data: bytes, pos: int, long: bool, out: list[Message | Switch]
+    ) -> int:
+        """The bytes at `pos` are not a head: search on, and say so unless the flow was just joined."""
+        lane.buffer = bytearray()
+        long = long or (
+            len(data) - pos > UNDISSECTED and hopeful(data[pos : pos + 33], lane.answer)
+        )
+        if lane.fresh and not long:
+            lane.state = SEEK
+            lane.line_start = True
+            return pos
+        if out:  # what was found goes first; the next call finds this again
+            return lane.stash(data, pos)
+        self.seek_from(lane)
+        self.doubt()
+        if len(data) - pos <= UNDISSECTED:
+            lane.buffer = bytearray(data[pos:])
+        else:
+            lane.size += len(data) - pos
+        raise DissectError("header block over 64 KiB" if long else "start line is not HTTP/1")
+
+    def request(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        """A request head was found at `pos`."""
+        found = lane.head
+        end = found.end
+        raw = data[pos:end]
+        verb = method(data[pos : found.verb_end])
+        start = found.target_start
+        stop = found.target_end
+        if stop - start > TARGET:
+            stop = start + TARGET
+            lane.flags |= LONG_TARGET
+        target = data[start:stop].decode("latin-1")
+        self.asked += 1
+        length = found.length
+        lane.size += end - pos
+        lane.flags |= found.flags
+        asks = IS_UPGRADE if found.upgrade else 0
+        if verb == "HEAD":
+            asks |= IS_HEAD
+        elif verb == "CONNECT":
+            asks |= IS_CONNECT
+        if asks:
+            self.remember(asks)
+        elif found.coding == 0 and lane.flags == 0:
+            if length <= 0 and length != WRONG_LENGTH:
+                out.append(Message(REQUEST, verb, target, 0, True, 0, lane.size, raw))
+                lane.size = 0
+                lane.fresh = False
+                return end
+            stop = end + length
+            if 0 < length <= BODY_KEPT and stop <= len(data):
+                size = lane.size + length
+                body = data[end:stop]
+                out.append(Message(REQUEST, verb, target, 0, True, 0, size, raw, body))
+                lane.size = 0
+                lane.fresh = False
+                return stop
+        lane.message = Message(REQUEST, verb, target, 0, True, 0, 0, raw)
+        lane.then = HELD if asks & (IS_UPGRADE | IS_CONNECT) else HEAD
+        if asks & IS_CONNECT or (found.coding == 0 and (length == NO_LENGTH or length == 0)):
+            self.finish(lane, out)
+        elif found.coding == CHUNKED:
+            lane.state = CHUNK_LINE
+        elif found.coding == CODED or length == WRONG_LENGTH:
+            self.unbounded(lane, out)
+        else:
+            lane.state = COUNTED
+            lane.left = length
+        return end
+
+    def remember(self, asks: int) -> None:
+        """The newest request changes how its answer is framed."""
+        self.specials.append((self.asked, asks))
+        if len(self.specials) > limits.WAITING:
+            self.specials.popleft()
+
+    def response(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        """A response head was found at `pos`."""
+        found = lane.head
+        end = found.end
+        raw = data[pos:end]
+        status = found.status
+        length = found.length
+        lane.size += end - pos
+        lane.flags |= found.flags
+        if 100 <= status < 200:
+            lane.message = Message(INTERIM, "", "", status, True, 0, 0, raw)
+            if status == 101:
+                return self.hand_over(lane, data, end, self.answers(), out)
+            self.finish(lane, out)
+            return end
+        if (  # what most responses are
+            length >= 0
+            and length <= BODY_KEPT
+            and end + length <= len(data)
+            and lane.flags == 0
+            and found.coding == 0
+            and self.answered < self.asked
+            and not self.careful
+            and not self.specials
+            and status != 204
+            and status != 304
+        ):
+            self.answered += 1
+            size = lane.size + length
+            stop = end + length
+            body = data[end:stop]
+            out.append(Message(RESPONSE, "", "", status, status < 400, 0, size, raw, body))
+            lane.size = 0
+            lane.fresh = False
+            return stop
+        return self.framed(
+            lane, data, end, Message(RESPONSE, "", "", status, status < 400, 0, 0, raw), out
+        )
+
+    def framed(
+        self, lane: Lane, data: bytes, end: int, message: Message, out: list[Message | Switch]
+    ) -> int:
+        """Choose the framing of a final response: RFC 9112 section 6.3."""
+        found = lane.head
+        asks = self.answers()
+        status = message.status
+        lane.message = message
+        if asks > 0 and asks & IS_CONNECT and status < 300:
+            return self.hand_over(lane, data, end, asks, out)
+        if self.client.state == HELD and (asks < 0 or asks & (IS_CONNECT | IS_UPGRADE)):
+            self.due = True
+        if status == 204 or status == 304 or (asks > 0 and asks & IS_HEAD):
+            self.finish(lane, out)
+            return end
+        if found.coding == CHUNKED:
+            lane.state = CHUNK_LINE
+        elif found.coding == CODED or found.length == NO_LENGTH:
+            lane.state = UNTIL_CLOSE
+        elif found.length == WRONG_LENGTH:
+            self.unbounded(lane, out)
+            return end
+        elif found.length == 0:
+            self.finish(lane, out)
+            return end
+        else:
+            lane.state = COUNTED
+            lane.left = found.length
+        if asks < 0:
+            lane.after = lane.state
+            lane.state = PEEK
+        return end
+
+    def answers(self) -> int:
+        """Count a final response; what its request asks of it (IS_*), -1 if that is not known."""
+        if self.answered >= self.asked:
+            return -1
+        self.answered += 1
+        asks = 0
+        while self.specials and self.specials[0][0] <= self.answered:
+            number, what = self.specials.popleft()
+            if number == self.answered:
+                asks = what
+        if self.careful:
+            self.careful = self.answered < self.asked
+            return -1
+        return asks
+
+    def hand_over(
+        self, lane: Lane, data: bytes, end: int, asks: int, out: list[Message | Switch]
+    ) -> int:
+        """The flow speaks another protocol after this response (101, or 2xx to CONNECT)."""
+        message, client = lane.message, self.client
+        assert message is not None
+        token = None
+        if message.status == 101:
+            message.kind = RESPONSE
+            token = _UPGRADE.search(message.head)
+            if asks >= 0 and not asks & IS_UPGRADE:
+                lane.flags |= UNASKED_UPGRADE
+        held = bytes(client.buffer)
+        client.buffer = bytearray()
+        start = len(out)
+        self.cut(client, 0, out)
+        mark_client(out, start)
+        self.finish(lane, out)
+        out.append(Switch(token[1].decode("latin-1").lower() if token else "", held, data[end:]))
+        lane.state = client.state = OVER
+        return -1
+
+    # ------------------------------------------------------------ bodies
+
+    def take_counted(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        end = min(pos + lane.left, len(data))
+        lane.left -= end - pos
+        lane.keep(data, pos, end)
+        if lane.left == 0:
+            self.counted(lane, out)
+        return end
+
+    def counted(self, lane: Lane, out: list[Message | Switch]) -> None:
+        """All counted bytes have come (or were lost)."""
+        if lane.state == CHUNK_DATA:
+            lane.state = CHUNK_END
+        else:
+            self.finish(lane, out)
+
+    def take_chunk_line(
+        self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]
+    ) -> int:
+        found = lane.head
+        size = found.chunk(data, pos)
+        if size == CHUNK_MORE:
+            return lane.stash(data, pos)
+        lane.flags |= found.flags
+        if size < 0:
+            return self.break_off(lane, HUGE_CHUNK if size == CHUNK_HUGE else BAD_CHUNK, pos, out)
+        lane.size += found.end - pos
+        lane.left = size
+        lane.state = CHUNK_DATA if size else TRAILERS
+        return found.end
+
+    def take_chunk_end(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        end = pos
+        if data[end] == 13:
+            end += 1
+            if end == len(data):
+                return lane.stash(data, pos)
+        else:
+            lane.flags |= BARE_LF
+        if data[end] != 10:
+            return self.break_off(lane, BAD_CHUNK, pos, out)
+        lane.size += end + 1 - pos
+        lane.state = CHUNK_LINE
+        return end + 1
+
+    def take_trailers(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        if data[pos] == 10:
+            end = pos + 1
+        elif data.startswith(b"\r\n", pos):
+            end = pos + 2
+        else:
+            found = HEAD_END.search(data, pos)
+            if found is None and len(data) - pos <= UNDISSECTED:
+                return lane.stash(data, pos)
+            if found is None or found.end() - pos > UNDISSECTED:
+                return self.break_off(lane, LONG_TRAILERS, pos, out)
+            end = found.end()
+            lane.trailers = data[pos:end]
+        lane.flags |= line_notes(data[pos:end])
+        lane.size += end - pos
+        self.finish(lane, out)
+        return end
+
+    def peek(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+        """The method is not known: does the next response follow, as after HEAD?"""
+        verdict = like_status(data[pos : pos + 12])
+        if verdict == 0:
+            return lane.stash(data, pos)
+        if verdict < 0:
+            lane.state = lane.after
+        else:
+            lane.flags |= NO_BODY_ASSUMED
+            self.finish(lane, out)
+        return pos
+
+    def unpeek(self, lane: Lane, out: list[Message | Switch]) -> None:
+        """Nothing more will tell: what came is body."""
+        data = bytes(lane.buffer)
+        lane.buffer = bytearray()
+        lane.state = lane.after
+        self.run(lane, data, out)
+
+    # ------------------------------------------------------------ ends of messages
+
+    def finish(self, lane: Lane, out: list[Message | Switch]) -> None:
+        """Give the message under construction; the next one may begin."""
+        message = lane.message
+        assert message is not None
+        body = lane.body
+        message.size = lane.size
+        if lane.flags:
+            message.notes = names(lane.flags)
+        if lane.body_size or lane.trailers:
+            message.body = bytes(body)
+            if lane.body_size != len(body) or lane.trailers:
+                message.extra = Rest(lane.body_size, lane.trailers)
+        if message.cut or lane.body_size != len(body) or lane.flags & LOSSY:
+            message.truncated = True
+        message.gap_bytes = lane.gap
+        out.append(message)
+        lane.size = 0
+        lane.flags = 0
+        lane.fresh = False
+        lane.state = lane.then
+        lane.then = HEAD
+        lane.clear()
+        if lane.answer and self.due:
+            self.due = False
+            self.release(out)
+
+    def unbounded(self, lane: Lane, out: list[Message | Switch]) -> None:
+        """The head does not tell where the message ends: give it without body, and search on."""
+        lane.flags |= BAD_FRAMING
+        self.finish(lane, out)
+        if lane.state == HEAD:
+            self.seek_from(lane)
+
+    def break_off(self, lane: Lane, flag: int, pos: int, out: list[Message | Switch]) -> int:
+        """The framing of the body is broken at `pos`."""
+        lane.flags |= flag
+        self.cut(lane, 0, out)
+        self.seek_from(lane)
+        self.doubt()
+        return pos
+
+    def cut(self, lane: Lane, missing: int, out: list[Message | Switch]) -> None:
+        """Give the message under construction as far as it came."""
+        held = bytes(lane.buffer)
+        lane.buffer = bytearray()
+        if lane.message is None and lane.state == HEAD and b"\n" in held:
+            lane.message = lane.half_head(held)
+        lane.size += len(held)
+        if lane.message is None:
+            return
+        lane.gap += min(missing, lane.left) if lane.state == COUNTED else missing
+        lane.message.cut = True
+        self.finish(lane, out)
+
+    # ------------------------------------------------------------ loss, search, hand-over
+
+    def skip(self, lane: Lane, missing: int, out: list[Message | Switch]) -> bool:
+        """Keep the framing over a hole that lies wholly in a body."""
+        state = lane.state
+        if missing == 0 and state == SEEK:
+            return True
+        if state in (COUNTED, CHUNK_DATA):
+            if missing > lane.left:
+                return False
+            lane.left -= missing
+        elif state != UNTIL_CLOSE:
+            return False
+        if missing:
+            lane.gap += missing
+            lane.body_size += missing
+            lane.hole = True
+        if state != UNTIL_CLOSE and lane.left == 0:
+            self.counted(lane, out)
+        return True
+
+    def seek_from(self, lane: Lane) -> None:
+        """Search for the next start line, which may be the next byte."""
+        lane.state = SEEK
+        lane.line_start = True
+        lane.searched = 0
+
+    def seek(self, lane: Lane, data: bytes, pos: int) -> int:
+        """Search on; a flow without any message in the probe's window is not HTTP."""
+        pos = lane.seek(data, pos)
+        both = pos < 0 and self.client.fresh and self.server.fresh
+        if both and lane.size + len(lane.buffer) > PROBE_BYTES:
+            lane.fresh = False
+            raise NotMine("no start line of HTTP/1 in 4 KiB")
+        return pos
+
+    def doubt(self) -> None:
+        """Which answer belongs to which request is not certain any more."""
+        self.specials.clear()
+        self.asked = 0
+        self.answered = 0
+        self.careful = True
+
+    def hold(self, lane: Lane, data: bytes, out: list[Message | Switch]) -> None:
+        """Keep a client's bytes until the answer tells whether they are HTTP, within UNDISSECTED."""
+        lane.buffer += data
+        if len(lane.buffer) > UNDISSECTED:
+            self.release(out)
+
+    def release(self, out: list[Message | Switch]) -> None:
+        """The upgrade did not happen: what the client sent meanwhile is HTTP."""
+        lane = self.client
+        held = bytes(lane.buffer)
+        lane.buffer = bytearray()
+        lane.state = HEAD
+        start = len(out)
+        if held:
+            self.run(lane, held, out)
+        mark_client(out, start)
+
+    def drain(self, lane: Lane, out: list[Message | Switch]) -> None:
+        """At the end: what waits behind an error that was not said yet."""
+        for _ in range(limits.ERRORS):
+            held = bytes(lane.buffer)
+            lane.buffer = bytearray()
+            found: list[Message | Switch] = []
+            try:
+                self.run(lane, held, found)
+                out += found
+            except DissectError:
+                continue
+            if not found:
+                return

@@ -1,0 +1,206 @@
+"""One side of an HTTP/1 flow: what it expects next, what it holds, the message that it builds.
+
+Beside this file lies ``lane.pxd``, with which the same source is compiled.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from kshark import limits
+from kshark._pure import pure
+from kshark.api import Kind, Message, Switch
+from kshark.protocols.http.head import BAD, BARE_CR, BARE_LF, RESYNC, hopeful
+from kshark.protocols.http.resync import LONGEST, METHODS, find
+from kshark.protocols.http.states import CHUNK_LINE, HEAD, SEEK, TRAILERS
+
+try:
+    if pure(__name__):
+        raise ImportError
+    from kshark.protocols.http._head import Head
+except ImportError:
+    from kshark.protocols.http.head import Head  # type: ignore[assignment]
+
+REQUEST = int(Kind.REQUEST)
+RESPONSE = int(Kind.RESPONSE)
+INTERIM = int(Kind.INTERIM)
+UNDISSECTED = limits.UNDISSECTED
+BODY_KEPT = limits.BODY_KEPT
+TARGET = limits.TARGET
+LINE = limits.CHUNK_LINE
+SEEK_LINE = LONGEST
+
+HEAD_END = re.compile(rb"\n\r?\n")
+VERBS = {name: name.decode() for name in METHODS.split(b"|")}
+
+
+class Rest(msgspec.Struct, frozen=True, gc=False):
+    """What `details` needs beside head and body, where it cannot be seen from them."""
+
+    body_size: int
+    trailers: bytes = b""
+
+
+class Lane:
+    """One side of the flow: what it expects, what it holds, and the message that it builds."""
+
+    __slots__ = (
+        "after",
+        "answer",
+        "body",
+        "body_size",
+        "buffer",
+        "flags",
+        "fresh",
+        "gap",
+        "head",
+        "hole",
+        "left",
+        "line_start",
+        "message",
+        "searched",
+        "size",
+        "started",
+        "state",
+        "then",
+        "trailers",
+    )
+
+    def __init__(self, answer: bool) -> None:
+        self.answer = answer  # sends responses
+        self.head = Head()
+        self.state = HEAD
+        self.buffer = bytearray()  # an element that is not complete
+        self.searched = 0  # bytes of the buffer that need not be looked at again
+        self.started = False  # the buffer holds a good start line
+        self.fresh = True  # no message yet
+        self.line_start = True  # SEEK: the buffer begins where a message might
+        self.size = 0  # bytes consumed since the last message ended
+        self.left = 0  # bytes of body or chunk to come
+        self.after = HEAD  # PEEK: the state if there is a body
+        self.then = HEAD  # the state after the message under construction
+        self.flags = 0  # notes for the next message
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the message under construction."""
+        self.message: Message | None = None
+        self.body = bytearray()
+        self.body_size = 0
+        self.trailers = b""
+        self.gap = 0
+        self.hole = False  # bytes of the body were lost, and it is kept up to there
+
+    def stash(self, data: bytes, pos: int) -> int:
+        """Wait for the rest of the element at `pos`."""
+        self.buffer += data[pos:] if pos else data
+        self.searched = 0
+        self.started = False
+        return -1
+
+    def complete(self, data: bytes) -> bool:
+        """Add to an element under construction; true when it can be taken (or rejected) now."""
+        buffer = self.buffer
+        buffer += data
+        state = self.state
+        if state == HEAD:
+            return self.complete_head()
+        if state == CHUNK_LINE:
+            start = self.searched
+            self.searched = len(buffer)
+            return buffer.find(b"\n", start) >= 0 or len(buffer) >= LINE
+        if state == SEEK:
+            start = self.searched
+            self.searched = len(buffer)
+            return buffer.find(b"\n", start) >= 0 or len(buffer) > 2 * SEEK_LINE
+        if state == TRAILERS:
+            start = self.searched
+            self.searched = max(len(buffer) - 2, 0)
+            return (
+                buffer.startswith((b"\n", b"\r\n"))
+                or HEAD_END.search(buffer, start) is not None
+                or len(buffer) > UNDISSECTED
+            )
+        return True
+
+    def complete_head(self) -> bool:
+        """Whether the buffer holds a whole head, or what can never become one."""
+        buffer = self.buffer
+        start = self.searched
+        self.searched = max(len(buffer) - 2, 0)
+        if HEAD_END.search(buffer, start) is not None or len(buffer) > UNDISSECTED:
+            return True
+        if self.started:
+            return False
+        if buffer.find(b"\n", start) < 0:
+            return not hopeful(buffer, self.answer)
+        self.started = self.start_line(bytes(buffer)) != BAD
+        return not self.started
+
+    def start_line(self, data: bytes) -> int:
+        return self.head.response(data, 0) if self.answer else self.head.request(data, 0)
+
+    def half_head(self, held: bytes) -> Message | None:
+        """The message of a head that has not ended, if its start line is known."""
+        if self.start_line(held) == BAD:
+            return None
+        found = self.head
+        if self.answer:
+            status = found.status
+            kind = INTERIM if status < 200 else RESPONSE
+            return Message(kind, "", "", status, status < 400, 0, 0, held)
+        target = held[found.target_start : found.target_end][:TARGET].decode("latin-1")
+        return Message(REQUEST, method(held[: found.verb_end]), target, 0, True, 0, 0, held)
+
+    def keep(self, data: bytes, pos: int, end: int) -> int:
+        """Count body bytes and keep what the cap allows."""
+        self.size += end - pos
+        self.body_size += end - pos
+        room = BODY_KEPT - len(self.body)
+        if room > 0 and not self.hole:
+            self.body += data[pos : min(end, pos + room)]
+        return end
+
+    def seek(self, data: bytes, pos: int) -> int:
+        """Skip bytes up to a start line; keep the last line if it is not whole."""
+        at = find(data, pos, self.answer, self.line_start)
+        if at >= 0:
+            self.size += at - pos
+            if self.size:
+                self.flags |= RESYNC
+            self.state = HEAD
+            return at
+        line = data.rfind(b"\n", pos) + 1
+        if line:
+            self.line_start = True
+        start = max(line, pos)
+        if len(data) - start > SEEK_LINE:
+            start = len(data) - SEEK_LINE
+            self.line_start = False
+        self.size += start - pos
+        if start < len(data):
+            self.stash(data, start)
+            self.searched = len(data) - start
+        return -1
+
+
+def method(raw: bytes) -> str:
+    """The method as text; common ones are not made again."""
+    verb = VERBS.get(raw)
+    return verb if verb is not None else raw.decode("latin-1")
+
+
+def mark_client(out: list[Message | Switch], start: int) -> None:
+    """Messages that the client had sent before, given while the server's bytes are fed."""
+    for message in out[start:]:
+        if isinstance(message, Message):
+            message.side = 0
+
+
+def line_notes(lines: bytes) -> int:
+    """Notes on the line ends of a trailer section."""
+    pairs = lines.count(b"\r\n")
+    flags = BARE_LF if lines.count(b"\n") != pairs else 0
+    return flags | BARE_CR if lines.count(b"\r") != pairs else flags
