@@ -105,7 +105,7 @@ class Capture:
 
     async def run(self) -> int:
         """Everything, from opening the sinks to closing them; gives the exit code."""
-        self._make()
+        self.make()
         await self.fanout.open()
         try:
             await self._capture()
@@ -128,7 +128,8 @@ class Capture:
         for pump in self.pumps:
             pump.cancel()
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Make backends with their engines, enrichers and sinks; nothing is opened yet."""
         plan = self.plan
         for chosen in plan.backends:
             backend = made(f"backend {chosen.label}", chosen.spec.make, chosen.options)
@@ -157,7 +158,7 @@ class Capture:
                 task.cancel()
             await asyncio.gather(*others, *self.pumps, return_exceptions=True)
         for source in self.sources:
-            self.fanout.offer(self._accept(source.engine.finish()))
+            self.fanout.offer(self.accept(source.engine.finish()))
 
     async def _watch(self) -> None:
         """Wait for a reason to stop; then see that every backend does."""
@@ -187,7 +188,7 @@ class Capture:
             for source in self.sources:
                 self._look(source)
                 if source.live and not source.closed:
-                    await self.fanout.put(self._accept(source.engine.tick(time.time_ns())))
+                    await self.fanout.put(self.accept(source.engine.tick(time.time_ns())))
             self.fanout.notice_stalls()
 
     # ------------------------------------------------------------ packets to entries
@@ -216,23 +217,24 @@ class Capture:
                 source.waiting = False
                 if block is None:
                     return
-                found = self._feed(source, block)
+                found = self.feed(source, block)
                 del block  # its memory goes back to the backend
                 if found:
-                    await self.fanout.put(self._accept(found))
+                    await self.fanout.put(self.accept(found))
                 await asyncio.sleep(0)  # sinks, signals and the clock have their turn
         finally:
             source.waiting = False
             if isinstance(blocks, AsyncGenerator):
                 await blocks.aclose()
 
-    def _feed(self, source: Source, block: Block) -> list[Entry]:
+    def feed(self, source: Source, block: Block) -> list[Entry]:
+        """Packets of one block into the source's engine."""
         source.blocks += 1
         source.packets += block.count
         source.bytes += len(block.data)
         return source.engine.feed(block)
 
-    def _accept(self, batch: list[Entry]) -> list[Entry]:
+    def accept(self, batch: list[Entry]) -> list[Entry]:
         """Entries of an engine: counted, enriched, redacted."""
         self.entries += len(batch)
         limit = self.plan.run.count

@@ -107,12 +107,12 @@ def books(
     """Read a file to its end; its ledger, and the exit code."""
     from kshark import session
 
-    line = {"read": Given([path], "--read"), "sink": Given(["console"], "doctor")}
+    line = {"read": Given([path], "--read")}
     if protocols:
         line["protocol"] = Given(tuple(protocols), "--protocol")
     if assume:
         line["assume"] = Given(tuple(assume), "--assume")
-    plan = make_plan(places(line, config), plugins)
+    plan = make_plan(places(line, config), plugins, with_sinks=False)
     for note in plan.notes:
         say(note)
     spec = SinkSpec(name="discard", make=lambda options, context: _Discard(), doc="Nothing")

@@ -171,13 +171,12 @@ def places(line: Layer, config: str = "", environ: Mapping[str, str] | None = No
     return Places(read_config(config) if config else {}, config, environ, line)
 
 
-def make_plan(where: Places, plugin_files: Sequence[str] = ()) -> Plan:
+def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bool = True) -> Plan:
     """Decide what runs; `PluginError` for whatever is wrong with the user's input."""
     layers = where.run_layers()
     run = settings.resolve(RunOptions, layers, "run")
     backend_uses = _backend_uses(run)
-    sink_uses = [settings.parse_use(t, "--sink") for t in run.sink] or where.listed()
-    sink_uses = sink_uses or [Use("console", "the default sink")]
+    sink_uses = _sink_uses(run, where) if with_sinks else []
     needed = {
         "protocols": set(run.protocol) or builtin_names("protocols"),
         "backends": {u.name for u in backend_uses} - {AUTO} or builtin_names("backends"),
@@ -210,6 +209,11 @@ def _backend_uses(run: RunOptions) -> list[Use]:
         origin = f"--read {path}"
         uses.append(Use("pcap", origin, {"target": Given(path, origin)}))
     return uses or [Use(AUTO, "--backend auto")]
+
+
+def _sink_uses(run: RunOptions, where: Places) -> list[Use]:
+    uses = [settings.parse_use(text, "--sink") for text in run.sink]
+    return uses or where.listed() or [Use("console", "the default sink")]
 
 
 def _workers(text: str) -> int:

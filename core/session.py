@@ -180,28 +180,28 @@ async def progress(capture: Capture) -> None:
     """A line that shows how far a file is, on a terminal; nothing for what takes under a second."""
     started = perf_counter()
     await asyncio.sleep(1.0)
-    total = _file_bytes(capture.plan)
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("", total=None)
         while True:
-            done = sum(source.bytes + 16 * source.packets for source in capture.sources)
+            done, total = _progress(capture)
             packets = sum(source.packets for source in capture.sources)
             rate = packets / (perf_counter() - started)
             text = f"{show_size(done)}, {packets:,} packets, {rate:,.0f}/s"
-            bar.update(task, completed=min(done, total or done), description=text)
+            bar.update(task, completed=done, total=total or None, description=text)
             await asyncio.sleep(0.2)
 
 
-def _file_bytes(plan: Plan) -> int | None:
-    """Bytes of the files that are read, where that says how far we are."""
-    total = 0
-    for chosen in plan.backends:
-        path = str(getattr(chosen.options, "target", ""))
-        if path.endswith((".gz", ".zst", ".xz", ".bz2")) or not os.path.isfile(path):
-            return None
-        total += os.path.getsize(path)
-    return total
+def _progress(capture: Capture) -> tuple[int, int]:
+    """Bytes read, and in total, 0 where a backend cannot say."""
+    done, total = 0, 0
+    for source in capture.sources:
+        ask = getattr(source.backend, "progress", None)
+        if ask is None:
+            return sum(s.bytes for s in capture.sources), 0
+        read, size = ask()
+        done, total = done + read, total + max(size, read)
+    return done, total

@@ -331,9 +331,9 @@ def test_files_are_read_one_after_another() -> None:
     order: list[str] = []
 
     class Watching(app.Capture):
-        def _feed(self, source: app.Source, block: Any) -> Any:
+        def feed(self, source: app.Source, block: Any) -> Any:
             order.append(source.label)
-            return super()._feed(source, block)
+            return super().feed(source, block)
 
     two = ["fakefile:a,packets=30", "fakefile:b,packets=30"]
     line = {"backend": app_given(two), "sink": app_given(["fakesink"])}

@@ -1,0 +1,205 @@
+"""kshark from Python: `read` a file, `capture` live.
+
+Both give `kshark.api.Entry`s as the sinks of ``kshark run`` get them: enriched, and with secrets
+redacted unless told otherwise. What a run would print on standard error goes to the logger ``kshark``;
+what the user can mend is a `kshark.api.PluginError`. Settings are the arguments alone: neither the
+environment nor a file is read, but installed plugins take part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from os import PathLike, fspath
+from types import TracebackType
+from typing import Any, Final, Self
+
+from kshark.api import Entry, Options, PluginError, SinkSpec
+from kshark.app import WRONG, Capture
+from kshark.plan import Chosen, Plan, make_plan, places
+from kshark.settings import Given
+
+log: Final = logging.getLogger("kshark")
+
+
+def read(
+    path: str | PathLike[str],
+    *,
+    protocols: Iterable[str] = (),
+    assume: Mapping[int, str] | None = None,
+    plugins: Iterable[str] = (),
+    redact: bool = True,
+    dedupe: bool = True,
+) -> Iterator[Entry]:
+    """The entries of a capture file, as they complete while it is read.
+
+    >>> import kshark, tempfile, os
+    >>> with tempfile.NamedTemporaryFile(suffix=".pcap", delete=False) as file:
+    ...     _ = file.write(bytes.fromhex("d4c3b2a1 02000400 0000000000000000 00000400 01000000"))
+    >>> for entry in kshark.read(file.name):
+    ...     print(entry.src.ip, entry.request.verb, entry.request.target, entry.outcome)
+    >>> os.unlink(file.name)
+
+    `protocols` are those to dissect (all if empty), `assume` maps ports to protocols, `plugins` are
+    files to load beside what is installed.
+    """
+    line = {
+        "read": [fspath(path)],
+        "protocol": list(protocols),
+        "assume": [f"{port}={name}" for port, name in (assume or {}).items()],
+        "redact": redact,
+        "dedupe": dedupe,
+    }
+    return _entries(_plan(line, plugins))
+
+
+def _entries(plan: Plan) -> Iterator[Entry]:
+    capture = Capture(plan, log.warning)
+    capture.make()
+    for source in capture.sources:
+        for block in source.backend.read():  # type: ignore[attr-defined]
+            yield from capture.accept(capture.feed(source, block))
+        for note in source.backend.stats().notes:
+            log.warning("%s: %s", source.label, note)
+        yield from capture.accept(source.engine.finish())
+
+
+def capture(
+    backend: str = "auto",
+    *,
+    protocols: Iterable[str] = (),
+    assume: Mapping[int, str] | None = None,
+    plugins: Iterable[str] = (),
+    redact: bool = True,
+    dedupe: bool = True,
+    **options: Any,
+) -> Live:
+    """Entries of live traffic; `options` are those of the backend (``iface``, ``bpf``, ``netns``).
+
+    >>> import asyncio, kshark
+    >>> async def first():
+    ...     async with kshark.capture(iface=["lo"]) as entries:
+    ...         async for entry in entries:
+    ...             return entry.protocol
+    >>> asyncio.run(first())  # doctest: +SKIP
+    'http'
+    """
+    flags: dict[str, Any] = {
+        key: options.pop(key) for key in ("iface", "bpf", "netns", "user") if key in options
+    }
+    line: dict[str, Any] = {
+        "backend": [backend],
+        "protocol": list(protocols),
+        "assume": [f"{port}={name}" for port, name in (assume or {}).items()],
+        "redact": redact,
+        "dedupe": dedupe,
+        **flags,
+    }
+    return Live(_plan(line, plugins, options))
+
+
+class Live:
+    """A running capture: ``async with`` starts and stops it, ``async for`` takes its entries.
+
+    Who takes them too slowly loses the oldest (65,536 wait); `snapshot` counts them. After the block, or
+    once a backend has ended, the iteration ends; a backend that cannot start raises `PluginError`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._handover = _Handover()
+        self._said: list[str] = []
+        spec = SinkSpec(name="python", make=lambda options, context: self._handover)
+        plan.sinks = [Chosen("python", spec, Options())]
+        self._capture = Capture(plan, self._say)
+        self._task: asyncio.Task[None] | None = None
+        self._leaving = False  # what is not taken by now is not wanted
+
+    def _say(self, text: str) -> None:
+        self._said.append(text)
+        log.log(logging.DEBUG if self._leaving else logging.WARNING, "%s", text)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def _run(self) -> None:
+        try:
+            await self._capture.run()
+        finally:
+            self._handover.end()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leaving = True
+        self._capture.hurry()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            if kind is None:
+                self._task.result()
+
+    async def __aiter__(self) -> AsyncIterator[Entry]:
+        while (batch := await self._handover.take()) is not None:
+            for entry in batch:
+                yield entry
+        if self._capture.code == WRONG:
+            raise PluginError(self._said[-1])
+
+    def snapshot(self) -> dict[str, Any]:
+        """The ledger so far: packets, entries and losses, each with its reason."""
+        return self._capture.snapshot()
+
+
+class _Handover:
+    """A sink that gives one batch at a time to whoever iterates; what waits, its lane counts."""
+
+    def __init__(self) -> None:
+        self._batch: Sequence[Entry] | None = None
+        self._ended = False
+        self._given, self._taken = asyncio.Event(), asyncio.Event()
+
+    async def open(self) -> None: ...
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        self._batch = batch
+        self._taken.clear()
+        self._given.set()
+        try:
+            await self._taken.wait()
+        except asyncio.CancelledError:
+            self._batch = None
+            raise
+
+    async def close(self) -> None: ...
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._ended = True
+        self._given.set()
+
+    async def take(self) -> Sequence[Entry] | None:
+        """The next batch, None after the last."""
+        await self._given.wait()
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self._taken.set()
+        if not self._ended:
+            self._given.clear()
+        return batch
+
+
+def _plan(
+    line: Mapping[str, Any], plugins: Iterable[str], options: Mapping[str, Any] | None = None
+) -> Plan:
+    layer = {key: Given(value, key) for key, value in line.items() if value not in ("", [], ())}
+    where = places(layer, environ={})
+    if options and isinstance(name := line["backend"][0], str):
+        where.tables = {"backend": {name.partition(":")[0]: dict(options)}}
+    plan = make_plan(where, list(plugins), with_sinks=False)
+    for note in plan.notes:
+        log.info("%s", note)
+    return plan
