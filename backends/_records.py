@@ -68,10 +68,11 @@ def walk_pcapng(
     has no time and gets its predecessor's; `last` is that of the one before the first.
     """
     pair, word, rows = _PAIR[big].unpack_from, _WORD[big].unpack_from, len(table) // ROW
-    at, slot, linktype = start, count * INDEX.size, -1
+    packet, pack, most = _ENHANCED[big].unpack_from, INDEX.pack_into, len(index) - INDEX.size
+    at, slot, linktype, known = start, count * INDEX.size, -1, -1
     if count:
-        before = INDEX.unpack_from(index, slot - INDEX.size)
-        last, linktype = before[0], table[before[4] * ROW]
+        last, _, _, _, iface, _ = INDEX.unpack_from(index, slot - INDEX.size)
+        linktype = table[iface * ROW]
     while at + 12 <= end:
         kind, total = pair(data, at)
         if kind in (SECTION, INTERFACE, STATISTICS) or total < 12 or total & 3 or at + total > end:
@@ -79,28 +80,34 @@ def walk_pcapng(
         if word(data, at + total - 4)[0] != total:
             break
         if kind in (ENHANCED, SIMPLE, OBSOLETE):
-            # `room` is what is left for the packet after the block's fixed part and its trailer.
+            # `left` is what is left for the packet after the block's fixed part and its trailer.
+            left = total - (16 if kind == SIMPLE else 32)
+            if left < 0 or slot > most:
+                break
             if kind == SIMPLE:
-                room, body, iface = total - 16, at + 12, 0
+                iface, body = 0, at + 12
                 wire = captured = word(data, at + 8)[0]
             else:
-                room, body = total - 32, at + 28
-                if room < 0:
-                    break
-                iface, high, low, captured, wire = _ENHANCED[big].unpack_from(data, at)
-                if kind == OBSOLETE:  # two 16-bit numbers in the file's order: interface, drops
-                    iface = iface >> 16 if big else iface & 0xFFFF
-            if iface >= rows or room < 0 or slot + INDEX.size > len(index):
+                iface, high, low, captured, wire = packet(data, at)
+                body = at + 28
+            if kind == OBSOLETE:  # two 16-bit numbers in the file's order: interface, drops
+                iface = iface >> 16 if big else iface & 0xFFFF
+            if iface >= rows:
                 break
-            this, snaplen, times, over, offset = table[iface * ROW : iface * ROW + ROW]
+            if iface != known:
+                known = iface
+                this, snaplen, times, over, offset = table[iface * ROW : iface * ROW + ROW]
             if kind == SIMPLE:
-                captured = min(captured, room, snaplen or captured)
-            if captured > room or captured > PACKET_BYTES or (linktype >= 0 and this != linktype):
+                captured = min(captured, left, snaplen or captured)
+            if captured > left or captured > PACKET_BYTES or linktype not in (-1, this):
                 break
+            linktype = this
             if kind != SIMPLE:
-                moment = min((high << 32 | low) * times // over, _NEWEST) + offset
-                last = max(min(moment, _NEWEST), _OLDEST)
-            INDEX.pack_into(index, slot, last, body, captured, wire, iface, 0)
-            slot, linktype = slot + INDEX.size, this
+                last = (high << 32 | low) * times // over
+                last = (last if last < _NEWEST else _NEWEST) + offset
+                if not _OLDEST <= last <= _NEWEST:
+                    last = _NEWEST if last > 0 else _OLDEST
+            pack(index, slot, last, body, captured, wire, iface, 0)
+            slot += INDEX.size
         at += total
     return slot // INDEX.size, at
