@@ -134,10 +134,15 @@ def _three(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
 
 
+def question(request: Message) -> str:
+    """Verb and target; either may be empty."""
+    return " ".join(filter(None, (request.verb, request.target)))
+
+
 def asked(entry: Entry) -> str:
     """What was asked, and the text of the error that came back."""
     request, response = entry.request, entry.response
-    text = "(request not seen)" if request is None else f"{request.verb} {request.target}".strip()
+    text = "(request not seen)" if request is None else question(request)
     return f"{text}  {response.target}" if response is not None and response.target else text
 
 

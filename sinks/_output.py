@@ -28,8 +28,8 @@ PIECE: Final = 1 << 20
 """Bytes given to one write; between two the loop runs."""
 SLOW_WRITE: Final = 0.01
 """Seconds that a write to a file may take before the next ones go to a thread."""
-FULL_TRIES: Final = 20
-"""Times in a row that a full disk is answered with `SinkBusy` before the sink gives up."""
+FULL_TRIES: Final = 10
+"""Times in a row that a full disk is answered with `SinkBusy` before the sink gives up: about 10 s."""
 CLOSE_WAIT: Final = 1.0
 """Seconds that closing waits for a reader who does not read."""
 
@@ -79,6 +79,22 @@ def open_target(name: str, *, truncate: bool = False, mode: int = 0o666) -> int:
         raise problem(name, error) from None
 
 
+class Held:
+    """The batch that is being written, to know it again after `SinkBusy`."""
+
+    def __init__(self) -> None:
+        self._batch: Sequence[Entry] = ()
+
+    def resumes(self, batch: Sequence[Entry]) -> bool:
+        """Whether this batch was begun and not finished. It is held from now on."""
+        held, self._batch = self._batch, batch
+        return bool(held and batch) and held[0] is batch[0]
+
+    def done(self) -> None:
+        """It was written: hold it, and the bodies in it, no longer."""
+        self._batch = ()
+
+
 class Output:
     """An open descriptor and what still has to be written to it."""
 
@@ -91,20 +107,10 @@ class Output:
         self._send = _sender(fd, mode)
         self._slow = False
         self._refused = 0
-        self._held: Sequence[Entry] = ()
 
     def put(self, data: bytes) -> None:
         """Take bytes to be written by the next `flush`."""
         self.pending += data
-
-    def resumes(self, batch: Sequence[Entry]) -> bool:
-        """Whether this is the batch that `flush` answered with `SinkBusy`: it is in here already."""
-        held, self._held = self._held, batch
-        return bool(self._refused and held and batch) and held[0] is batch[0]
-
-    def done(self) -> None:
-        """The batch was written: hold it no longer."""
-        self._held = ()
 
     def flush_now(self) -> None:
         """Write what can be written at once; whatever stands in the way shows at the next `flush`."""
@@ -141,7 +147,7 @@ class Output:
     def _refuse(self, error: OSError) -> None:
         trouble = problem(self.name, error)
         self._refused += 1
-        if error.errno in _FULL and self._refused <= FULL_TRIES:
+        if self.regular and error.errno in _FULL and self._refused <= FULL_TRIES:
             raise SinkBusy(str(trouble)) from None
         self.pending.clear()
         raise trouble from None

@@ -19,7 +19,7 @@ import msgspec
 
 from kshark.api import Entry, PluginError
 from kshark.sinks._codec import CODECS, Codec, Packing, pack_file, packing_of
-from kshark.sinks._output import STDOUT, Output, open_target, problem
+from kshark.sinks._output import STDOUT, Held, Output, open_target, problem
 
 THREAD: Final = 64 * 1024
 """Bytes from which on compressing is done in a thread: about 1 ms at zlib's speed."""
@@ -61,6 +61,7 @@ class Store:
             if self._live != "none" and options.target != STDOUT:
                 self._name = f"{options.target}.{self._live}"
         self._names = Names(self._name)
+        self._held = Held()
         self._codec: Codec | None = None
         self._packing: asyncio.Task[None] | None = None
 
@@ -90,7 +91,7 @@ class Store:
 
     def resumes(self, batch: Sequence[Entry]) -> bool:
         """Whether the batch is the one that found the disk full the last time."""
-        return self._output.resumes(batch)
+        return self._held.resumes(batch)
 
     @property
     def room(self) -> int | None:
@@ -125,7 +126,7 @@ class Store:
 
     async def done(self) -> None:
         """A batch is written: forget it, and to the disk with it if that is asked for."""
-        self._output.done()
+        self._held.done()
         if self._options.fsync == "batch":
             await self._fsync()
 

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 
 from kshark.api import Context, Entry, Options, SinkSpec, hookimpl, option
 from kshark.sinks._lines import Layout, Palette
-from kshark.sinks._output import Output, open_target
+from kshark.sinks._output import Held, Output, open_target
 
 NARROW: Final = 80
 """Columns of a terminal that does not say."""
@@ -46,6 +46,7 @@ class Console:
         self._window = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._headed = False
+        self._held = Held()
 
     async def open(self) -> None:
         options = self._options
@@ -55,11 +56,11 @@ class Console:
         self._layout = Layout(Palette(_colored(options.color, self._terminal)))
 
     async def write(self, batch: Sequence[Entry]) -> None:
-        if not self._output.resumes(batch):
+        if not self._held.resumes(batch):
             self._layout.width = self._width()
             self._output.put(self._text(batch))
         await self._output.flush()
-        self._output.done()
+        self._held.done()
 
     async def close(self) -> None:
         if self._timer is not None:

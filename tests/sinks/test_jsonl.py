@@ -210,19 +210,31 @@ def test_a_full_disk_is_asked_again_and_loses_nothing(tmp_path, context, make_en
     assert ids(out.read_bytes()) == [f"f1-{n}" for n in range(6)]
 
 
-def test_a_disk_that_stays_full_ends_the_sink_with_one_line(context, make_entry):
+def test_a_disk_that_stays_full_ends_the_sink_with_one_line(
+    tmp_path, context, make_entry, monkeypatch
+):
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
     async def go() -> None:
-        sink = Jsonl(JsonlOptions(target="/dev/full"), context)
+        sink = Jsonl(JsonlOptions(target=str(tmp_path / "out")), context)
         await sink.open()
+        monkeypatch.setattr(_output.os, "write", full)
         batch = [make_entry()]
         for _ in range(_output.FULL_TRIES):
             with pytest.raises(SinkBusy):
                 await sink.write(batch)
-        with pytest.raises(PluginError, match=r"^/dev/full: the disk is full; free space"):
+        with pytest.raises(PluginError, match="/out: the disk is full; free space or choose"):
             await sink.write(batch)
+        monkeypatch.undo()
         await sink.close()
 
     asyncio.run(go())
+
+
+def test_a_device_that_is_full_stays_so(context, make_entry):
+    with pytest.raises(PluginError, match=r"^/dev/full: the disk is full"):
+        write(context, [make_entry()], target="/dev/full")
 
 
 @pytest.mark.parametrize(
