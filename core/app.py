@@ -69,6 +69,7 @@ class Source:
         self.backend = backend
         self.engine = engine
         self.live = bool(backend.live)
+        self.begun = False  # it was asked for a block: its sockets are open
         self.waiting = False  # for the next block
         self.blocks = 0
         self.bytes = 0
@@ -160,6 +161,11 @@ class Capture:
         for source in self.sources:
             self.fanout.offer(self.accept(source.engine.finish()))
 
+    @property
+    def begun(self) -> bool:
+        """Whether every backend is open, or has failed to open."""
+        return bool(self.pumps) and all(s.begun or s.closed for s in self.sources)
+
     async def _watch(self) -> None:
         """Wait for a reason to stop; then see that every backend does."""
         stopped = asyncio.create_task(self.stopped.wait())
@@ -212,7 +218,7 @@ class Capture:
         blocks: AsyncIterator[Block] = source.backend.blocks()
         try:
             while not self.stopping:
-                source.waiting = True
+                source.waiting = source.begun = True
                 block = await anext(blocks, None)
                 source.waiting = False
                 if block is None:

@@ -121,6 +121,8 @@ class Live:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
+        while not self._capture.begun and not self._task.done():
+            await asyncio.sleep(0)
         return self
 
     async def _run(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib.machinery import PathFinder
 from itertools import islice
 from pathlib import Path
 from traceback import extract_tb
@@ -180,6 +181,8 @@ class _Loader:
                 self._take(found, partial(import_module, module))
 
     def entry_points(self) -> None:
+        if not _installed():
+            return
         from importlib.metadata import entry_points
 
         for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
@@ -279,6 +282,35 @@ class _Loader:
                 others = [p for p in self.hooks.get_plugins() if p is not plugin]
                 hook = self.hooks.subset_hook_caller("register_commands", others)
                 self.registry.commands.append((found, hook))
+
+
+def _installed() -> bool:
+    """Whether an installed package may have entry points for us.
+
+    importlib.metadata would say so too, but importing it takes longer than the rest of a start; it is
+    asked only where this look at the same files finds the group, or does not understand the path.
+    """
+    if any(hasattr(f, "find_distributions") and f is not PathFinder for f in sys.meta_path):
+        return True
+    return any(map(_holds_group, sys.path))
+
+
+def _holds_group(folder: str) -> bool:
+    try:
+        names = os.listdir(folder or ".")
+    except NotADirectoryError:
+        return True  # an archive
+    except OSError:
+        return False
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")):
+            try:
+                with open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
+                    if b"[kshark]" in file.read():
+                        return True
+            except OSError:
+                continue
+    return False
 
 
 class _Refused(Exception):
