@@ -37,6 +37,10 @@ COMMANDS: Final[Mapping[str, str]] = {
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class ReaderGone(Exception):
+    """Who read our standard output has seen enough."""
+
+
 class Kshark(click.Group):
     """The group of commands: our own by name, those of plugins when nobody else has the name."""
 
@@ -59,6 +63,12 @@ class Kshark(click.Group):
             known = self.list_commands(ctx)
             raise click.UsageError(f"no command {name!r}{settings.nearest(name, known)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which click would make an exit code of
+            raise ReaderGone from error
 
     def _add_plugins(self) -> None:
         if not self.commands:
@@ -169,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _guarded(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         from kshark.fanout import silence_stdout
 
         silence_stdout()
@@ -191,7 +201,7 @@ def _guarded(arguments: Sequence[str] | None) -> int:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return FAILED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         raise
     except Exception as error:  # the one place where our own mistakes end
         if debug:

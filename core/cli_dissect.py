@@ -11,6 +11,7 @@ import click
 
 from kshark.api import DissectError, Dissector, Message, ProtocolSpec, Side, Switch
 from kshark.cli import DONE, FAILED, WRONG, common, registry, say
+from kshark.plugins import raised as plugin_error
 
 SIDES: Final = {"client": Side.CLIENT, "server": Side.SERVER}
 ARROWS: Final = {">": Side.CLIENT, "<": Side.SERVER}
@@ -102,6 +103,9 @@ def _run(
                 show(found, Side(found.side) if found.side >= 0 else Side.CLIENT)
     except DissectError as error:
         say(f"{spec.name}: {type(error).__name__}: {error}")
+        return FAILED
+    except Exception as error:  # a plugin's own code
+        say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
         return FAILED
     return DONE
 

@@ -72,7 +72,7 @@ class Lane:
         self.dropped: dict[str, int] = {}
         self.busy = 0  # times that the sink raised SinkBusy
         self.failure: BaseException | None = None
-        self.quiet = False  # it failed because the reader of our standard output had seen enough
+        self.end = ""  # what became of entries after the failure: failed | stopped | unread
         self.waiting = 0
         self.flight = 0  # entries that the sink holds at this moment
         self.weight = 0  # bytes that wait
@@ -108,7 +108,7 @@ class Lane:
         """Queue a batch as the policy says. Never waits."""
         self.entries += len(batch)
         if self.failure is not None:
-            self.drop("failed", len(batch))
+            self.drop(self.end, len(batch))
             return
         if self.policy == "sample":
             batch = self._sampled(batch)
@@ -169,7 +169,7 @@ class Lane:
                     continue
                 await self._deliver(self._next())
         except Exception as error:  # a sink may raise anything; the others go on
-            self.abandon("failed", error)
+            self.abandon("unread" if _stdout_gone(error) else "failed", error)
         except asyncio.CancelledError as error:
             self.abandon("stopped", error)
 
@@ -201,6 +201,7 @@ class Lane:
     def abandon(self, reason: str, error: BaseException) -> None:
         """Count what waits as dropped; nothing is delivered any more."""
         self.failure = error
+        self.end = reason
         self.drop(reason, self.queued)
         self.queue.clear()
         self.waiting = self.flight = self.weight = 0
@@ -252,12 +253,10 @@ class Fanout:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         lane = self.tasks[task]
-        error = lane.failure
-        if isinstance(error, Exception):
-            lane.quiet = _stdout_gone(error)
-            if not lane.quiet:
-                lost = lane.dropped.get("failed", 0)
-                self.say(f"sink {lane.name} failed: {explain(error)}; {lost} waiting entries lost")
+        if lane.failure is not None and lane.end == "failed":
+            lost = lane.dropped.get("failed", 0)
+            why = explain(lane.failure)
+            self.say(f"sink {lane.name} failed: {why}; {lost} waiting entries lost")
         if all(one.failure is not None for one in self.lanes):
             self.dead.set()
 
@@ -320,19 +319,22 @@ class Fanout:
         except Exception as error:  # as above: a sink may raise anything
             if lane.failure is None:
                 lane.failure = error
-                lane.quiet = _stdout_gone(error)
-                if not lane.quiet:
+                lane.end = "unread" if _stdout_gone(error) else "failed"
+                if lane.end == "failed":
                     self.say(f"sink {lane.name} failed to close: {explain(error)}")
 
     @property
     def failed(self) -> bool:
         """Whether a sink failed."""
-        return any(isinstance(n.failure, Exception) and not n.quiet for n in self.lanes)
+        return any(lane.end == "failed" for lane in self.lanes)
 
     @property
     def lost(self) -> int:
-        """Entries that a sink should have had and did not get."""
-        return sum(sum(lane.dropped.values()) for lane in self.lanes if not lane.quiet)
+        """Entries that a sink should have had and did not get.
+
+        A reader of our standard output who had seen enough (``| head``) lost nothing.
+        """
+        return sum(sum(lane.dropped.values()) for lane in self.lanes if lane.end != "unread")
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         return {lane.name: lane.snapshot() for lane in self.lanes}

@@ -222,7 +222,7 @@ class _Loader:
         except _Refused as error:
             found.refused = str(error)
         except (Exception, SystemExit) as error:  # whatever the plugin's own code raises
-            found.refused = _raised(error)
+            found.refused = raised(error)
         else:
             self._commit(plugin, found, specs)
             return
@@ -344,7 +344,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[0]
 
 
-def _raised(error: BaseException) -> str:
+def raised(error: BaseException) -> str:
     """An exception in one line, with the place in the plugin's own code where it came from."""
     frames = extract_tb(error.__traceback__)
     text = f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
@@ -388,7 +388,7 @@ def add_commands(registry: Registry, cli: click.Group) -> None:
         try:
             hook(cli=own)
         except (Exception, SystemExit) as error:
-            found.refused = f"register_commands: {_raised(error)}"
+            found.refused = f"register_commands: {raised(error)}"
             continue
         for name, command in own.commands.items():
             if name in cli.commands:

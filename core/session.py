@@ -158,12 +158,16 @@ def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
     outcomes = ", ".join(f"{n:,} {name}" for name, n in entries.items() if n)
     parts.append(f"{sum(entries.values()):,} entries" + (f" ({outcomes})" if outcomes else ""))
     for name, sink in snapshot["sinks"].items():
-        lost = ", ".join(f"{n:,} lost ({reason})" for reason, n in sink["dropped"].items())
+        lost = ", ".join(_lost(reason, n) for reason, n in sink["dropped"].items())
         parts.append(f"{name} {sink['delivered']:,}" + (f", {lost}" if lost else ""))
     opaque = packets["opaque"]
     if opaque:
         parts.append(f"{sum(opaque.values()):,} packets of unknown protocols")
     return "; ".join(parts) + f"; {seconds:.1f} s"
+
+
+def _lost(reason: str, count: int) -> str:
+    return f"{count:,} unread" if reason == "unread" else f"{count:,} lost ({reason})"
 
 
 def _brackets(backends: Mapping[str, Any]) -> str:

@@ -1,0 +1,411 @@
+"""The command line from outside: exit codes, what goes where, and no traceback, whatever is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import fake_plugin
+import pytest
+from click.testing import CliRunner
+
+from kshark import cli, settings
+from kshark.plan import RunOptions
+
+FAKE = fake_plugin.__file__
+KSHARK = [sys.executable, "-m", "kshark"]
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(**more: str) -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("KSHARK_")}
+    return {**clean, **more}
+
+
+def kshark(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Done:
+    """Run the program; no traceback reaches anybody."""
+    done = subprocess.run(
+        [*KSHARK, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env=environment(**(env or {})),
+        check=False,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in err, err
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def said(done: Done) -> list[str]:
+    """The lines on standard error, each of which begins with our name."""
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("kshark: ") for line in lines), done.stderr
+    return lines
+
+
+@pytest.fixture
+def pcap(tmp_path: Path) -> Path:
+    """A capture of twenty datagrams."""
+    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    for number in range(20):
+        frame = fake_plugin.packet(number)
+        data += struct.pack("<IIII", 1_700_000_000 + number, 0, len(frame), len(frame)) + frame
+    path = tmp_path / "x.pcap"
+    path.write_bytes(data)
+    return path
+
+
+# ---------------------------------------------------------------- results and exit code 0
+
+
+def test_a_file_to_json_lines_on_standard_output(pcap: Path) -> None:
+    done = kshark("run", "--read", str(pcap), "--sink", "jsonl:-")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, len(rows)) == (0, 20)
+    assert {row["protocol"] for row in rows} == {"udp"}
+    opening, closing = said(done)
+    assert re.search(r"kshark: pcap .*x\.pcap; protocols http, redis; sinks jsonl", opening)
+    assert re.search(r"20 packets; 20 entries \(20 unanswered\); jsonl 20", closing)
+
+
+def test_a_replay_gives_the_same_bytes(pcap: Path) -> None:
+    one, two = (kshark("run", "--read", str(pcap), "--sink", "jsonl:-").stdout for _ in range(2))
+    assert one == two != ""
+
+
+def test_standard_input(pcap: Path) -> None:
+    done = kshark("run", "-q", "--read", "-", "--sink", "jsonl", stdin=pcap.read_bytes())
+    assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 20, "")
+
+
+def test_closed_standard_output_is_a_quiet_stop(pcap: Path) -> None:
+    command = [*KSHARK, "run", "--plugin", FAKE, "--backend", "fakelive,spins", "--sink", "jsonl:-"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"{")
+    process.stdout.close()
+    assert process.stderr is not None
+    text = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(30) == 0, text
+    assert "failed" not in text
+    assert "Traceback" not in text
+
+
+def test_closed_standard_output_of_a_listing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*KSHARK, "plugins"], stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def interrupted(*arguments: str, times: int = 1) -> tuple[int, str]:
+    """Start a run that does not end, send Ctrl-C once it writes; its exit code and what it said."""
+    process = subprocess.Popen(
+        [*KSHARK, "run", "--plugin", FAKE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()  # the opening line: handlers follow at once
+    time.sleep(0.5)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=30)
+    return process.returncode, (first + err).decode()
+
+
+@pytest.mark.parametrize("backend", ["fakefile,spins", "fakelive,ends=no"])
+def test_interrupt(backend: str) -> None:
+    code, text = interrupted("--backend", backend, "--sink", "fakesink")
+    assert code == 0, text
+    assert re.search(r"kshark: [\d,]+ packets; [\d,]+ entries", text)
+    assert "Traceback" not in text
+
+
+def test_second_interrupt_does_not_wait_for_a_sink_that_hangs() -> None:
+    code, text = interrupted("--backend", "fakelive", "--sink", "fakesink,how=hang", times=2)
+    assert code == 1
+    assert "not waiting for fakesink any longer" in text
+    assert "lost (stopped)" in text
+
+
+def test_third_interrupt_leaves_a_sink_that_blocks_the_loop() -> None:
+    code, text = interrupted("--backend", "fakelive", "--sink", "fakesink,how=block", times=3)
+    assert code == 1
+    assert "left at once" in text
+
+
+# ---------------------------------------------------------------- exit code 2: wrong input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "no command 'rnu'; did you mean run?"),
+        (["run", "--sinc", "x"], "--sinc"),
+        (["run", "--sink", "jsonk"], "--sink jsonk: no sink 'jsonk'; did you mean jsonl?"),
+        (["run", "--backend", "pcpa:x"], "no backend 'pcpa'; did you mean pcap?"),
+        (["run", "--protocol", "htp"], "--protocol: no protocol 'htp'; did you mean http?"),
+        (["run", "--plugin", "no.py"], "--plugin no.py: there is no such file"),
+        (["run", "--config", "no.toml"], "--config no.toml: No such file"),
+        (["run", "--read", "no.pcap"], "no.pcap"),
+        (["run", "--read", "."], "."),
+        (["run", "--sink", "jsonl,rotate_byte=1"], "did you mean rotate_bytes?"),
+        (["run", "--sink", "jsonl,rotate_bytes=x"], "rotate_bytes = x: is not a size"),
+        (["run", "--sink", "jsonl:/no/such/place"], "/no/such/place"),
+        (["run", "--assume", "http=80"], "--assume http=80: must be PORT=NAME"),
+        (["run", "--assume", "80=htp"], "did you mean http?"),
+        (["run", "--workers", "many"], "--workers many: must be a number"),
+        (["run", "--workers", "0"], "--workers 0: must be a number"),
+        (["run", "--duration", "soon"], "--duration soon: is not a time"),
+        (["run", "--count", "-3"], "--count -3"),
+        (["run", "--backend", "pcap"], "--read"),
+        (["run", "--iface", "nosuch0", "--backend", "af_packet"], "nosuch0"),
+        (["run", "--backend", "af_packet", "--follow"], "af_packet has no such option"),
+        (["sinks", "jsnl"], "did you mean jsonl?"),
+        (["dissect"], "--protocol"),
+        (["dissect", "--protocol", "htp"], "did you mean http?"),
+        (["doctor", "--read", "no.pcap"], "no.pcap"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else None,
+)
+def test_wrong_input_is_one_line(
+    arguments: list[str], message: str, pcap: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if arguments[0] == "run" and not {"--read", "--backend"} & set(arguments):
+        arguments = [*arguments, "--read", str(pcap)]
+    code = cli.main(arguments)
+    done = subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in said(done) if "; protocols " not in line and " packets;" not in line]
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world, I am no capture", b"\xd4\xc3\xb2\xa1"])
+def test_a_file_that_is_no_capture(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.pcap"
+    path.write_bytes(content)
+    done = kshark("run", "--read", str(path), "--sink", "jsonl:-")
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "x.pcap" in done.stderr
+
+
+def test_wrong_variable_and_wrong_file(pcap: Path, tmp_path: Path) -> None:
+    run = ("run", "--read", str(pcap), "--sink", "jsonl:-")
+    done = kshark(*run, env={"KSHARK_SINK_JSONL_ROTATE_BYTE": "1"})
+    assert done.returncode == 2
+    assert "did you mean KSHARK_SINK_JSONL_ROTATE_BYTES?" in done.stderr
+    config = tmp_path / "k.toml"
+    config.write_text("[sink.jsonl]\nful = true\n")
+    done = kshark(*run, "--config", str(config))
+    assert done.returncode == 2
+    assert f"{config} [sink.jsonl] ful: sink jsonl has no option 'ful'; did you mean full?" in (
+        done.stderr
+    )
+
+
+def test_a_table_that_nobody_knows_is_only_noted(pcap: Path, tmp_path: Path) -> None:
+    config = tmp_path / "k.toml"
+    config.write_text("[sink.jsonk]\nx = 1\n")
+    done = kshark("run", "--read", str(pcap), "--sink", "jsonl:-", "--config", str(config))
+    assert done.returncode == 0
+    assert "[sink.jsonk]: no such sink; did you mean jsonl?" in done.stderr
+
+
+# ---------------------------------------------------------------- exit code 1: lost or failed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--backend", "fakefile,fails=2", "--sink", "fakesink"],
+        ["--backend", "fakefile", "--sink", "fakesink,how=raise"],
+        ["--backend", "fakelive,lost=1", "--sink", "fakesink"],
+        ["--backend", "fakefile", "--sink", "jsonl:/dev/full"],
+    ],
+)
+def test_something_was_lost(arguments: list[str]) -> None:
+    assert kshark("run", "--plugin", FAKE, *arguments).returncode == 1
+
+
+def test_a_truncated_file_is_read_and_reported(pcap: Path) -> None:
+    pcap.write_bytes(pcap.read_bytes()[:-5])
+    done = kshark("run", "--read", str(pcap), "--sink", "jsonl:-")
+    assert len(done.stdout.splitlines()) == 19
+    assert "truncated" in done.stderr or "cut" in done.stderr
+
+
+def test_a_refused_plugin_is_a_line_and_the_run_goes_on(pcap: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import nothing_of_this_name")
+    bad = ("--plugin", str(tmp_path / "bad.py"))
+    done = kshark("run", *bad, "--read", str(pcap), "--sink", "jsonl:-")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 20)
+    assert "refused: ModuleNotFoundError" in said(done)[0]
+
+
+def test_our_own_mistake_is_one_line_and_a_hint(tmp_path: Path) -> None:
+    plugin = tmp_path / "p.py"
+    plugin.write_text(
+        "from kshark.api import hookimpl\n@hookimpl\ndef register_commands(cli):\n"
+        "    @cli.command()\n    def crash(): raise LookupError('gone\\nsecond')\n"
+    )
+    done = kshark("crash", env={"KSHARK_PLUGINS": str(plugin)})
+    assert done.returncode == 1
+    assert said(done) == [
+        "kshark: LookupError: gone (a mistake in kshark; KSHARK_DEBUG=1 shows where)"
+    ]
+    debug = subprocess.run(
+        [*KSHARK, "crash"],
+        capture_output=True,
+        check=False,
+        env=environment(KSHARK_PLUGINS=str(plugin), KSHARK_DEBUG="1"),
+    )
+    assert b"Traceback" in debug.stderr
+
+
+# ---------------------------------------------------------------- the other commands
+
+
+def test_alone_it_shows_help() -> None:
+    done = kshark()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kshark run --read capture.pcap" in done.stdout
+    assert "Exit codes: 0 done; 1 something was lost" in done.stdout
+    for name in cli.COMMANDS:
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(cli.cli, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_every_flag_of_a_run_comes_from_its_options() -> None:
+    run = cli.cli.get_command(click.Context(cli.cli), "run")
+    assert run is not None
+    names = {p.name for p in run.params} - {"plugins", "config", "quiet"}
+    assert names == {f.key for f in settings.fields(RunOptions)}
+    assert all(getattr(p, "help", "") for p in run.params)
+
+
+@pytest.mark.parametrize("command", ["protocols", "backends", "sinks", "plugins"])
+def test_lists_as_text_and_json(command: str) -> None:
+    done = kshark(command)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(kshark(command, "--json").stdout)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(rows) + 1
+    assert lines[0].startswith("name ")
+    assert "\x1b" not in done.stdout
+    for row, line in zip(rows, lines[1:], strict=True):
+        assert line.startswith(row["name"])
+
+
+def test_options_of_a_sink() -> None:
+    rows = {row["option"]: row for row in json.loads(kshark("sinks", "jsonl", "--json").stdout)}
+    assert rows["rotate_bytes"]["environment"] == "KSHARK_SINK_JSONL_ROTATE_BYTES"
+    assert rows["rotate_bytes"]["type"] == "bytes"
+    assert {"policy", "queue", "target"} <= set(rows)
+
+
+def test_plugins_says_why_one_was_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("1 / 0")
+    rows = json.loads(kshark("plugins", "--json", "--plugin", str(tmp_path / "bad.py")).stdout)
+    assert rows[-1]["refused"] == "ZeroDivisionError: division by zero (bad.py line 1)"
+    assert rows[0]["distribution"] == "kshark"
+
+
+def test_doctor_of_the_machine() -> None:
+    report = json.loads(kshark("doctor", "--json").stdout)
+    assert report["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert set(report["backends"]) == {"pcap", "af_packet"}
+    assert "core       " in kshark("doctor").stdout
+
+
+def test_doctor_of_a_pure_run_says_what_it_costs(pcap: Path) -> None:
+    pure = {"KSHARK_PURE": "1"}
+    assert "plain Python, about six times slower" in kshark("doctor", env=pure).stdout
+    done = kshark("run", "--read", str(pcap), "--sink", "jsonl:-", env=pure)
+    assert "plain Python, without the compiled core" in said(done)[0]
+
+
+def test_doctor_accounts_for_a_file(pcap: Path) -> None:
+    done = kshark("doctor", "--read", str(pcap))
+    assert done.returncode == 0
+    for stage in (
+        "seen",
+        "decoded",
+        "reassembled",
+        "identified",
+        "dissected",
+        "paired",
+        "delivered",
+    ):
+        assert re.search(rf"^{stage} +[\d,]+", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("the books balance\n")
+    report = json.loads(kshark("doctor", "--read", str(pcap), "--json").stdout)
+    assert report["packets"]["received"] == 20
+    assert report["wrong"] == []
+
+
+def test_schema() -> None:
+    schema = json.loads(kshark("schema").stdout)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+
+
+@pytest.mark.parametrize(
+    ("stdin", "flags", "lines"),
+    [
+        (b"PING\r\n", [], ["> request PING"]),
+        (b"50494e47 0d0a\n", ["--hex"], ["> request PING"]),
+        (b"> 50:49:4e:47:0d:0a\n< 2b504f4e470d0a\n", ["--hex"], ["> request PING", "< response"]),
+        (b"+PONG\r\n", ["--side", "server"], ["< "]),
+        (b"", [], []),
+    ],
+)
+def test_dissect(stdin: bytes, flags: list[str], lines: list[str]) -> None:
+    done = kshark("dissect", "--protocol", "redis", *flags, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    assert len(shown) == len(lines)
+    for line, start in zip(shown, lines, strict=True):
+        assert line.startswith(start)
+
+
+def test_dissect_json_and_wrong_hex() -> None:
+    done = kshark("dissect", "--protocol", "redis", "--json", "--full", stdin=b"GET a\r\n")
+    row = json.loads(done.stdout)
+    assert (row["verb"], row["kind"], row["side"], row["size"]) == ("GET", "request", "client", 7)
+    assert "details" in row
+    done = kshark("dissect", "--protocol", "redis", "--hex", stdin=b"5049\nxyz\n")
+    assert done.returncode == 2
+    assert said(done) == ["kshark: line 2 is not hex digits: 'xyz'"]
+
+
+def test_dissect_bytes_that_are_not_the_protocol() -> None:
+    done = kshark("dissect", "--protocol", "http", stdin=b"\x00\x01\x02\x03" * 100)
+    assert done.returncode == 1
+    assert len(said(done)) == 1
+    assert said(done)[0].startswith("kshark: http: ")
