@@ -37,6 +37,22 @@ def module(path: Path) -> str:
     return ".".join([ROOTS[head], *rest])
 
 
+def declarations() -> Path:
+    """A folder in which the .pxd of each module lies where its dotted name says: kshark/protocols/..."""
+    include = Path("build/include")
+    package = include / "kshark"
+    if package.is_symlink():
+        package.unlink()
+    package.mkdir(parents=True, exist_ok=True)
+    inside = {Path(root).name: Path(root) for root in ROOTS if root != "core"}
+    inside |= {path.name: path for path in Path("core").iterdir()}
+    for name, path in inside.items():
+        link = package / name
+        if not link.is_symlink():
+            link.symlink_to(path.resolve())
+    return include
+
+
 def extensions() -> list[Extension]:
     if os.environ.get("KSHARK_BUILD_PURE"):
         return []
@@ -44,10 +60,7 @@ def extensions() -> list[Extension]:
         from Cython.Build import cythonize
     except ImportError:
         return []
-    include = Path("build/include")  # where the .pxd of kshark.x are found: core/x.pxd
-    include.mkdir(parents=True, exist_ok=True)
-    if not (include / "kshark").is_symlink():
-        (include / "kshark").symlink_to(Path("core").resolve())
+    include = declarations()
     wanted = [
         Extension(module(p), [str(p)], optional=True, extra_compile_args=["-O3", "-g0"]) for p in sources()
     ]

@@ -26,15 +26,15 @@ from .commands import COMMANDS, Act, Command, secrets
 from .commands import known as is_known
 from .identify import CONFIRMED, MONITORED, PUSHES, Search
 from .replication import Snapshot
-from .words import count, described, split, strings, text, words
+from .words import TEXT, count, described, split, strings, text, words
 
 if TYPE_CHECKING or pure(__name__):
-    from .resp import Commands, Replies, command
+    from .resp import Commands, Replies, command, reply
 else:
     try:
-        from ._resp import Commands, Replies, command
+        from ._resp import Commands, Replies, command, reply
     except ImportError:
-        from .resp import Commands, Replies, command
+        from .resp import Commands, Replies, command, reply
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -46,6 +46,7 @@ NAME = 64  # characters of a command's name in a row
 FEW = 16  # words in which a key is looked for
 SKIP, OFF = 2, 3  # CLIENT REPLY: so many commands are not answered; none is
 
+KNOWN = COMMANDS
 COMMAND = "command"  # Message.extra of a one-way message that is a command
 SNAPSHOT = "snapshot"  # ... or of a snapshot
 NOTHING: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ LOST = ("resync",)
 STAR, DOLLAR, PUSH, PLUS, BANG, PIPE, LF = b"*$>+!|\n"
 FAILED = b"-!"
 REFUSAL = b"+-!"  # what SUBSCRIBE may be answered with beside a confirmation
-VERBS = {
+VERBS: dict[int, str] = {
     36: "bulk",
     40: "bignum",
     42: "array",
@@ -234,7 +235,9 @@ class RedisDissector:
             if self.stream:
                 self.commands(half, data, pos)
                 return
-            end = half.scan.scan(data, pos)
+            end = -1 if half.size or half.scan is not self.answers else reply(data, pos)
+            if end < 0:
+                end = half.scan.scan(data, pos)
             if half.size or end < 0:
                 half.hold(data, pos, size if end < 0 else end)
                 if end < 0:
@@ -267,12 +270,12 @@ class RedisDissector:
 
     def request(self, half: Half, head: bytes, name: bytes, first: bytes, size: int) -> None:
         """One command, whole."""
-        known = COMMANDS.get(name)
+        known = KNOWN.get(name)
         if known is None:
-            known = COMMANDS.get(name.upper()) or Command(text(name.upper(), NAME))
+            known = KNOWN.get(name.upper()) or Command(text(name.upper(), NAME))
         verb, kind = known.verb, REQUEST
         if known.act == PLAIN:
-            target = text(first)
+            target = label(first)
         else:
             kind, verb, target = self.special(known, half, head)
         if half is not self.client or self.mute:
@@ -364,6 +367,7 @@ class RedisDissector:
         elif kind in (DOLLAR, STAR) and value[1:2] == b"-":
             verb = "nil"
         if self.answers.errors:
+            self.answers.errors = False
             notes = NESTED
         if self.calm and self.answered < self.sent and kind != PUSH:
             self.answered += 1
@@ -481,7 +485,7 @@ class RedisDissector:
     def cut(self, half: Half) -> None:
         """The message under way will not be seen to its end."""
         self.whole(half, bytes(half.held))
-        message = self.out[-1]
+        message = self.out[len(self.out) - 1]  # compiled without negative indices
         message.cut = message.truncated = True
 
     def lose(self, half: Half) -> None:
@@ -531,6 +535,17 @@ class RedisDissector:
             lost.gap_bytes = half.gap
             self.out.append(lost)
         half.fresh()
+
+
+def label(raw: bytes) -> str:
+    """`text` of what is usually short and plain."""
+    if len(raw) > TEXT:
+        return text(raw)
+    try:
+        found = raw.decode()
+    except UnicodeDecodeError:
+        return text(raw)
+    return found if found.isprintable() else text(raw)
 
 
 def placed(args: list[bytes], key: int) -> str:

@@ -74,6 +74,22 @@ def command(data: bytes, pos: int) -> tuple[int, bytes, bytes] | None:
     return end + 2, name, first
 
 
+def reply(data: bytes, pos: int) -> int:
+    """Where a whole reply of one line or one string at `pos` ends; -1 for all else, see `Replies`."""
+    kind = data[pos]
+    if kind == DOLLAR:
+        end = data.find(b"\r\n", pos, pos + LINE)
+        digits = data[pos + 1 : end]
+        if end < 0 or not digits.isdigit() or (digits[0] == 48 and len(digits) > 1):
+            return -1
+        end += int(digits) + 2
+        return end + 2 if data[end : end + 2] == b"\r\n" else -1
+    if kind in (PLUS, MINUS):
+        end = data.find(b"\n", pos)
+        return end + 1 if end > 0 and data[end - 1] == CR else -1
+    return -1
+
+
 class Commands:
     """Where the command that is under way ends: arrays of strings, and inline lines."""
 
