@@ -32,6 +32,7 @@ LEAST_FRAME: Final = 96
 """Bytes that the smallest packet takes in a block (header 68, padding, alignment)."""
 
 _address = Struct("=HHi12x")  # sockaddr_ll: family, protocol, index of the link or 0
+_word = Struct("=I")
 _request = Struct("=7I")
 _membership = Struct("=iHH8s")
 _statistics = Struct("=3I")
@@ -101,9 +102,9 @@ class Ring:
 
     def _join(self, group: int) -> None:
         """Share the packets with the sockets of `group`; both ways of a flow come to one of them."""
-        mode = FANOUT_HASH | FANOUT_DEFRAG
+        request = _word.pack(group | (FANOUT_HASH | FANOUT_DEFRAG) << 16)
         try:
-            self._socket.setsockopt(SOL_PACKET, FANOUT, group & 0xFFFF | mode << 16)
+            self._socket.setsockopt(SOL_PACKET, FANOUT, request)
         except OSError as error:
             raise PluginError(f"fanout {group}: the kernel refuses it: {error.strerror}") from None
 

@@ -35,8 +35,6 @@ cdef struct Record:  # kshark.api.INDEX_FORMAT
 assert sizeof(Frame) == 68 and sizeof(Record) == 24
 
 COMPILED = True
-STATUS = 8
-FRAME_BYTES = sizeof(Frame)
 
 cdef enum:
     CACHE = 64  # interface numbers remembered, a power of two

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import select
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Final
@@ -70,7 +69,8 @@ class AfPacket:
         self._waiter: asyncio.Future[None] | None = None
         self._closing = False
         self._received = 0
-        self._notes: deque[str] = deque(maxlen=NOTES)
+        self._notes: list[str] = []
+        self._said: set[str] = set()
 
     def open(self) -> None:
         """Open the sockets and rings, then drop privileges where the user asks for it."""
@@ -82,19 +82,21 @@ class AfPacket:
         options = self._options
         places = _distinct(options.netns)
         plan = self._plan(len(places))
+        taps: list[Tap] = []
         with ExitStack() as undo:
             for place, netns in enumerate(places):
                 tap = Tap(place, netns, plan, self._numbers, self._note)
                 undo.callback(tap.close)
-                self._taps.append(tap)
-            _check(plan.globs, self._taps)
-            for tap in self._taps:
+                taps.append(tap)
+            _check(plan.globs, taps)
+            for tap in taps:
                 tap.start()
             if options.user:
                 _privileges.drop(options.user)
-            self._index = bytearray(index_bytes(plan.shape)), bytearray(index_bytes(plan.shape))
-            self._watch()
             undo.pop_all()
+        self._index = bytearray(index_bytes(plan.shape)), bytearray(index_bytes(plan.shape))
+        self._taps = taps
+        self._watch()
 
     async def blocks(self) -> AsyncIterator[Block]:
         """The packets, a block at a time, until `close`; each is borrowed until the next step."""
@@ -119,21 +121,19 @@ class AfPacket:
             self._release()
 
     def stats(self) -> CaptureStats:
-        """Packets handed over, and lost: by the kernel (``kernel``: the ring was full), or not IP."""
-        dropped = {"kernel": 0, "foreign_link": 0, "unsound": 0}
-        freezes = 0
+        """Packets handed over, and those that were lost: ``kernel`` (nobody read in time)."""
+        kernel = unsound = 0
         for tap in self._taps:
             tap.ring.count()
-            dropped["kernel"] += tap.ring.dropped
-            dropped["foreign_link"] += tap.walker.foreign
-            dropped["unsound"] += tap.walker.unsound
-            freezes += tap.ring.freezes
-        notes = list(self._notes)
-        if freezes:
-            notes.append(
-                f"the ring was full {freezes} times: set a larger ring_bytes or a --bpf filter"
-            )
-        return CaptureStats(self._received, {k: n for k, n in dropped.items() if n}, notes)
+            kernel += tap.ring.dropped
+            unsound += tap.walker.unsound
+            if tap.ring.freezes:
+                self._note_once("the ring was full: set a larger ring_bytes, or filter by bpf")
+            if tap.walker.foreign:
+                self._note_once("frames of a link that has neither Ethernet nor IP are left out")
+        lost = {"kernel": kernel, "unsound": unsound}
+        dropped = {reason: count for reason, count in lost.items() if count}
+        return CaptureStats(self._received, dropped, list(self._notes))
 
     async def close(self) -> None:
         """End `blocks`, wherever it is."""
@@ -158,8 +158,13 @@ class AfPacket:
         )
 
     def _note(self, text: str) -> None:
-        if self._options.worker == 0:
+        if self._options.worker == 0 and len(self._notes) < NOTES:
             self._notes.append(text)
+
+    def _note_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._note(text)
 
     def _watch(self) -> None:
         """One descriptor that is readable when any ring or link has news."""
