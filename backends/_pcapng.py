@@ -43,7 +43,12 @@ class Pcapng:
             count, at = walk_pcapng(
                 data, at, end, self.index, section.table, section.big, count, self._last_ns
             )
-            size = self._step(data, at, end, count)
+            try:
+                size = self._step(data, at, end, count)
+            except Damaged:
+                if not count:
+                    raise
+                size = 0  # it is met again when the packets in hand are handed over
             if not size:
                 break
             at += size

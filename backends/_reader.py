@@ -115,7 +115,7 @@ class Reader:
         return self._format.dropped() if self._format else {}
 
     def end(self, why: str = "") -> None:
-        """The capture ended (`why`: before its time): say what is missing, close the books."""
+        """The capture ended (`why`: before its time): say what is missing."""
         tail, where = self._end - self._start, f"at byte {self._base + self._start}"
         if self._format is None or not self._format.begun:
             raise PluginError(f"{self.name} {self._nothing(tail, why)}")
@@ -125,8 +125,6 @@ class Reader:
             self._note(f"ends inside a record {where}")
         for note in self._format.notes:
             self._note(note)
-        self._books.lost(self.dropped())
-        self._format = None
 
     def _note(self, text: str) -> None:
         self._books.note(f"{self.name}: {text} ({self._packets} packets read)")
@@ -146,10 +144,10 @@ class Reader:
         head = bytes(self._buffer[: min(self._end, HEADER)])
         if head.startswith(_pcapng.MAGIC):
             return Pcapng(self._index)
-        if len(head) >= 4 and not recognised(head):
-            raise Damaged(seems(head))
         if len(head) < HEADER:
             return None
+        if not recognised(head):
+            raise Damaged(seems(head))
         self._start = HEADER
         return Classic(head, self._index)
 

@@ -129,10 +129,10 @@ class PcapBackend:
             reader.end(str(damage))
         except Replaced as change:
             self._books.note(f"{name} {change}; reading goes on at its start")
-            self._books.lost(reader.dropped())
             return True
         finally:
             file.close()
+            self._books.lost(reader.dropped())
             self._done += file.taken
             self._file = self._reader = None
         return False
