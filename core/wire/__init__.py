@@ -21,8 +21,8 @@ The contract, for either class ``Wire``:
     flow (`DROPS`), and events. ``received == in_flows + sum(drop reasons)`` whenever no call is running.
 ``flows`` (int, with those that linger), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time)
 ``evict(n)``
-    `n` flows go, oldest idle first (``END_EVICTED``): those that have ended, then the half-open, then the
-    rest (the engine asks when its own memory is short).
+    `n` flows go (``END_EVICTED``; the engine asks when its own memory is short): those that have ended, then
+    half-open ones while they fill more than a quarter of the table, then whoever was idle longest.
 
 Time never runs backwards: timers use the newest packet time so far, so that captures that were joined in
 the wrong order expire nothing. Chunks carry the time of their own packet.

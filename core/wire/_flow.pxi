@@ -311,7 +311,7 @@ cdef class Flow:
         cdef uint32_t first = found.seq + 1
         if me.known and first == me.expect - <uint32_t>me.next:
             me.syn = True
-            self.midstream = False
+            self.midstream = self.midstream and not peer.syn
         elif not (self.midstream and me.known):
             if me.known and not found.flags & ACK:
                 begin(peer, 0)
@@ -568,6 +568,7 @@ cdef class Flow:
         """The flow ends: deliver what is held, and declare every hole that is known."""
         cdef Half* half
         cdef int side
+        cdef int64_t to
         self.drain(&self.halves[0])
         while (self.held0 or self.held1) and not self.over():
             half = &self.halves[0 if self.held0 else 1]
@@ -575,5 +576,6 @@ cdef class Flow:
             self.drain(half)
         for side in range(2):
             half = &self.halves[side]
-            if half.known and half.acked > half.next and not half.closed and not self.over():
-                self.skip(half, half.acked, ns)
+            to = most(half.acked, half.fin_at)
+            if half.known and to > half.next and not half.closed and not self.over():
+                self.skip(half, to, ns)

@@ -275,7 +275,7 @@ class Flow:
         first = (seq + 1) & MASK
         if me.known and first == (me.expect - me.next) & MASK:
             me.syn = True
-            self.midstream = False
+            self.midstream = self.midstream and not self.halves[1 - me.side].syn
         elif not self.midstream or not me.known:
             if me.known and not flags & ACK:
                 other = self.halves[1 - me.side]
@@ -515,9 +515,6 @@ class Flow:
             self.force(half)
             self.drain(half)
         for half in self.halves:
-            if (
-                half.known
-                and half.acked > half.next
-                and not (half.closed or self.opaque or self.ended)
-            ):
-                self.skip(half, half.acked, ns)
+            to = max(half.acked, half.fin_at)
+            if half.known and to > half.next and not (half.closed or self.opaque or self.ended):
+                self.skip(half, to, ns)

@@ -242,14 +242,26 @@ cdef class Wire:
             self.unlink(<Flow>self.shelves[LINGERING].oldest)
 
     def evict(self, Py_ssize_t n):
-        """The oldest idle flows go: first those that have ended, then the half-open, then the rest."""
-        cdef int shelf
+        """The oldest idle flows go, those that have ended first."""
+        cdef void* oldest
+        n = least(n, self.count())
         while n > 0:
             n -= 1
-            for shelf in range(SHELVES):
-                if self.shelves[shelf].oldest != NULL:
-                    self.evict_one(<Flow>self.shelves[shelf].oldest)
-                    break
+            oldest = self.oldest()
+            if oldest != NULL:
+                self.evict_one(<Flow>oldest)
+
+    cdef void* oldest(self) noexcept:
+        """Whom to evict. Half-open flows fill at most a quarter of the table (SYN flood)."""
+        cdef void* waiting = self.shelves[HALF_OPEN].oldest
+        cdef void* active = self.shelves[ACTIVE].oldest
+        if self.shelves[LINGERING].oldest != NULL:
+            return self.shelves[LINGERING].oldest
+        if waiting == NULL or active == NULL:
+            return active if waiting == NULL else waiting
+        if self.shelves[HALF_OPEN].count * 4 > self.most_flows or (<Flow>waiting).touched < (<Flow>active).touched:
+            return waiting
+        return active
 
     # ------------------------------------------------------------ frames
 

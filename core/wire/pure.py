@@ -54,6 +54,7 @@ class Wire:
     ) -> None:
         self._on_flow = on_flow
         self._limits = limits
+        self._most_flows = max(1, limits.flows)
         self._dedupe = dedupe
         self._keep = keep_packets
         self._counts = dict.fromkeys(COUNTERS, 0)
@@ -130,12 +131,21 @@ class Wire:
             self._forget(next(iter(self._lingering)))
 
     def evict(self, n: int) -> None:
-        """The oldest idle flows go: first those that have ended, then the half-open, then the rest."""
-        for _ in range(n):
-            for shelf in (self._lingering, self._half_open, self._active):
-                if shelf:
-                    self._evict(next(iter(shelf)))
-                    break
+        """The oldest idle flows go, those that have ended first."""
+        for _ in range(min(n, self.flows)):
+            flow = self._oldest()
+            if flow is not None:
+                self._evict(flow)
+
+    def _oldest(self) -> Flow | None:
+        """Whom to evict. Half-open flows fill at most a quarter of the table (SYN flood)."""
+        if self._lingering:
+            return next(iter(self._lingering))
+        waiting, active = next(iter(self._half_open), None), next(iter(self._active), None)
+        if waiting is None or active is None:
+            return waiting or active
+        flooded = len(self._half_open) * 4 > self._most_flows
+        return waiting if flooded or waiting.touched < active.touched else active
 
     # ------------------------------------------------------------ frames
 
@@ -305,7 +315,7 @@ class Wire:
 
     def _open(self, found: Datagram, there: bytes, back: bytes, iface: int, ns: int) -> Half:
         """A new flow, oriented: who sent the SYN, else who has the higher port, else who came first."""
-        if self.flows >= max(1, self._limits.flows):
+        if self.flows >= self._most_flows:
             self.evict(1)
         flow = Flow(self._books, found.proto, self._name(iface), ns)
         side = 0
