@@ -1,0 +1,432 @@
+# cython: boundscheck=False
+"""The compiled twin of ``head``: one pass over the bytes in C, the same findings in the same fields.
+
+`bytes` end with a NUL that may be read, so the byte after the last one needs no check. What a line
+means is written as in ``head``, function by function; read that first.
+"""
+
+from libc.string cimport memchr, memcmp
+
+from kshark import limits
+from kshark.protocols.http import head as oracle
+
+cdef long BARE_CR = oracle.BARE_CR
+cdef long BARE_LF = oracle.BARE_LF
+cdef long NUL = oracle.NUL
+cdef long LEADING_SPACE = oracle.LEADING_SPACE
+cdef long FOLDED = oracle.FOLDED
+cdef long SPACE_COLON = oracle.SPACE_COLON
+cdef long ODD_NAME = oracle.ODD_NAME
+cdef long NO_COLON = oracle.NO_COLON
+cdef long ODD_START = oracle.ODD_START
+cdef long REPEATED_LENGTH = oracle.REPEATED_LENGTH
+cdef long DIFFERING_LENGTHS = oracle.DIFFERING_LENGTHS
+cdef long BAD_LENGTH = oracle.BAD_LENGTH
+cdef long HUGE_LENGTH = oracle.HUGE_LENGTH
+cdef long LENGTH_AND_ENCODING = oracle.LENGTH_AND_ENCODING
+cdef long ODD_ENCODING = oracle.ODD_ENCODING
+cdef long BAD_ENCODING = oracle.BAD_ENCODING
+cdef long ENCODING_10 = oracle.ENCODING_10
+cdef long ODD_CHUNK = oracle.ODD_CHUNK
+cdef Py_ssize_t CHUNK_LINE = limits.CHUNK_LINE
+
+cdef enum:
+    MORE = 0
+    DONE = 1
+    BAD = -1
+    CHUNK_MORE = -1
+    CHUNK_BAD = -2
+    CHUNK_HUGE = -3
+    NO_LENGTH = -1
+    WRONG_LENGTH = -2
+    UNCODED = 0
+    CHUNKED = 1
+    CODED = 2
+    # which header a name is
+    OTHER = 0
+    CONTENT_LENGTH = 1
+    TRANSFER_ENCODING = 2
+    UPGRADE = 3
+
+cdef long long LARGEST = 0x7FFFFFFFFFFFFFFF
+cdef unsigned char[256] TOKEN
+cdef unsigned char[256] METHOD
+cdef int _c
+for _c in range(256):
+    TOKEN[_c] = bytes((_c,)) in b"!#$%&'*+-.^_`|~" or bytes((_c,)).isalnum()
+    METHOD[_c] = bytes((_c,)) in b"_-" or bytes((_c,)).isalnum()
+
+cdef inline bint blank(unsigned char c) noexcept nogil:
+    return c == c' ' or c == c'\t'
+
+
+cdef inline bint space(unsigned char c) noexcept nogil:
+    return c == c' ' or c == c'\t' or c == c'\r' or c == c'\n'
+
+
+cdef inline bint digit(unsigned char c) noexcept nogil:
+    return c'0' <= c <= c'9'
+
+
+cdef inline int hexadecimal(unsigned char c) noexcept nogil:
+    if digit(c):
+        return c - c'0'
+    c |= 32
+    return c - c'a' + 10 if c'a' <= c <= c'f' else -1
+
+
+cdef inline bint same(const unsigned char *p, const char *name, Py_ssize_t size) noexcept nogil:
+    """Whether the `size` bytes at `p` are `name` (lower case), whatever their case."""
+    cdef Py_ssize_t i
+    cdef unsigned char c
+    for i in range(size):
+        c = p[i]
+        if c'A' <= c <= c'Z':
+            c |= 32
+        if c != <unsigned char>name[i]:
+            return False
+    return True
+
+
+cdef inline bint known(const unsigned char *p, Py_ssize_t size) noexcept nogil:
+    """Whether it is one of `head._CODINGS`."""
+    if size == 2:
+        return same(p, b"br", 2)
+    if size == 4:
+        return same(p, b"gzip", 4) or same(p, b"zstd", 4)
+    if size == 6:
+        return same(p, b"x-gzip", 6)
+    if size == 7:
+        return same(p, b"deflate", 7)
+    if size == 8:
+        return same(p, b"compress", 8) or same(p, b"identity", 8)
+    return size == 10 and same(p, b"x-compress", 10)
+
+
+cdef inline bint is_version(const unsigned char *p) noexcept nogil:
+    return memcmp(p, b"HTTP/1.", 7) == 0 and digit(p[7])
+
+
+cdef inline Py_ssize_t find(const unsigned char *p, unsigned char c, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    cdef const unsigned char *found
+    if start >= end:
+        return -1
+    found = <const unsigned char *>memchr(p + start, c, end - start)
+    return found - p if found != NULL else -1
+
+
+cdef class Head:
+    """What the last scan found; offsets are into the bytes that were scanned."""
+
+    def __init__(self):
+        self.reset()
+
+    cdef void reset(self) noexcept:
+        self.end = 0
+        self.verb_end = 0
+        self.target_start = 0
+        self.target_end = 0
+        self.minor = 0
+        self.status = 0
+        self.length = NO_LENGTH
+        self.coding = UNCODED
+        self.upgrade = False
+        self.flags = 0
+
+    cpdef int request(self, bytes data, Py_ssize_t start) except? -1:
+        """Scan the request head at `start`: DONE, MORE or BAD."""
+        cdef const unsigned char *p = data
+        cdef Py_ssize_t size = len(data)
+        cdef Py_ssize_t end = find(p, c'\n', start, size)
+        self.reset()
+        if end < 0:
+            return MORE
+        if not self.request_line(p, start, end - (end > start and p[end - 1] == c'\r')):
+            return BAD
+        return self.headers(p, start, end + 1, size)
+
+    cpdef int response(self, bytes data, Py_ssize_t start) except? -1:
+        """Scan the response head at `start`: DONE, MORE or BAD."""
+        cdef const unsigned char *p = data
+        cdef Py_ssize_t size = len(data)
+        cdef Py_ssize_t end = find(p, c'\n', start, size)
+        self.reset()
+        if end < 0:
+            return MORE
+        if not self.status_line(p, start, end - (end > start and p[end - 1] == c'\r')):
+            return BAD
+        return self.headers(p, start, end + 1, size)
+
+    cpdef long long chunk(self, bytes data, Py_ssize_t start) except? -1:
+        """The chunk size of the line at `start`, or CHUNK_*; ``end`` is just after the line."""
+        cdef const unsigned char *p = data
+        cdef Py_ssize_t size = len(data)
+        cdef Py_ssize_t stop = min(size, start + CHUNK_LINE)
+        cdef Py_ssize_t end = find(p, c'\n', start, stop)
+        cdef Py_ssize_t digits
+        cdef unsigned long long value = 0
+        cdef bint huge = False
+        self.flags = 0
+        if end < 0:
+            return CHUNK_BAD if size - start >= CHUNK_LINE else CHUNK_MORE
+        self.end = end + 1
+        self.line(p, start, &end)
+        while blank(p[start]):
+            start += 1
+            self.flags |= ODD_CHUNK
+        digits = start
+        while start < end and hexadecimal(p[start]) >= 0:
+            huge = huge or value >> 59 != 0
+            value = (value << 4) | <unsigned long long>hexadecimal(p[start])
+            start += 1
+        if start == digits:
+            self.flags &= ~ODD_CHUNK
+            return CHUNK_BAD
+        digits = start
+        while start < end and blank(p[start]):
+            start += 1
+        if start < end and p[start] != c';':
+            self.flags &= ~ODD_CHUNK
+            return CHUNK_BAD
+        if start > digits:
+            self.flags |= ODD_CHUNK
+        return CHUNK_HUGE if huge else <long long>value
+
+    cdef bint line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t *end) noexcept:
+        """Take the CR off a line whose LF is at `end`, and look for what must not be in it."""
+        cdef Py_ssize_t stop = end[0]
+        if stop > start and p[stop - 1] == c'\r':
+            stop -= 1
+        else:
+            self.flags |= BARE_LF
+        end[0] = stop
+        if find(p, c'\r', start, stop) >= 0:
+            self.flags |= BARE_CR
+        if find(p, 0, start, stop) >= 0:
+            self.flags |= NUL
+        return True
+
+    cdef bint request_line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept:
+        cdef Py_ssize_t at = start
+        cdef Py_ssize_t version
+        if not METHOD[p[at]] or digit(p[at]) or p[at] == c'_' or p[at] == c'-':
+            return False
+        while METHOD[p[at]]:
+            at += 1
+        if at - start > 32 or p[at] != c' ':
+            return False
+        self.verb_end = at
+        version = end
+        while version > at and blank(p[version - 1]):
+            version -= 1
+        if version != end:
+            self.flags |= ODD_START
+        version -= 8
+        if version <= at + 1 or not is_version(p + version) or not blank(p[version - 1]):
+            return False
+        self.minor = p[version + 7] - c'0'
+        version -= 1
+        at += 1
+        while at < version and blank(p[at]):
+            at += 1
+            self.flags |= ODD_START
+        while version > at and blank(p[version - 1]):
+            version -= 1
+            self.flags |= ODD_START
+        self.target_start = at
+        self.target_end = version
+        if find(p, c' ', at, version) >= 0 or find(p, c'\t', at, version) >= 0:
+            self.flags |= ODD_START
+        return version > at
+
+    cdef bint status_line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept:
+        cdef Py_ssize_t at = start + 8
+        if end < at or not is_version(p + start):
+            return False
+        self.minor = p[start + 7] - c'0'
+        while at < end and blank(p[at]):
+            at += 1
+        if at == start + 8 or at + 3 > end:
+            return False
+        if not (c'1' <= p[at] <= c'9' and digit(p[at + 1]) and digit(p[at + 2])):
+            return False
+        if at + 3 < end and not blank(p[at + 3]):
+            return False
+        if at != start + 9 or p[start + 8] != c' ':
+            self.flags |= ODD_START
+        self.status = 100 * (p[at] - c'0') + 10 * (p[at + 1] - c'0') + p[at + 2] - c'0'
+        return True
+
+    cdef int headers(
+        self, const unsigned char *p, Py_ssize_t begin, Py_ssize_t start, Py_ssize_t size
+    ) noexcept:
+        """All lines from `start`; those of the whole head from `begin` are looked at for odd bytes."""
+        cdef Py_ssize_t end, value = 0, value_end = 0, line_end
+        cdef int which = OTHER
+        cdef Py_ssize_t pairs = start - 2 >= begin and p[start - 2] == c'\r'
+        cdef Py_ssize_t lines = 1
+        cdef bint first = True
+        while True:
+            end = find(p, c'\n', start, size)
+            if end < 0:
+                return MORE
+            lines += 1
+            line_end = end
+            if end > start and p[end - 1] == c'\r':
+                pairs += 1
+                line_end -= 1
+            if line_end == start:
+                break
+            if blank(p[start]):
+                self.flags |= LEADING_SPACE if first else FOLDED
+            else:
+                if which != OTHER:
+                    self.header(p, which, value, value_end)
+                which = self.split(p, start, line_end, &value)
+            value_end = line_end
+            first = False
+            start = end + 1
+        if which != OTHER:
+            self.header(p, which, value, value_end)
+        self.end = end + 1
+        if pairs != lines:
+            self.flags |= BARE_LF
+        self.odd_bytes(p, begin, end + 1, pairs)
+        self.settle()
+        return DONE
+
+    cdef void odd_bytes(
+        self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t pairs
+    ) noexcept:
+        """CRs that end no line, and NULs; a loop that the compiler makes wide."""
+        cdef Py_ssize_t i
+        cdef unsigned int returns = 0, nulls = 0
+        for i in range(start, end):
+            returns += p[i] == c'\r'
+            nulls += p[i] == 0
+        if returns != <unsigned int>pairs:
+            self.flags |= BARE_CR
+        if nulls:
+            self.flags |= NUL
+
+    cdef int split(
+        self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t *value
+    ) noexcept:
+        """Which header a line is; `value` is set to the offset after its colon."""
+        cdef Py_ssize_t at = start
+        cdef Py_ssize_t size
+        while TOKEN[p[at]]:
+            at += 1
+        size = at - start
+        if p[at] != c':':
+            while blank(p[at]):
+                at += 1
+            if p[at] != c':':
+                self.flags |= ODD_NAME if find(p, c':', start, end) >= 0 else NO_COLON
+                return OTHER
+            if size:
+                self.flags |= SPACE_COLON
+        if not size:
+            self.flags |= ODD_NAME
+        value[0] = at + 1
+        if size == 14:
+            return CONTENT_LENGTH if same(p + start, b"content-length", 14) else OTHER
+        if size == 17:
+            return TRANSFER_ENCODING if same(p + start, b"transfer-encoding", 17) else OTHER
+        if size == 7:
+            return UPGRADE if same(p + start, b"upgrade", 7) else OTHER
+        return OTHER
+
+    cdef void header(
+        self, const unsigned char *p, int which, Py_ssize_t start, Py_ssize_t end
+    ) noexcept:
+        if which == CONTENT_LENGTH:
+            self.content_length(p, start, end)
+        elif which == TRANSFER_ENCODING:
+            self.transfer_encoding(p, start, end)
+        else:
+            while start < end and space(p[start]):
+                start += 1
+            if start < end:
+                self.upgrade = True
+
+    cdef void content_length(
+        self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end
+    ) noexcept:
+        cdef Py_ssize_t stop = start - 1
+        while stop < end:
+            start = stop + 1
+            stop = find(p, c',', start, end)
+            if stop < 0:
+                stop = end
+            self.one_length(p, start, stop)
+
+    cdef void one_length(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept:
+        cdef unsigned long long value = 0
+        cdef Py_ssize_t at, digits
+        while start < end and space(p[start]):
+            start += 1
+        while start < end and space(p[end - 1]):
+            end -= 1
+        for at in range(start, end):
+            if not digit(p[at]):
+                start = end
+                break
+        if start == end:
+            self.flags |= BAD_LENGTH
+            self.length = WRONG_LENGTH
+            return
+        while start < end - 1 and p[start] == c'0':
+            start += 1
+        digits = end - start
+        for at in range(start, min(end, start + 19)):
+            value = value * 10 + (p[at] - c'0')
+        if digits > 19 or value > <unsigned long long>LARGEST:
+            self.flags |= HUGE_LENGTH
+            self.length = WRONG_LENGTH
+        elif self.length == NO_LENGTH:
+            self.length = <long long>value
+        elif self.length == <long long>value:
+            self.flags |= REPEATED_LENGTH
+        elif self.length != WRONG_LENGTH:
+            self.flags |= DIFFERING_LENGTHS
+            self.length = WRONG_LENGTH
+
+    cdef void transfer_encoding(
+        self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end
+    ) noexcept:
+        cdef Py_ssize_t stop = start - 1
+        if self.coding != UNCODED:
+            self.flags |= ODD_ENCODING
+        while stop < end:
+            start = stop + 1
+            stop = find(p, c',', start, end)
+            if stop < 0:
+                stop = end
+            self.one_coding(p, start, stop)
+
+    cdef void one_coding(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept:
+        while start < end and space(p[start]):
+            start += 1
+        while start < end and space(p[end - 1]):
+            end -= 1
+        if end - start == 7 and same(p + start, b"chunked", 7):
+            if self.coding == CHUNKED:
+                self.flags |= ODD_ENCODING
+            self.coding = CHUNKED
+            return
+        if not known(p + start, end - start):
+            self.flags |= ODD_ENCODING
+        if end > start or self.coding == UNCODED:
+            self.coding = CODED
+
+    cdef void settle(self) noexcept:
+        """What only all headers together tell."""
+        if self.coding == UNCODED:
+            return
+        if self.coding == CODED:
+            self.flags |= BAD_ENCODING
+        if self.length != NO_LENGTH:
+            self.flags |= LENGTH_AND_ENCODING
+        if self.minor == 0:
+            self.flags |= ENCODING_10
