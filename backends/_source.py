@@ -26,6 +26,7 @@ PAUSE: Final = 0.2
 """Seconds between two looks at a growing file. tail -f: 1 s."""
 PIECE: Final = 64 * 1024
 """Compressed bytes read at once: a pipe's capacity on Linux."""
+PIPE_INTO_IT: Final = "pipe a capture into it: tcpdump -U -w - | kshark run --read -"
 ZSTD_MISSING: Final = "is zstd-compressed: install the package zstandard (pip) or zstd (apt, dnf)"
 
 
@@ -48,30 +49,39 @@ class Replaced(Exception):
 def open_file(target: str, follow: bool) -> File:
     """Open a path, or "-" for standard input; one clear line where that cannot be."""
     name = "standard input" if target == "-" else target
-    try:
-        fd = (
-            os.dup(0)
-            if target == "-"
-            else os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        )
-        mode = os.fstat(fd).st_mode
-    except FileNotFoundError:
-        raise PluginError(f"{name}: there is no such file, check the path") from None
-    except PermissionError:
-        raise PluginError(
-            f"{name}: no permission to read it, run as its owner or: sudo chmod a+r {name}"
-        ) from None
-    except OSError as error:
-        raise PluginError(f"{name}: cannot be opened: {error.strerror}") from None
+    fd = _standard_input() if target == "-" else _opened(target)
+    mode = os.fstat(fd).st_mode
     why = ""
     if stat.S_ISDIR(mode):
         why = f"is a directory, give a file or a pattern such as '{name.rstrip('/')}/*.pcap'"
     elif os.isatty(fd):
-        why = "is a terminal, pipe a capture into it: tcpdump -U -w - | kshark run --read -"
+        why = f"is a terminal, {PIPE_INTO_IT}"
     if why:
         os.close(fd)
         raise PluginError(f"{name} {why}")
     return File(fd, target, follow and stat.S_ISREG(mode))
+
+
+def _opened(path: str) -> int:
+    try:  # without blocking, since a FIFO without a writer would
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        why = "there is no such file, check the path"
+    except PermissionError:
+        why = f"no permission to read it, run as its owner or: sudo chmod a+r {path}"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = f"cannot be opened ({error})"
+    raise PluginError(f"{path}: {why}")
+
+
+def _standard_input() -> int:
+    """A descriptor of our own; a closed one may have been taken by the event loop, which is no file."""
+    try:
+        if stat.S_IFMT(os.fstat(0).st_mode):
+            return os.dup(0)
+    except OSError:
+        pass
+    raise PluginError(f"standard input is closed, {PIPE_INTO_IT}")
 
 
 class File:

@@ -249,6 +249,8 @@ def test_what_is_no_capture_is_named(tmp_path: Path, data: bytes, text: str) -> 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     assert "there is no such file" in refusal(tmp_path / "none.pcap")
+    assert "cannot be opened" in refusal("a\0b")
+    assert "cannot be opened" in refusal("n" * 5_000)
     assert f"is a directory, give a file or a pattern such as '{tmp_path}/*.pcap'" in refusal(
         tmp_path
     )
@@ -300,6 +302,14 @@ def test_pattern_of_which_none_can_be_read(tmp_path: Path) -> None:
     wrote(tmp_path, b"", "a.pcap")
     wrote(tmp_path, b"", "b.pcap")
     assert refusal(tmp_path / "*").endswith("a.pcap is empty: nothing was captured yet")
+
+
+def test_notes_are_bounded(tmp_path: Path) -> None:
+    for number in range(limits.NOTES + 5):
+        wrote(tmp_path, captures.classic(1) + b"tail", f"{number}.pcap")
+    source = backend(tmp_path / "*.pcap")
+    assert len(got(source.read())) == limits.NOTES + 5
+    assert len(source.stats().notes) == limits.NOTES
 
 
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
