@@ -129,12 +129,18 @@ def _links(wanted: Sequence[int], newest: int) -> Program:
     return (*found, *REJECT)
 
 
-def attach(sock: socket.socket, program: Program) -> None:
-    """Make `program` the filter of `sock`, in place of the one before, between two packets."""
+def attach(
+    sock: socket.socket,
+    program: Program,
+    level: int = socket.SOL_SOCKET,
+    name: int = SO_ATTACH_FILTER,
+) -> None:
+    """Make `program` the filter of `sock`, in place of the one before, between two packets.
+
+    Or what another socket option has a program for.
+    """
     code = ctypes.create_string_buffer(b"".join(_insn.pack(*i) for i in program))
-    sock.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("@HP", len(program), ctypes.addressof(code))
-    )
+    sock.setsockopt(level, name, pack("@HP", len(program), ctypes.addressof(code)))
 
 
 # ---------------------------------------------------------------- libpcap

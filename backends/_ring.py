@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 
 from kshark.api import PluginError
 from kshark.backends import _bpf
+from kshark.backends._fanout import chooser
 from kshark.backends._tpacket import ready, release
 
 SOL_PACKET: Final = 263
-ADD_MEMBERSHIP, RX_RING, STATISTICS, VERSION, FANOUT = 1, 5, 6, 10, 18
+ADD_MEMBERSHIP, RX_RING, STATISTICS, VERSION, FANOUT, FANOUT_DATA = 1, 5, 6, 10, 18, 22
 TPACKET_V3: Final = 2
-FANOUT_HASH, FANOUT_DEFRAG = 0, 0x8000
+FANOUT_CBPF, FANOUT_DEFRAG = 6, 0x8000
 PROMISC: Final = 1
 ETH_P_ALL: Final = 3
 RETIRE_MS: Final = 30
@@ -102,9 +103,10 @@ class Ring:
 
     def _join(self, group: int) -> None:
         """Share the packets with the sockets of `group`; both ways of a flow come to one of them."""
-        request = _word.pack(group | (FANOUT_HASH | FANOUT_DEFRAG) << 16)
+        request = _word.pack(group | (FANOUT_CBPF | FANOUT_DEFRAG) << 16)
         try:
             self._socket.setsockopt(SOL_PACKET, FANOUT, request)
+            _bpf.attach(self._socket, chooser(), SOL_PACKET, FANOUT_DATA)
         except OSError as error:
             raise PluginError(f"fanout {group}: the kernel refuses it: {error.strerror}") from None
 

@@ -40,7 +40,7 @@ class AfPacketOptions(Options):
     ring_bytes: Annotated[
         int, option("Memory for packets that wait, shared out among the namespaces", unit="bytes")
     ] = 32 * MIB
-    block_bytes: Annotated[int, option("Memory of one block of a ring", unit="bytes")] = 512 * KIB
+    block_bytes: Annotated[int, option("Memory of one block of a ring", unit="bytes")] = MIB
     snaplen: Annotated[int, option("Bytes taken of each packet", unit="bytes")] = SNAPLEN
     fanout: Annotated[
         int, option("Group of the worker processes that share the packets; 0 is none")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from netlab import Lab, Watch, bound, lab, watching
+from netlab import Lab, Seen, Watch, bound, lab, watching
 
 from kshark.api import PluginError
 from kshark.backends._netns import inside
@@ -26,6 +26,7 @@ from kshark.backends.af_packet import AfPacket, AfPacketOptions
 __all__ = ["lab"]
 pytestmark = pytest.mark.live
 
+FANOUT = os.getpid() % 65_535 + 1
 Main = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -324,7 +325,7 @@ def test_fanout_keeps_both_directions_together(lab: Lab, where: str) -> None:
     async def main() -> None:
         options: dict[str, Any] = {
             "netns": [left],
-            "fanout": os.getpid() & 0xFFFF or 1,
+            "fanout": FANOUT,
             "bpf": "udp",
         }
         async with watching(**options) as first, watching(**options, worker=1) as second:
@@ -336,6 +337,45 @@ def test_fanout_keeps_both_directions_together(lab: Lab, where: str) -> None:
             assert not mine & yours
             assert min(len(mine), len(yours)) >= 8, "both have work"
             assert len(mine) + len(yours) == 64
+
+    asyncio.run(main())
+
+
+def inner(seen: Seen) -> frozenset[tuple[bytes, bytes]]:
+    """The ends of the flow in a packet, within VXLAN where it is wrapped."""
+    ip = seen.ip
+    if ip[22:24] == (4789).to_bytes(2, "big"):
+        return seen._replace(data=ip[50:], linktype=101).ends
+    return seen.ends
+
+
+def test_fanout_looks_into_tunnels(lab: Lab) -> None:
+    left, right = lab.space(), lab.space()
+    lab.veth(left, "va", right, "vb", 1)
+    for space, own, other in ((left, "1", "2"), (right, "2", "1")):
+        words = f"link add vx type vxlan id 7 remote 10.1.0.{other} dstport 4789 dev"
+        lab.ip(*words.split(), "va" if own == "1" else "vb", space=space)
+        lab.ip("addr", "add", f"10.2.0.{own}/24", "dev", "vx", space=space)
+        lab.ip("link", "set", "vx", "up", space=space)
+
+    async def main() -> None:
+        options: dict[str, Any] = {"netns": [left], "fanout": FANOUT, "bpf": "udp"}
+        async with watching(**options) as first, watching(**options, worker=1) as second:
+            for port in range(6000, 6032):
+                with bound(left, "10.2.0.1", port) as one, bound(right, "10.2.0.2", 53) as two:
+                    one.sendto(b"ping", two.getsockname())
+                    two.recv(100)
+                    two.sendto(b"pong", one.getsockname())
+                    one.recv(100)
+
+            def flows(watch: Watch) -> list[frozenset[tuple[bytes, bytes]]]:
+                return [ends for ends in map(inner, watch.ip) if (b"\x0a\2\0\2", b"\0\x35") in ends]
+
+            await first.until(lambda: len(flows(first)) + len(flows(second)) == 32 * 4)
+            mine, yours = set(flows(first)), set(flows(second))
+            assert not mine & yours
+            assert len(mine) + len(yours) == 32
+            assert min(len(mine), len(yours)) >= 4, "both have work"
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tpacket_blocks import ARP, IPGRE, IPV6, LOOPBACK, NONE, Frame, block
 
@@ -192,6 +192,7 @@ holes = st.dictionaries(st.integers(12, 4095), st.integers(0, 255), max_size=8)
 
 
 @differ
+@settings(derandomize=True)
 @given(st.lists(frames, max_size=12), holes, st.integers(0, 12))
 def test_twins_agree(made: list[Frame], holes: dict[int, int], room: int) -> None:
     data = block(made)
@@ -210,6 +211,7 @@ def test_twins_agree(made: list[Frame], holes: dict[int, int], room: int) -> Non
 
 
 @differ
+@settings(derandomize=True)
 @given(st.binary(min_size=20, max_size=300))
 def test_twins_agree_on_noise(noise: bytes) -> None:
     first, second = (walk(twin, noise) for twin in TWINS)
