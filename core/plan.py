@@ -33,6 +33,8 @@ SINK_FLAGS: Final = ("full",)
 """Flags of a run that are options of its sinks."""
 WORKERS: Final = 256
 """Engine processes at most."""
+SHARED: Final = frozenset({"fanout", "worker"})
+"""Options of a backend that several processes can share: their group, and the number of each."""
 
 
 class RunOptions(Options):
@@ -183,7 +185,7 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
         "sinks": {u.name for u in sink_uses},
     }
     registry = load(plugin_files, where.plugin_options(), needed=needed)
-    plan = Plan(run, registry, workers=_workers(run.workers))
+    plan = Plan(run, registry)
     plan.notes += [found.line() for found in registry.refused()]
     plan.assume = _assume(run, registry)
     for name in run.protocol:
@@ -193,6 +195,7 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
     for name, spec in registry.enrichers.items():
         options, _ = _options(spec, "enricher", Use(name, name), where, layers, ())
         plan.enrichers.append(Chosen(name, spec, options))
+    plan.workers = _workers(run.workers, plan.backends)
     plan.notes += _unused_tables(where, registry)
     return plan
 
@@ -216,11 +219,15 @@ def _sink_uses(run: RunOptions, where: Places) -> list[Use]:
     return uses or where.listed() or [Use("console", "the default sink")]
 
 
-def _workers(text: str) -> int:
-    if text == AUTO:
-        return min(len(os.sched_getaffinity(0)), WORKERS)
-    if not text.isdecimal() or not 1 <= int(text) <= WORKERS:
+def _workers(text: str, backends: Sequence[Chosen]) -> int:
+    """How many processes; with auto, one where the backends cannot be shared."""
+    if text != AUTO and (not text.isdecimal() or not 1 <= int(text) <= WORKERS):
         raise PluginError(f"--workers {text}: must be a number from 1 to {WORKERS}, or auto")
+    alone = [c.label for c in backends if not set(c.spec.options.__struct_fields__) >= SHARED]
+    if text == AUTO:
+        return 1 if alone else min(len(os.sched_getaffinity(0)), WORKERS)
+    if alone and int(text) > 1:
+        raise PluginError(f"--workers {text}: {alone[0]} is read by one process alone")
     return int(text)
 
 

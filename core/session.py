@@ -42,11 +42,31 @@ def execute(plan: Plan, tell: Say, watcher: Callable[[Capture], Any] | None = No
 
     `watcher` is a coroutine function that runs beside it (the progress of a file).
     """
+    if plan.workers > 1:
+        return _execute_shared(plan, tell)
     capture = Capture(plan, say)
-    with asyncio.Runner(loop_factory=_loop_factory(capture)) as runner:
-        loop = runner.get_loop()
-        with _signals(loop, capture, tell), _sampling(capture):
-            runner.run(_beside(capture, watcher))
+    with (
+        asyncio.Runner(loop_factory=loop_factory(plan)) as runner,
+        _signals(runner, capture, tell),
+        sampling(capture),
+    ):
+        runner.run(_beside(capture, watcher))
+    return capture
+
+
+def _execute_shared(plan: Plan, tell: Say) -> Capture:
+    """The same with worker processes, which are forked before there is a loop."""
+    from kshark import workers
+
+    capture = workers.Shared(plan, say, workers.spawn(plan))
+    try:
+        with (
+            asyncio.Runner(loop_factory=loop_factory(plan)) as runner,
+            _signals(runner, capture, tell),
+        ):
+            runner.run(capture.run())
+    finally:
+        capture.reap()
     return capture
 
 
@@ -60,8 +80,9 @@ async def _beside(capture: Capture, watcher: Callable[[Capture], Any] | None) ->
             await asyncio.gather(beside, return_exceptions=True)
 
 
-def _loop_factory(capture: Capture) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if not any(chosen.spec.rank > 0 for chosen in capture.plan.backends):
+def loop_factory(plan: Plan) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop for live backends, where there is one."""
+    if not any(chosen.spec.rank > 0 for chosen in plan.backends):
         return None
     try:
         import uvloop
@@ -71,12 +92,12 @@ def _loop_factory(capture: Capture) -> Callable[[], asyncio.AbstractEventLoop] |
 
 
 @contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, capture: Capture, tell: Say) -> Iterator[None]:
+def _signals(runner: asyncio.Runner, capture: Capture, tell: Say) -> Iterator[None]:
     """Stop, then hurry, then leave. Python's own handlers, so that they work in a blocked loop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    count = 0
+    count, loop = 0, runner.get_loop()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal count
@@ -99,7 +120,7 @@ def _signals(loop: asyncio.AbstractEventLoop, capture: Capture, tell: Say) -> It
 
 
 @contextmanager
-def _sampling(capture: Capture) -> Iterator[None]:
+def sampling(capture: Capture) -> Iterator[None]:
     """The timer of the breakers: one for all engines of this process."""
     if threading.current_thread() is not threading.main_thread():
         yield

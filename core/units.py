@@ -1,9 +1,9 @@
 """Sizes and times as people write them.
 
-    >>> size("1GiB"), size("10MB"), size("512")
-    (1073741824, 10000000, 512)
-    >>> seconds("1h30m"), seconds("250ms"), seconds("5")
-    (5400.0, 0.25, 5.0)
+>>> size("1GiB"), size("10MB"), size("512")
+(1073741824, 10000000, 512)
+>>> seconds("1h30m"), seconds("250ms"), seconds("5")
+(5400.0, 0.25, 5.0)
 """
 
 from __future__ import annotations

@@ -63,6 +63,15 @@ class FakeOptions(Options):
     kills: Annotated[int, option("Send ourselves this signal before the last block")] = 0
 
 
+class SharedOptions(FakeOptions):
+    """What a backend that several workers share shall do."""
+
+    fanout: Annotated[int, option("Group")] = 0
+    worker: Annotated[int, option("Number in the group")] = 0
+    dies: Annotated[int, option("This worker kills itself at the second block")] = -1
+    wrong: Annotated[int, option("This worker cannot start")] = -1
+
+
 class Fake:
     def __init__(self, options: FakeOptions, live: bool) -> None:
         self.options, self.live = options, live
@@ -94,6 +103,28 @@ class Fake:
     async def close(self) -> None:
         self.closed = True
         self.wake.set()
+
+
+class Shared(Fake):
+    """Each worker has packets of its own."""
+
+    options: SharedOptions
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        options = self.options
+        if options.wrong in (options.worker, 99):
+            raise PluginError("shared: no such interface")
+        if not options.fanout:
+            raise PluginError("shared: workers without a group")
+        for number in range(0, options.packets, options.step):
+            if number and options.dies == options.worker:
+                await asyncio.sleep(0.2)
+                os.kill(os.getpid(), 9)
+            self.given += options.step
+            yield block(options.worker * 1000 + number, options.step)
+            await asyncio.sleep(0)
+        if not options.ends:
+            await self.wake.wait()
 
 
 class SinkOptions(Options):
@@ -153,6 +184,7 @@ def register_backends() -> list[BackendSpec]:
     return [
         BackendSpec(name="fakefile", make=lambda o: Fake(o, False), options=FakeOptions),
         BackendSpec(name="fakelive", make=lambda o: Fake(o, True), options=FakeOptions, rank=1),
+        BackendSpec(name="shared", make=lambda o: Shared(o, True), options=SharedOptions, rank=1),
         BackendSpec(
             name="nowhere",
             make=lambda o: Fake(o, True),

@@ -1,0 +1,382 @@
+"""``--workers N``: one process a core, each with its backends (one fanout group) and its engines.
+
+The parent runs enrichers, redaction and sinks, and adds up the ledgers. Between them is a socket pair a
+worker: frames of a length, a kind and a msgpack payload. A worker stops when its socket ends, so a
+parent that is killed leaves none behind; one that dies itself is said, and the others go on.
+
+To the parent's `Capture` a worker looks like a backend whose blocks are frames, with an engine that
+unpacks them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import msgspec
+
+from kshark import limits
+from kshark.api import Block, CaptureStats, Entry, Flow, Options, PluginError, SinkSpec
+from kshark.app import FAILED, WRONG, Capture, Source
+from kshark.engine import Engine
+from kshark.fanout import LaneOptions
+from kshark.plan import Chosen, Plan
+
+HEAD: Final = struct.Struct("<IB")  # length of the payload, kind
+ENTRIES, ACCOUNT = 1, 2
+ACCOUNTS: Final = 0.5
+"""Seconds between two accounts of a worker."""
+REAP: Final = 2.0
+"""Seconds that a worker has to exit once its socket ended."""
+EXTRA: Final = 1
+"""Extension type of `Message.extra`: a protocol's own object, for its details()."""
+PICKLE: Final = b"\x80"
+"""First byte of a pickle; a list in msgpack never begins so."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Say = Callable[[str], None]
+
+
+class Account(msgspec.Struct, array_like=True):
+    """What a worker tells of itself, now and then and at its end."""
+
+    ledger: dict[str, Any]
+    said: list[str]
+    code: int
+    ended: bool
+
+
+@dataclass(slots=True)
+class Child:
+    """A worker as the parent holds it."""
+
+    number: int
+    pid: int
+    socket: socket.socket
+
+
+# ---------------------------------------------------------------- entries on the way
+
+
+def pack(batch: Sequence[Entry]) -> bytes:
+    """Entries as msgpack; what a protocol keeps in ``extra`` goes along.
+
+    Text that is no UTF-8 (lone surrogates), which msgpack refuses, goes as a pickle.
+    """
+    messages = [m for e in batch for m in (e.request, e.response) if m is not None]
+    own = [m for m in messages if not isinstance(m.extra, str | int | None)]
+    kept = [m.extra for m in own]
+    for message in own:
+        message.extra = msgspec.msgpack.Ext(EXTRA, pickle.dumps(message.extra))
+    try:
+        return msgspec.msgpack.encode(batch)
+    except UnicodeEncodeError:
+        for message, extra in zip(own, kept, strict=True):
+            message.extra = extra
+        return pickle.dumps(batch)
+
+
+def _extension(code: int, data: memoryview) -> Any:
+    """Trusted: it comes from a process that we have forked ourselves."""
+    return pickle.loads(data)
+
+
+_decode: Final = msgspec.msgpack.Decoder(list[Entry], ext_hook=_extension)
+
+
+class Unpacker:
+    """Frames back to entries that share their flows, as sinks expect it."""
+
+    def __init__(self) -> None:
+        self._flows: dict[str, Flow] = {}
+
+    def unpack(self, data: Any) -> list[Entry]:
+        batch: list[Entry]
+        batch = pickle.loads(data) if data[:1] == PICKLE else _decode.decode(data)
+        if len(self._flows) > limits.ROW_FLOWS:
+            self._flows.clear()
+        for entry in batch:
+            held = self._flows.get(entry.flow.id)
+            if held is None or held != entry.flow:
+                held = self._flows[entry.flow.id] = entry.flow
+            entry.flow = held
+        return batch
+
+
+# ---------------------------------------------------------------- the worker
+
+
+class _Pipe:
+    """The worker's only sink: its parent."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        self._end.setblocking(False)
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        await self.send(ENTRIES, pack(batch))
+
+    async def send(self, kind: int, payload: bytes) -> None:
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(self._end, HEAD.pack(len(payload), kind) + payload)
+
+    async def close(self) -> None: ...
+
+
+def _work(plan: Plan, end: socket.socket) -> int:
+    """The life of a worker process."""
+    from kshark.session import loop_factory, sampling
+
+    said: list[str] = []
+    pipe = _Pipe(end)
+    packets = any(chosen.spec.packets for chosen in plan.sinks)
+    spec = SinkSpec(name="pipe", make=lambda options, context: pipe, packets=packets)
+    plan = replace(
+        plan,
+        run=msgspec.structs.replace(plan.run, duration=0.0, count=0, redact=False),
+        sinks=[Chosen("pipe", spec, Options(), LaneOptions())],
+        enrichers=[],
+        workers=1,
+    )
+    capture = Capture(plan, said.append)
+    with asyncio.Runner(loop_factory=loop_factory(plan)) as runner, sampling(capture):
+        runner.run(_life(capture, pipe, end, said))
+    return capture.code
+
+
+async def _life(capture: Capture, pipe: _Pipe, end: socket.socket, said: list[str]) -> None:
+    async def account(ended: bool) -> None:
+        lines, said[:] = said[:], []
+        report = Account(capture.snapshot(), lines, capture.code, ended)
+        await pipe.send(ACCOUNT, msgspec.msgpack.encode(report))
+
+    async def accounts() -> None:
+        while True:
+            await account(False)
+            await asyncio.sleep(ACCOUNTS)
+
+    async def orphaned() -> None:
+        await asyncio.get_running_loop().sock_recv(end, 1)
+        capture.stop()
+
+    end.setblocking(False)
+    beside = [asyncio.create_task(accounts()), asyncio.create_task(orphaned())]
+    try:
+        await capture.run()
+    except PluginError as error:
+        said.append(str(error))
+        capture.code = WRONG
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+    await account(True)
+
+
+def _become(plan: Plan, number: int, end: socket.socket) -> None:
+    """Be a worker, in the forked process; never returns."""
+    code = FAILED
+    try:
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_IGN)  # the parent decides, its socket tells
+        for group, chosen in enumerate(plan.backends, os.getppid()):
+            chosen.options = msgspec.structs.replace(
+                chosen.options, fanout=group % 65_535 + 1, worker=number
+            )
+        code = _work(plan, end)
+    except OSError:
+        code = FAILED  # the parent is gone
+    finally:
+        os._exit(code)
+
+
+# ---------------------------------------------------------------- the parent
+
+
+def spawn(plan: Plan) -> list[Child]:
+    """Fork the workers; before there is an event loop or a thread."""
+    children: list[Child] = []
+    for number in range(plan.workers):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            for child in children:
+                child.socket.close()
+            _become(plan, number, theirs)
+        theirs.close()
+        children.append(Child(number, pid, ours))
+    return children
+
+
+class Remote:
+    """A worker, as a backend and as an engine."""
+
+    live = True
+
+    def __init__(self, child: Child, say: Say) -> None:
+        self.child = child
+        self.say = say
+        self.account = Account({}, [], 0, False)
+        self.received = 0
+        self.died = False
+        self.ledger = SimpleNamespace(snapshot=self._snapshot)
+        self._unpacker = Unpacker()
+        self._writer: asyncio.StreamWriter | None = None
+
+    # -- as a backend
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        end = self.child.socket
+        reader, self._writer = await asyncio.open_connection(sock=end, limit=limits.MIB)
+        try:
+            while not self.account.ended:
+                size, kind = HEAD.unpack(await reader.readexactly(HEAD.size))
+                payload = await reader.readexactly(size)
+                if kind == ACCOUNT:
+                    self._read_account(payload)
+                    payload = b""
+                yield Block(payload, b"", 0, -1)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.died = True
+            text = f"worker {self.child.number} died ({_end_of(self.child)}); the others go on"
+            raise PluginError(text) from None
+        finally:
+            self._writer.close()
+
+    def _read_account(self, payload: bytes) -> None:
+        self.account = msgspec.msgpack.decode(payload, type=Account)
+        for text in self.account.said:
+            self.say(text)
+
+    def stats(self) -> CaptureStats:
+        total = CaptureStats()
+        for books in self.account.ledger.get("backends", {}).values():
+            total.received += books["received"]
+            for reason, count in books["dropped"].items():
+                total.dropped[reason] = total.dropped.get(reason, 0) + count
+        return total
+
+    async def close(self) -> None:
+        if self.account.ended or self.died:
+            return
+        if self._writer is not None:
+            self._writer.write_eof()
+        else:
+            self.child.socket.shutdown(socket.SHUT_WR)
+
+    # -- as an engine
+
+    def feed(self, block: Block) -> list[Entry]:
+        batch = self._unpacker.unpack(block.data) if block.data else []
+        self.received += len(batch)
+        return batch
+
+    def tick(self, now_ns: int) -> list[Entry]:
+        return []
+
+    def finish(self) -> list[Entry]:
+        return []
+
+    def _snapshot(self) -> dict[str, Any]:
+        found = dict(self.account.ledger) or Engine([]).ledger.snapshot()
+        for name in ("backends", "delivery", "sinks"):
+            found.pop(name, None)
+        return found
+
+    def lost(self) -> dict[str, int]:
+        """Entries that the worker made, as of its last account, and that have not come."""
+        missing = sum(self.account.ledger.get("entries", {}).values()) - self.received
+        if not missing or not (self.account.ended or self.died):
+            return {}
+        return {f"worker {self.child.number}": missing}
+
+    def check(self) -> list[str]:
+        """What does not balance between a worker that ended well and us."""
+        ended = self.account.ended
+        sinks = self.account.ledger.get("sinks", {}) if ended else {}
+        dropped = sum(n for sink in sinks.values() for n in sink["dropped"].values())
+        missing = sum(self.lost().values())
+        if not ended or missing == dropped:
+            return []
+        return [f"worker {self.child.number}: {missing} entries missing, {dropped} accounted for"]
+
+
+def _end_of(child: Child) -> str:
+    code = _reap(child)
+    if code is None:
+        return "it closed its socket"
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _reap(child: Child) -> int | None:
+    """The exit code of a worker that has ended; kills one that does not within `REAP`."""
+    if not child.pid:
+        return None
+    deadline = time.monotonic() + REAP
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child.pid, os.WNOHANG)
+        if pid:
+            child.pid = 0
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    _, status = os.waitpid(child.pid, 0)
+    child.pid = 0
+    return os.waitstatus_to_exitcode(status)
+
+
+class Shared(Capture):
+    """The parent's side of a run with workers."""
+
+    def __init__(self, plan: Plan, say: Say, children: Sequence[Child]) -> None:
+        super().__init__(plan, say)
+        self.children = children
+        self.remotes: list[Remote] = []
+        self._told: set[str] = set()
+
+    def make_sources(self) -> list[Source]:
+        self.remotes = [Remote(child, self._once) for child in self.children]
+        names = "+".join(chosen.label for chosen in self.plan.backends)
+        return [
+            Source(f"{names} worker {remote.child.number}", remote, cast(Engine, remote), True)
+            for remote in self.remotes
+        ]
+
+    def lost_between(self) -> dict[str, int]:
+        return {name: n for remote in self.remotes for name, n in remote.lost().items()}
+
+    def check(self) -> list[str]:
+        return [*super().check(), *(text for remote in self.remotes for text in remote.check())]
+
+    def _judge(self) -> None:
+        super()._judge()
+        self.code = max(self.code, *(remote.account.code for remote in self.remotes))
+        if self.lost_between():
+            self.code = max(self.code, FAILED)
+
+    def _once(self, text: str) -> None:
+        """What several workers say is said once."""
+        if text not in self._told and len(self._told) < limits.NOTES:
+            self._told.add(text)
+            self.say(text)
+
+    def reap(self) -> None:
+        """Collect the processes; after this none of them is left."""
+        for child in self.children:
+            child.socket.close()
+        for child in self.children:
+            _reap(child)
