@@ -31,6 +31,7 @@ cdef struct Half:
     int64_t first_at
     int marks  # remembered
     int mark_at  # the oldest of them
+    bint mixed  # they come from several interfaces
     Mark recent[DUPLICATES]
     Half* earlier  # in the list of holes
     Half* later

@@ -7,11 +7,12 @@ byte is ahead, the rest is old.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kshark.api import Packet
+from kshark.limits import DUPLICATES
 from kshark.wire import (
     BELIEVED,
     HELD_COST,
@@ -23,6 +24,7 @@ from kshark.wire import (
 from kshark.wire._headers import ACK, FIN, SYN
 
 MASK = 0xFFFF_FFFF
+Seen = tuple[int, int, tuple[int, ...]]  # a packet: interface, time, mark
 Octets = bytes  # `Flow.bytes` hides the type
 AHEAD = 3 << 30
 ANYTIME = -1  # `Held.need` of a segment that acknowledges nothing, or nonsense
@@ -69,12 +71,15 @@ class Half:
     closed: bool = False  # all up to the FIN was delivered
     held: list[Held] = field(default_factory=list)
     held_bytes: int = 0
+    waits: bool = False  # in the list of holes
     since: int = 0  # of its hole
     watched: int = -1  # `next` at that time
     packets: int = 0
     bytes: int = 0
     first_at: int = 0
-    recent: dict[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
+    recent: deque[Seen] = field(default_factory=lambda: deque(maxlen=DUPLICATES))
+    number: int | None = None  # the interface of all of `recent`, -1 if there are several
+    peer: Half = field(init=False)
 
     def begin(self, seq: int) -> None:
         """The stream starts at this sequence number."""
@@ -110,6 +115,11 @@ class Half:
         return parts
 
 
+def deaf(side: int, data: bytes, ns: int) -> bool:
+    """Nobody listens (any more)."""
+    return False
+
+
 class Flow:
     """A `kshark.wire.WireFlow`, and for TCP its reassembly."""
 
@@ -127,6 +137,7 @@ class Flow:
         "keys",
         "last_ns",
         "midstream",
+        "on_chunk",
         "opaque",
         "proto",
         "refused",
@@ -137,13 +148,15 @@ class Flow:
     )  # fmt: skip
 
     consumer: Consumer | None
+    on_chunk: Callable[[int, Octets, int], bool]
 
     def __init__(self, books: Books, proto: int, iface: str, ns: int) -> None:
         self.books = books
         self.proto = proto
         self.iface = iface
         self.first_ns = self.last_ns = ns
-        self.halves = (Half(self, 0), Half(self, 1))
+        self.halves = one, two = Half(self, 0), Half(self, 1)
+        one.peer, two.peer = two, one
         self.client = self.server = b""
         self.client_port = self.server_port = 0
         self.midstream = self.refused = self.opaque = self.ended = False
@@ -153,6 +166,7 @@ class Flow:
         self.keys: tuple[bytes, bytes] = (b"", b"")
         self.shelf: OrderedDict[Flow, None] = OrderedDict()
         self.consumer = None
+        self.on_chunk = deaf
 
     # ------------------------------------------------------------ what consumers may ask
 
@@ -192,8 +206,7 @@ class Flow:
 
     def chunk(self, half: Half, data: Octets, ns: int) -> None:
         half.bytes += len(data)
-        consumer = self.consumer
-        if consumer is not None and consumer.chunk(half.side, data, ns):
+        if self.on_chunk(half.side, data, ns):
             self.shut()
 
     def lost(self, half: Half, missing: int, ns: int) -> None:
@@ -488,8 +501,9 @@ class Flow:
         )
         if not hole:
             holes.pop(half, None)
+            half.waits = False
         elif half not in holes or half.watched != half.next:
-            half.since, half.watched = self.books.now, half.next
+            half.since, half.watched, half.waits = self.books.now, half.next, True
             holes[half] = self
             holes.move_to_end(half)
 

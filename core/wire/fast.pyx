@@ -402,7 +402,7 @@ cdef class Wire:
         if (
             found.flags & (SYN | FIN | RST | ACK) == ACK and found.seq == half.expect
             and half.known and peer.known and half.seen and half.fin_at < 0 and not half.owed
-            and not found.missing and not flow.opaque
+            and not found.missing
             and <int32_t>(found.ack - peer.expect) <= 0 and not flow.held0 and not flow.held1
         ):
             half.silent = False
@@ -410,7 +410,10 @@ cdef class Wire:
                 half.spoke = True
                 half.expect += <uint32_t>found.length
                 half.next += found.length
-                flow.give(half, found.payload[:found.length], ns)
+                if flow.opaque:
+                    half.bytes += found.length
+                else:
+                    flow.give(half, found.payload[:found.length], ns)
                 if half.waits:
                     flow.watch(half)
         elif found.flags & RST:
@@ -437,24 +440,21 @@ cdef class Wire:
         cdef Mark* mark
         cdef uint64_t apart
         cdef int i
-        for i in range(half.marks):
-            mark = &half.recent[i]
-            if mark.one == found.mark and mark.two == found.mark2:
+        if half.marks and (half.mixed or half.recent[0].number != packet.number):
+            for i in range(half.marks):
+                mark = &half.recent[i]
+                if mark.one != found.mark or mark.two != found.mark2 or mark.number == packet.number:
+                    continue
                 if packet.ns >= mark.ns:
                     apart = <uint64_t>packet.ns - <uint64_t>mark.ns
                 else:
                     apart = <uint64_t>mark.ns - <uint64_t>packet.ns
-                if mark.number != packet.number and apart <= <uint64_t>self.duplicate_wait:
+                if apart <= <uint64_t>self.duplicate_wait:
                     return True
-                mark.number = packet.number
-                mark.ns = packet.ns
-                return False
-        if half.marks < DUPLICATES:
-            mark = &half.recent[half.marks]
-            half.marks += 1
-        else:
-            mark = &half.recent[half.mark_at]
-            half.mark_at = (half.mark_at + 1) % DUPLICATES
+            half.mixed = True
+        mark = &half.recent[half.mark_at]
+        half.mark_at = (half.mark_at + 1) % DUPLICATES
+        half.marks = <int>least(half.marks + 1, DUPLICATES)
         mark.one = found.mark
         mark.two = found.mark2
         mark.number = packet.number

@@ -8,7 +8,7 @@ key for each direction.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from zlib import crc32
 
@@ -32,13 +32,13 @@ from kshark.wire import (
 )
 from kshark.wire._headers import ACK, FIN, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
 from kshark.wire._pieces import Pending
-from kshark.wire._stream import MASK, Books, Flow, Half
+from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
 _RECORD = Struct(INDEX_FORMAT)
-_COMMON = Struct(">2sBxHHHxB14xIIBB")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
+_COMMON = Struct(">3sxHHHxB14xIIBB")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
 _common = _COMMON.unpack_from
-_PLAIN = b"\x08\x00"
-_SPECIAL = SYN | FIN | RST
+_PLAIN = b"\x08\x00\x45"
+_SPECIAL = SYN | FIN | RST | ACK
 Shelf = OrderedDict[Flow, None]  # flows by when they were last touched
 
 
@@ -97,29 +97,17 @@ class Wire:
         if block.ifaces is not self._ifaces:
             self._ifaces = block.ifaces
             self._numbers = [crc32(name.encode(), at) for at, name in enumerate(block.ifaces)]
+        rows = _RECORD.iter_unpack(index[: count * _RECORD.size])
         try:
-            for ns, at, captured, wire, iface, _ in _RECORD.iter_unpack(
-                index[: count * _RECORD.size]
-            ):
-                self._counts["received"] += 1
-                if ns - self._checked >= bounds.TIMER_GRAIN or ns > self._books.now:
-                    self._advance(ns, False)
-                if at + captured > size:
-                    self._counts["bad_record"] += 1
-                    continue
-                frame = data[at : at + captured]
-                if type(frame) is not bytes:
-                    frame = bytes(frame)
-                self._frame(frame, block.linktype, wire, iface, ns)
-                if self._books.memory + self._pending.memory > self._limits.memory:
-                    self._shrink()
+            self._records(rows, data, size, block.linktype)
         except BaseException:
             self._balance()
             raise
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
-        self._advance(now_ns, True)
+        self._books.now = max(self._books.now, now_ns)
+        self._run_timers()
 
     def finish(self) -> None:
         """The capture is over."""
@@ -157,65 +145,75 @@ class Wire:
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
         return view, len(view)
 
-    def _frame(self, frame: bytes, linktype: int, wire: int, iface: int, ns: int) -> None:
-        """One captured packet. The common case is recognised at a glance."""
-        if linktype == 1 and len(frame) >= 54:
-            kind, first, total, ident, frag, proto, seq, ack, words, flags = _common(frame, 12)
-            head = 34 + (words >> 4) * 4
-            end = 14 + total
-            if (
-                first == 0x45 and proto == TCP and kind == _PLAIN and not frag & 0x3FFF
-                and 54 <= head <= end <= len(frame)
-            ):  # fmt: skip
-                half = self._table.get(frame[26:38])
-                if half is not None and not flags & _SPECIAL:
-                    self._quick(half, frame, head, end, seq, ack, flags, ident, iface, wire, ns)
-                    return
-        decoded = self._decoder.frame(frame, linktype, wire)
-        number = self._number(iface) | tap(frame, linktype) << 32
-        self._place(decoded, number, iface, Packing(self, frame, linktype, wire, iface, ns))
+    def _records(
+        self,
+        rows: Iterator[tuple[int, int, int, int, int, int]],
+        data: Sequence[int],
+        size: int,
+        linktype: int,
+    ) -> None:
+        """Packets, one after another. The common case is recognised at a glance."""
+        books, counts, find = self._books, self._counts, self._table.get
+        quick = linktype == 1 and not self._keep
+        for ns, at, captured, wire, iface, _ in rows:
+            counts["received"] += 1
+            if ns > books.now:
+                books.now = ns
+                if ns - self._checked >= bounds.TIMER_GRAIN:
+                    self._run_timers()
+            if at + captured > size:
+                counts["bad_record"] += 1
+                continue
+            frame = data[at : at + captured]
+            if type(frame) is not bytes:
+                frame = bytes(frame)
+            if quick and captured >= 54:
+                half = find(frame[26:38])
+                if half is not None and self._quick(half, frame, iface, ns):
+                    continue
+            decoded = self._decoder.frame(frame, linktype, wire)
+            number = self._number(iface) | tap(frame, linktype) << 32
+            self._place(decoded, number, iface, Packing(self, frame, linktype, wire, iface, ns))
+            if books.memory + self._pending.memory > self._limits.memory:
+                self._shrink()
 
-    def _quick(
-        self, half: Half, frame: bytes, head: int, end: int, seq: int, ack: int, flags: int,
-        ident: int, iface: int, wire: int, ns: int,
-    ) -> None:  # fmt: skip
-        """A segment of a known flow that is neither its begin nor its end."""
-        flow = half.flow
-        books = self._books
+    def _quick(self, half: Half, frame: bytes, iface: int, ns: int) -> bool:
+        """A segment of a known flow, in order and with nothing special about it; false if it is not that."""
+        kind, total, ident, frag, proto, seq, ack, words, flags = _common(frame, 12)
+        flow, peer = half.flow, half.peer
+        head, end = 34 + (words >> 4) * 4, 14 + total
+        if (
+            seq != half.expect or flags & _SPECIAL != ACK or (peer.expect - ack) & MASK > MASK >> 1
+            or not half.seen or not peer.seen or half.held or peer.held or half.fin_at >= 0 or half.owed
+            or not half.known or not peer.known or flow.ended
+            or kind != _PLAIN or proto != TCP or frag & 0x3FFF or not 54 <= head <= end <= len(frame)
+        ):  # fmt: skip
+            return False
+        size = end - head
         if self._dedupe and self._copy(
-            half, (ident, seq, ack, flags, end - head), self._number(iface), ns
+            half, (ident, seq, ack, flags, size), self._number(iface), ns
         ):
             self._counts["duplicate"] += 1
-            return
-        if flow.ended:
-            self._counts["late"] += 1
-            return
+            return True
         self._counts["in_flows"] += 1
-        self._account(flow, half, 1, ns)
-        if flow.shelf is self._half_open:
-            self._move(flow, self._active)
-        if self._keep:
-            flow.keep((Packet(ns, frame, max(wire, len(frame)), 1, self._name(iface)),))
-        peer = flow.halves[1 - half.side]
-        if (
-            seq == half.expect and half.known and peer.known and half.seen and not half.held and not half.owed
-            and half.fin_at < 0 and not peer.held and not flow.opaque and flags & ACK
-            and (peer.expect - ack) & MASK <= MASK >> 1
-        ):  # fmt: skip
-            half.silent = False
-            if end > head:
-                half.spoke = True
-                half.expect = (seq + end - head) & MASK
-                half.next += end - head
-                half.bytes += end - head
-                consumer = flow.consumer
-                if consumer is not None and consumer.chunk(half.side, frame[head:end], ns):
-                    flow.shut()
-                if half in books.holes:
-                    flow.watch(half)
-            return
-        if flow.segment(half.side, seq, ack, flags, frame[head:end], 0, ns):
-            self._end(flow, END_FIN, ns)
+        half.packets += 1
+        half.silent = False
+        if not half.first_at:
+            half.first_at = ns
+        if ns > flow.last_ns:
+            flow.last_ns = ns
+        if self._books.now - flow.touched >= bounds.TIMER_GRAIN:
+            self._move(flow, flow.shelf)
+        if size:
+            half.spoke = True
+            half.expect = (seq + size) & MASK
+            half.next += size
+            half.bytes += size
+            if not flow.opaque and flow.on_chunk(half.side, frame[head:end], ns):
+                flow.shut()
+            if half.waits:
+                flow.watch(half)
+        return True
 
     def _place(self, decoded: Decoded, number: int, iface: int, packing: Packing) -> None:
         """Bring a packet to its one place; fragments wait for the packet that completes them."""
@@ -301,16 +299,16 @@ class Wire:
 
     def _copy(self, half: Half, mark: tuple[int, ...], number: int, ns: int) -> bool:
         """Whether this very packet was seen on another interface a moment ago; remember it."""
-        recent = half.recent
-        before = recent.get(mark)
-        if before is None:
-            recent[mark] = (number, ns)
-            if len(recent) > bounds.DUPLICATES:
-                del recent[next(iter(recent))]
-            return False
-        if before[0] != number and abs(ns - before[1]) <= self._limits.duplicate_wait:
-            return True
-        recent[mark] = (number, ns)
+        if number != half.number:
+            for there, when, before in half.recent:
+                if (
+                    before == mark
+                    and there != number
+                    and abs(ns - when) <= self._limits.duplicate_wait
+                ):
+                    return True
+            half.number = -1 if half.recent else number
+        half.recent.append((number, ns, mark))
         return False
 
     def _open(self, found: Datagram, there: bytes, back: bytes, iface: int, ns: int) -> Half:
@@ -330,6 +328,7 @@ class Wire:
             ends if side == 0 else ends[::-1]
         )
         flow.consumer = self._on_flow(flow)
+        flow.on_chunk = flow.consumer.chunk
         flow.keys = (there, back)
         self._table[back] = flow.halves[1 - side]
         self._table[there] = flow.halves[side]
@@ -345,8 +344,7 @@ class Wire:
         half.first_at = half.first_at or ns
         flow.last_ns = max(flow.last_ns, ns)
         if self.now - flow.touched >= bounds.TIMER_GRAIN:
-            flow.touched = self.now
-            flow.shelf.move_to_end(flow)
+            self._move(flow, flow.shelf)
 
     def _settle_shelf(self, flow: Flow, half: Half, found: Datagram) -> None:
         """A flow is half-open while it is one side's SYNs."""
@@ -379,7 +377,7 @@ class Wire:
             self._move(flow, self._lingering)
         else:
             self._unlink(flow)
-        consumer, flow.consumer = flow.consumer, None
+        consumer, flow.consumer, flow.on_chunk = flow.consumer, None, deaf
         try:
             if consumer is not None:
                 consumer.end(reason, ns)
@@ -413,11 +411,8 @@ class Wire:
 
     # ------------------------------------------------------------ time
 
-    def _advance(self, ns: int, force: bool) -> None:
+    def _run_timers(self) -> None:
         books = self._books
-        books.now = max(books.now, ns)
-        if not force and books.now - self._checked < bounds.TIMER_GRAIN:
-            return
         self._checked = now = books.now
         for _ in range(len(books.holes)):
             half = next(iter(books.holes), None)
