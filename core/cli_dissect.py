@@ -83,12 +83,13 @@ def _run(
     """Feed, show, and follow a hand-over to another protocol."""
     dissector: Dissector = spec.dissector()
     waiting = [(s, data[i : i + PIECE]) for s, data in pieces for i in range(0, len(data), PIECE)]
-    switches = 0
+    switches, shown, total = 0, 0, sum(len(data) for _, data in waiting)
     try:
         while waiting:
             side, data = waiting.pop(0)
             for found in dissector.feed(side, data):
                 if isinstance(found, Message):
+                    shown += 1
                     show(found, side)
                     continue
                 switches += 1
@@ -100,12 +101,16 @@ def _run(
                 waiting[:0] = _handed_over(found)
         for found in dissector.close():
             if isinstance(found, Message):
+                shown += 1
                 show(found, Side(found.side) if found.side >= 0 else Side.CLIENT)
     except DissectError as error:
         say(f"{spec.name}: {type(error).__name__}: {error}")
         return FAILED
     except Exception as error:  # a plugin's own code
         say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
+        return FAILED
+    if total and not shown:
+        say(f"{spec.name}: no message in {total} bytes")
         return FAILED
     return DONE
 
