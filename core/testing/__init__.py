@@ -1,0 +1,41 @@
+"""The kit for authors of dissectors, and for kshark's own tests.
+
+    >>> from kshark.api import Framed, Kind, Message, ProtocolSpec, Side
+    >>> from kshark.testing import check_laws
+    >>> class Line(Framed):
+    ...     def parse(self, side):
+    ...         while True:
+    ...             line = yield b"\\n"
+    ...             yield Message(Kind(1 + side), verb=line.decode("latin-1").strip())
+    >>> check_laws(
+    ...     ProtocolSpec(name="line", dissector=Line),
+    ...     [(Side.CLIENT, b"ping\\n"), (Side.SERVER, b"pong\\n")],
+    ...     ["ping -> pong [ok]"],
+    ...     examples=3,
+    ... )
+
+`replay` runs a capture file, `converse` a conversation through the engine, `messages` a conversation
+through a dissector alone; `check_laws` holds a dissector to everything that kshark relies on.
+`cuts`, `mutations`, `garbage` and `conversations` are hypothesis strategies.
+"""
+
+from kshark.testing._case import LawBroken
+from kshark.testing.laws import LAWS, check_laws
+from kshark.testing.play import Conversation, Piece, converse, messages, replay, rows
+from kshark.testing.strategies import conversations, cuts, garbage, mutations
+
+__all__ = [
+    "LAWS",
+    "Conversation",
+    "LawBroken",
+    "Piece",
+    "check_laws",
+    "conversations",
+    "converse",
+    "cuts",
+    "garbage",
+    "messages",
+    "mutations",
+    "replay",
+    "rows",
+]

@@ -1,0 +1,185 @@
+"""The laws of loss: a hole never passes unnoticed, never makes a wrong pair, never silences a side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from kshark.api import Side
+from kshark.testing._case import NAMES, Case, Face, Talk, brief, face, fail, guarded, short, tell
+from kshark.testing.play import Piece, converse
+from kshark.testing.strategies import explore, garbage, hypothesis
+
+HOLES = 120
+"""Places of a hole that are tried a side, evenly spread."""
+
+
+@dataclass(slots=True)
+class Hole:
+    """`size` bytes of one side that are lost from `start` on."""
+
+    side: Side
+    start: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes of the {NAMES[self.side]} lost at {self.start}"
+
+    def punch(self, talk: Talk) -> list[Piece]:
+        """The conversation without these bytes."""
+        pieces: list[Piece] = []
+        at = 0
+        for side, data in talk:
+            if side != self.side:
+                pieces.append((side, data))
+                continue
+            first = min(max(self.start - at, 0), len(data))
+            last = min(max(self.start + self.size - at, 0), len(data))
+            at += len(data)
+            if first == last:
+                pieces.append((side, data))
+                continue
+            parts: list[Piece] = [(side, data[:first]), (side, last - first), (side, data[last:])]
+            pieces += [part for part in parts if part[1]]
+        return pieces
+
+
+def length(talk: Talk, side: Side) -> int:
+    return sum(len(data) for who, data in talk if who == side)
+
+
+def holes(case: Case) -> Iterator[Hole]:
+    """One byte, a few, and all the rest of a piece, at every offset (or at HOLES of them)."""
+    for side in Side:
+        total = length(case.talk, side)
+        step = 1 + total // HOLES
+        for number, start in enumerate(range(0, total, step)):
+            for size in {1, 2 + number % 7, max(1, total // 3)}:
+                yield Hole(side, start, min(size, total - start))
+
+
+def law_gaps(case: Case) -> None:
+    """No message spans a hole silently, none is invented, and later ones are found again."""
+    for hole in holes(case):
+        check_gap(case, hole)
+
+
+def check_gap(case: Case, hole: Hole) -> None:
+    follow = [*case.again, *case.again]
+    pieces = [*hole.punch(case.talk), *follow]
+    heard = guarded("gaps", lambda: case.hear(pieces), pieces)
+    found = case.faces(heard, "gaps")
+    lossless = case.faces(case.hear([*case.talk, *follow]), "gaps")
+    left = Counter(f.core for f in lossless)
+    spans = spanning(lossless, hole)
+    for one in found:
+        if one.flagged:
+            if not any(one.may_be(whole) for whole in lossless):
+                fail("gaps", f"with {hole}, {brief(one)} is given, which nobody sent")
+        elif not left[one.core]:
+            fail("gaps", f"with {hole}, {brief(one)} is given as if it were whole; nobody sent it")
+        elif left[one.core] == len(spans.get(one.core, ())) and one.size > min(spans[one.core]):
+            fail("gaps", f"with {hole}, {brief(one)} is given as if it were whole; it spans it")
+        else:
+            left[one.core] -= 1
+    if case.recovers and heard.switch is None:
+        check_recovery("gaps", case, found, f"with {hole}")
+
+
+def spanning(faces: list[Face], hole: Hole) -> dict[tuple[Any, ...], list[int]]:
+    """The messages that have bytes in the hole; and of each, how many bytes come after it."""
+    out: dict[tuple[Any, ...], list[int]] = {}
+    at = 0
+    for one in faces:
+        if one.side == hole.side:
+            at += one.size
+            if at - one.size < hole.start + hole.size and at > hole.start:
+                out.setdefault(one.core, []).append(at - hole.start - hole.size)
+    return out
+
+
+def check_recovery(law: str, case: Case, found: list[Face], when: str) -> None:
+    """The last of two fresh exchanges is understood like the first time."""
+    fresh = case.faces(case.hear(case.again), law)
+    for side in Side:
+        wanted = [f.core for f in fresh if f.side == side]
+        got = [f.core for f in found if f.side == side]
+        if wanted and got[-len(wanted) :] != wanted:
+            fail(
+                law,
+                f"{when}, the {NAMES[side]} is not understood again: two fresh exchanges later "
+                f"{brief([f for f in fresh if f.side == side][-1])} is still not found "
+                f"(recovers=False if it cannot be)",
+            )
+
+
+def law_pairs(case: Case) -> None:
+    """Whatever is lost, a response is never given to a request that is not its own."""
+    right = pairs(case, list(case.talk))
+    for hole in holes(case):
+        pieces = hole.punch(case.talk)
+        for pair in guarded("pairs", partial(pairs, case, pieces), pieces):
+            if not any(pair.may_be(one) for one in right):
+                told = f"{brief(pair.answered)} is paired with {brief(pair.asked)}"
+                fail("pairs", f"with {hole}, {told}")
+
+
+@dataclass(slots=True)
+class Pair:
+    """Request and response of one entry."""
+
+    asked: Face
+    answered: Face
+    midstream: bool
+
+    def may_be(self, whole: Pair) -> bool:
+        """Whether this is `whole`, or what was left of it."""
+        asked, answered = self.asked.may_be(whole.asked), self.answered.may_be(whole.answered)
+        # A hole before the protocol was known: the first message may be half of one, and the
+        # entry says so. The other half must still be right.
+        return (asked and answered) or (self.midstream and (asked or answered))
+
+
+def pairs(case: Case, pieces: list[Piece]) -> list[Pair]:
+    """Those of the entries that have both."""
+    found = []
+    for entry in converse(case.spec, pieces):
+        if entry.request is None or entry.response is None or entry.protocol != case.spec.name:
+            continue
+        sides = (Side.SERVER, Side.CLIENT) if entry.swapped else (Side.CLIENT, Side.SERVER)
+        asked = face(case.spec, sides[0], entry.request, "pairs")
+        answered = face(case.spec, sides[1], entry.response, "pairs")
+        found.append(Pair(asked, answered, entry.midstream))
+    return found
+
+
+def law_prefix(case: Case) -> None:
+    """Garbage first, or a join in mid-stream: no exception, and after a gap all is well."""
+    st = hypothesis().strategies
+    for at in range(len(case.talk)):
+        side, data = case.talk[at]
+        for cut in range(0, len(data), 1 + len(data) // 20):
+            rest: Talk = [(side, data[cut:]), *case.talk[at + 1 :]]
+            heard = guarded("prefix", partial(case.hear, rest), rest)
+            case.faces(heard, "prefix")
+    explore(
+        st.tuples(st.sampled_from(list(Side)), garbage()),
+        lambda pair: check_prefix(case, *pair),
+        case.examples,
+    )
+
+
+def check_prefix(case: Case, side: Side, noise: bytes) -> None:
+    probe = case.spec.dissector()
+    inside = getattr(probe, "inside", None)
+    pieces: list[Piece] = [(side, noise), (side, 1), *case.again, *case.again]
+    heard = guarded("prefix", lambda: case.hear(pieces), pieces)
+    found = case.faces(heard, "prefix")
+    guarded("prefix", lambda: [list(probe.feed(side, noise))] if not heard.errors else [], pieces)
+    if inside is not None and not heard.errors and inside(side):
+        return  # it believes in a long counted body: nobody could know better
+    if case.recovers and heard.switch is None:
+        check_recovery("prefix", case, found, f"after {short(noise)} ({tell(pieces[:2])})")
