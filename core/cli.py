@@ -85,7 +85,7 @@ def registry(
     needed: Mapping[str, Any] | None = None,
 ) -> Registry:
     """The plugins, for commands that list or use them; says which were refused."""
-    from kshark.plan import places
+    from kshark.places import places
     from kshark.plugins import load
 
     found = load(files, places({}, config).plugin_options(), needed=needed)

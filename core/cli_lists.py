@@ -159,7 +159,7 @@ def _default(value: object) -> object:
 @as_json
 def plugins(plugins: Sequence[str], config: str, as_json: bool) -> int:
     """Every plugin that was found, where, what it registered, or why it was refused."""
-    from kshark.plan import places
+    from kshark.places import places
     from kshark.plugins import add_commands, load
 
     found = load(plugins, places({}, config).plugin_options())

@@ -10,7 +10,8 @@ from typing import Any, Final
 import click
 
 from kshark.cli import EXITS, common, flags, line_layer, say
-from kshark.plan import Plan, RunOptions, make_plan, places
+from kshark.places import RunOptions, places
+from kshark.plan import Plan, make_plan
 
 METAVARS: Final = {
     "backend": "NAME[:TARGET]",

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from kshark.api import Entry, Options, SinkSpec
-from kshark.plan import Chosen, make_plan, places, unavailable
+from kshark.places import places
+from kshark.plan import Chosen, make_plan, unavailable
 from kshark.plugins import Registry
 from kshark.settings import Given
 
@@ -136,8 +137,9 @@ def book_lines(report: Report) -> Iterator[str]:
     flows = {k: v for k, v in report["flows"].items() if v}
     yield from _stage("identified", sum(flows.values()), "flows", flows)
     yield from _stage("dissected", packets["dissected"], "packets", packets["opaque"])
-    if packets["open"]:
-        yield f"             {packets['open']:>14,}  of flows that had not ended"
+    for name, text in (("late", "of flows that had ended"), ("open", "of flows that go on")):
+        if packets[name]:
+            yield f"             {packets[name]:>14,}    {text}"
     kinds = {k: v for k, v in messages.items() if k != "all" and v}
     yield from _stage("messages", messages["all"], "", kinds)
     entries = {k: v for k, v in report["entries"].items() if v}

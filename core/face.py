@@ -17,7 +17,8 @@ from typing import Any, Final, Self
 
 from kshark.api import Entry, Options, PluginError, SinkSpec
 from kshark.app import WRONG, Capture
-from kshark.plan import Chosen, Plan, make_plan, places
+from kshark.places import places
+from kshark.plan import Chosen, Plan, make_plan
 from kshark.settings import Given
 
 log: Final = logging.getLogger("kshark")

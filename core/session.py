@@ -111,7 +111,8 @@ def _signals(runner: asyncio.Runner, capture: Capture, tell: Say) -> Iterator[No
             say("left at once")
             os._exit(FAILED)
 
-    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # nohup, sh's "&"
+    before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield
     finally:

@@ -15,7 +15,8 @@ import pytest
 
 from kshark import app, fanout, session
 from kshark.cli import main
-from kshark.plan import make_plan, places
+from kshark.places import places
+from kshark.plan import make_plan
 
 FAKE = str(Path(__file__).parent / "fake_plugin.py")
 Run = Callable[..., tuple[int, str]]

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from kshark import cli, settings
-from kshark.plan import RunOptions
+from kshark.places import RunOptions
 
 FAKE = fake_plugin.__file__
 KSHARK = [sys.executable, "-m", "kshark"]
@@ -409,3 +409,60 @@ def test_dissect_bytes_that_are_not_the_protocol() -> None:
     assert done.returncode == 1
     assert len(said(done)) == 1
     assert said(done)[0].startswith("kshark: http: ")
+
+
+# ---------------------------------------------------------------- terminals
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """Run with a terminal for everything; what it showed."""
+    import pty
+
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [*KSHARK, *arguments], stdout=child, stderr=child, env=environment(TERM="xterm")
+    )
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(parent, 65_536)
+        except OSError:  # Linux says EIO when the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(parent)
+    assert process.wait(30) == 0, shown
+    return shown.decode()
+
+
+def test_tables_on_a_terminal() -> None:
+    shown = on_a_terminal("sinks")
+    assert "─" in shown
+    assert "jsonl" in shown
+
+
+def test_a_long_read_shows_progress_on_a_terminal(tmp_path: Path) -> None:
+    run = ("run", "--plugin", FAKE, "--backend", "fakefile,spins", "--duration", "2500ms")
+    shown = on_a_terminal(*run, "--sink", f"jsonl:{tmp_path / 'x'}")
+    assert re.search(r"packets, [\d,]+/s", shown)
+    assert "Traceback" not in shown
+
+
+def test_a_signal_that_the_shell_ignores_stays_ignored() -> None:
+    process = subprocess.Popen(
+        [*KSHARK, "run", "--plugin", FAKE, "--backend", "fakelive,ends=no", "--sink", "fakesink"],
+        stderr=subprocess.PIPE,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.terminate()
+    assert b"fakesink got 100" in process.communicate(timeout=30)[1]
+    assert process.returncode == 0

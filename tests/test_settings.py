@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kshark import settings, units
 from kshark.api import Options, PluginError, option
-from kshark.plan import places, read_config
+from kshark.places import places, read_config
 from kshark.settings import Given
 
 
@@ -265,3 +265,14 @@ def test_no_times(text: str) -> None:
 def test_a_whole_size_is_read_exactly(count: int) -> None:
     assert units.size(str(count)) == count
     assert units.size(f"{count % 2**20}MiB") == (count % 2**20) * 2**20
+
+
+# ---------------------------------------------------------------- variables that are nearly ours
+
+
+def test_a_variable_that_is_nearly_ours_is_noted() -> None:
+    from kshark.places import strange_variables
+
+    environ = {"KSHARK_SINKS": "x", "KSHARK_PURE": "1", "KSHARK_SINK_MINE_X": "1", "HOME": "/"}
+    environ["KSHARK_OF_SOMEBODY_ELSE"] = "1"
+    assert strange_variables(environ) == ["KSHARK_SINKS is no setting; did you mean KSHARK_SINK?"]

@@ -15,7 +15,8 @@ import pytest
 from kshark import session, workers
 from kshark.api import Endpoint, Entry, Flow, Kind, Message, Outcome, Packet, PluginError
 from kshark.app import Capture
-from kshark.plan import make_plan, places
+from kshark.places import places
+from kshark.plan import make_plan
 from kshark.settings import Given
 
 FAKE = fake_plugin.__file__
