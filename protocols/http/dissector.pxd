@@ -50,6 +50,8 @@ cdef class HttpDissector:
     cpdef bint skip(self, CLane lane, long long missing, list out) except -1
     cpdef seek_from(self, CLane lane)
     cpdef Py_ssize_t seek(self, CLane lane, bytes data, Py_ssize_t pos) except? -1
+    cpdef bint late(self, CLane lane, long long held) except -1
+    cpdef give_up(self, CLane lane, long long held)
     cpdef doubt(self)
     cpdef hold(self, CLane lane, bytes data, list out)
     cpdef release(self, list out)

@@ -142,6 +142,8 @@ class HttpDissector:
         pos = 0
         if lane.buffer and lane.state != HELD:
             if not lane.complete(data):
+                if lane.state == SEEK:
+                    self.give_up(lane, len(lane.buffer))
                 return
             data = bytes(lane.buffer)
             lane.buffer = bytearray()
@@ -183,7 +185,11 @@ class HttpDissector:
         if verdict > 0 and found.end - pos <= UNDISSECTED:
             if lane.answer:
                 return self.response(lane, data, pos, out)
-            return self.request(lane, data, pos, out)
+            if not lane.fresh or lane.trusted(data, pos):
+                return self.request(lane, data, pos, out)
+            lane.state = SEEK
+            lane.line_start = True
+            return pos
         if data[pos] == 10 or data[pos] == 13:  # empty lines before a start line: RFC 9112 2.2
             lane.size += 1
             return pos + 1
@@ -418,10 +424,10 @@ class HttpDissector:
             end += 1
             if end == len(data):
                 return lane.stash(data, pos)
-        else:
-            lane.flags |= BARE_LF
         if data[end] != 10:
             return self.break_off(lane, BAD_CHUNK, pos, out)
+        if end == pos:
+            lane.flags |= BARE_LF
         lane.size += end + 1 - pos
         lane.state = CHUNK_LINE
         return end + 1
@@ -547,13 +553,21 @@ class HttpDissector:
         lane.searched = 0
 
     def seek(self, lane: Lane, data: bytes, pos: int) -> int:
-        """Search on; a flow without any message in the probe's window is not HTTP."""
-        pos = lane.seek(data, pos)
-        both = pos < 0 and self.client.fresh and self.server.fresh
-        if both and lane.size + len(lane.buffer) > PROBE_BYTES:
+        """Search on for a start line."""
+        at = lane.seek(data, pos)
+        if at >= 0 and self.late(lane, 0):
+            lane.buffer = bytearray(data[at:])
+        self.give_up(lane, 0 if at >= 0 else len(lane.buffer))
+        return at
+
+    def late(self, lane: Lane, held: int) -> bool:
+        """A flow without any message in the probe's window is not HTTP."""
+        return self.client.fresh and self.server.fresh and lane.size + held > PROBE_BYTES
+
+    def give_up(self, lane: Lane, held: int) -> None:
+        if self.late(lane, held):
             lane.fresh = False
             raise NotMine("no start line of HTTP/1 in 4 KiB")
-        return pos
 
     def doubt(self) -> None:
         """Which answer belongs to which request is not certain any more."""

@@ -23,6 +23,7 @@ cdef class Lane:
     cpdef bint complete(self, bytes data) except -1
     cpdef bint complete_head(self) except -1
     cpdef int start_line(self, bytes data) except? -1
+    cpdef bint trusted(self, bytes data, Py_ssize_t pos) except -1
     cpdef half_head(self, bytes held)
     cpdef Py_ssize_t keep(self, bytes data, Py_ssize_t pos, Py_ssize_t end) except? -1
     cpdef Py_ssize_t seek(self, bytes data, Py_ssize_t pos) except? -1

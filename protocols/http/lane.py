@@ -142,9 +142,17 @@ class Lane:
     def start_line(self, data: bytes) -> int:
         return self.head.response(data, 0) if self.answer else self.head.request(data, 0)
 
+    def trusted(self, data: bytes, pos: int) -> bool:
+        """Whether the first request of a side, just scanned, may not be the end of an earlier body."""
+        if data[pos : self.head.verb_end] in VERBS:
+            return True
+        return find(data, pos, False, True) == pos
+
     def half_head(self, held: bytes) -> Message | None:
         """The message of a head that has not ended, if its start line is known."""
         if self.start_line(held) == BAD:
+            return None
+        if self.fresh and not self.answer and not self.trusted(held, 0):
             return None
         found = self.head
         if self.answer:

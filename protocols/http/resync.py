@@ -23,6 +23,8 @@ LONG: Final = 2 * 1024
 
 _ANY = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,31} [^\0-\x20]{1,8192} ")
 _KNOWN = re.compile(rb"(?:" + METHODS + rb") [^\0-\x20]{1,8192} \Z")
+# The end of a body, and right after it a method.
+_GLUED = re.compile(rb"[A-Za-z0-9_-]*(?<![A-Z])(" + METHODS + rb") ")
 _STATUS = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\r\n\0]{0,200})?\r?\n")
 _PLAIN = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [A-Za-z' -]{0,60})?\r\n")
 _VERSION = re.compile(rb" HTTP/1\.[0-9]\r?\n")
@@ -63,10 +65,13 @@ def _find_request(data: bytes, start: int, line_start: bool) -> int:
 def _request_before(data: bytes, start: int, end: int, line_start: bool) -> int:
     """Offset of the method of a request line whose version is at `end`, or -1."""
     begin = data.rfind(b"\n", start, end) + 1
-    if (begin or line_start) and _ANY.fullmatch(data, begin or start, end):
-        return begin or start
+    begins = line_start or begin > 0
     begin = max(begin, start, end - LONGEST)
-    found = _KNOWN.search(data[begin:end])
+    line = data[begin:end]
+    if begins and _ANY.fullmatch(line):
+        glued = None if _KNOWN.match(line) else _GLUED.match(line)
+        return begin + (glued.start(1) if glued else 0)
+    found = _KNOWN.search(line)
     return begin + found.start() if found else -1
 
 
