@@ -2,12 +2,12 @@
 
 cimport cython
 
-cdef int REQUEST, RESPONSE, ONEWAY, PLAIN, STAR, DOLLAR, PUSH, PLUS, PIPE, LF, SKIP, OFF
+cdef int REQUEST, RESPONSE, ONEWAY, PLAIN, STAR, DOLLAR, PUSH, PLUS, PIPE, LF, SKIP, OFF, ORPHAN, NOBODY
 cdef Py_ssize_t KEPT
 cdef dict KNOWN, VERBS, STATUS
 
 cdef class Due:
-    cdef public Py_ssize_t index, count
+    cdef public Py_ssize_t index, count, misses
     cdef public int act
     cdef public object verb
 
@@ -15,7 +15,7 @@ cdef class Due:
 cdef class Half:
     cdef public object scan, search, fault
     cdef public bytearray held
-    cdef public bint began, intact
+    cdef public bint began, intact, resync
     cdef public Py_ssize_t size, skipped
     cdef public long long gap
     cpdef fresh(self)
@@ -41,10 +41,11 @@ cdef class RedisDissector:
     cdef request(self, Half half, bytes head, bytes name, bytes first, Py_ssize_t size)
     cdef plausible(self, Half half, bytes line)
     cdef tuple special(self, object known, Half half, bytes head)
-    @cython.locals(kind=int, role=int, value=bytes, ok=bint, at=Py_ssize_t)
+    @cython.locals(kind=int, role=int, key=int, value=bytes, ok=bint, at=Py_ssize_t)
     cdef reply(self, Half half, bytes head, Py_ssize_t size)
     cdef tuple judge(self, int kind, bytes value)
     cdef settle(self)
     cdef lose(self, Half half)
 
+cdef bint fits(int act, int kind, bytes value)
 cdef str label(bytes raw)

@@ -41,6 +41,8 @@ RESPONSE = int(Kind.RESPONSE)
 ONEWAY = int(Kind.ONEWAY)
 KEPT = limits.BODY_KEPT
 DUE = limits.WAITING
+ORPHAN = 0  # a response, but not to the command whose turn it is ...
+NOBODY = -1  # ... so its pairing key is one that no request has
 PLAIN = int(Act.PLAIN)
 NAME = 64  # characters of a command's name in a row
 FEW = 16  # words in which a key is looked for
@@ -51,11 +53,10 @@ COMMAND = "command"  # Message.extra of a one-way message that is a command
 SNAPSHOT = "snapshot"  # ... or of a snapshot
 NOTHING: tuple[str, ...] = ()
 NESTED = ("nested-error",)
-LOST = ("resync",)
+RESYNC = "resync"
 
 STAR, DOLLAR, PUSH, PLUS, BANG, PIPE, LF = b"*$>+!|\n"
 FAILED = b"-!"
-REFUSAL = b"+-!"  # what SUBSCRIBE may be answered with beside a confirmation
 VERBS: dict[int, str] = {
     36: "bulk",
     40: "bignum",
@@ -91,6 +92,7 @@ class Due:
         self.act = act
         self.verb = verb
         self.count = count  # of its arguments
+        self.misses = 0  # replies that cannot be its own
 
 
 class Half:
@@ -109,6 +111,7 @@ class Half:
         self.size = 0  # bytes of it, held or not
         self.skipped = 0  # bytes of nothing (empty lines) before it
         self.gap = 0  # bytes lost in it
+        self.resync = False  # bytes that fit nowhere were passed over before it
         self.intact = False  # the last hole ended a message exactly
 
     def hold(self, data: bytes, pos: int, end: int) -> None:
@@ -150,6 +153,8 @@ class RedisDissector:
         half.intact = False
         if half.search is not None:
             data = self.searched(half, half.search, data)
+        elif not side and self.server.search is not None:
+            self.server.search.turn = True
         try:
             if side:
                 self.replies(half, data)
@@ -171,8 +176,8 @@ class RedisDissector:
                 self.whole(half, bytes(half.held))
                 half.intact = True
             return out
-        half.gap += missing
         if half.search is None and half.size:
+            half.gap += missing
             self.cut(half)
         self.lose(half)
         return out
@@ -187,9 +192,7 @@ class RedisDissector:
         out: list[Message] = []
         self.out = out
         for half in (self.client, self.server):
-            if half.search is not None:
-                self.passed(half, half.search.dropped + len(half.search.kept))
-            elif half.size:
+            if half.size and half.search is None:
                 self.cut(half)
         return out
 
@@ -216,9 +219,9 @@ class RedisDissector:
                 return
             pos = end
             if half.scan.empty:
-                skipped = half.skipped + half.size
-                half.fresh()
-                half.skipped = skipped
+                half.skipped += half.size
+                half.size = 0
+                half.held = bytearray()
             else:
                 self.whole(half, bytes(half.held))
 
@@ -258,8 +261,10 @@ class RedisDissector:
 
     def emit(self, half: Half, message: Message) -> None:
         """Complete a message by what its half knows of it."""
-        if half.size or half.skipped or half.gap:
+        if half.size or half.skipped or half.gap or half.resync:
             message.size += half.skipped
+            if half.resync:
+                message.notes = (*message.notes, RESYNC)
             message.gap_bytes = half.gap
             message.truncated = message.truncated or half.gap > 0
             half.fresh()
@@ -313,7 +318,7 @@ class RedisDissector:
             return REQUEST, verb, target if len(args) > 2 else ""
         if act == Act.REPLCONF and len(args) > 1 and args[1].upper() == b"ACK":
             return ONEWAY, verb, target
-        if half is self.client:
+        if half is self.client and act >= Act.SUBSCRIBE:
             self.remember(act, verb, head)
         return REQUEST, verb, target
 
@@ -369,6 +374,7 @@ class RedisDissector:
         if self.answers.errors:
             self.answers.errors = False
             notes = NESTED
+        key = 0
         if self.calm and self.answered < self.sent and kind != PUSH:
             self.answered += 1
             role = RESPONSE
@@ -376,7 +382,9 @@ class RedisDissector:
             role, name, subject = self.judge(kind, value)
             if role == ONEWAY:
                 verb, target = name or verb, subject or target
-        message = Message(role, verb, target, 0, ok, 0, size, head, b"", size > len(head), notes)
+            elif role == ORPHAN:
+                role, key = RESPONSE, NOBODY
+        message = Message(role, verb, target, 0, ok, key, size, head, b"", size > len(head), notes)
         self.emit(half, message)
 
     def judge(self, kind: int, value: bytes) -> tuple[int, str, str]:
@@ -398,8 +406,14 @@ class RedisDissector:
             self.settle()
             shown = split(value.partition(b"] ")[2], 2)
             return ONEWAY, "monitor", " ".join(map(text, shown[:1] if secrets(shown) else shown))
-        if due is not None and due.act in (Act.SUBSCRIBE, Act.UNSUBSCRIBE) and kind not in REFUSAL:
-            return RESPONSE, "", ""  # of a command before it that was not seen
+        if due is not None and not fits(due.act, kind, value):
+            due.misses += 1
+            if due.act in (Act.SYNC, Act.PSYNC):
+                self.due.popleft()
+                self.follow()  # the snapshot was not seen
+            elif due.misses > DUE:
+                self.due.popleft()
+            return ORPHAN, "", ""
         self.answered += not idle
         if due is not None:
             self.due.popleft()
@@ -487,6 +501,8 @@ class RedisDissector:
         self.whole(half, bytes(half.held))
         message = self.out[len(self.out) - 1]  # compiled without negative indices
         message.cut = message.truncated = True
+        if b"\r\n" not in message.head and message.extra is None and message.kind != REQUEST:
+            message.verb = message.target = ""  # of what kind it is was not seen
 
     def lose(self, half: Half) -> None:
         """Framing is lost; so is the count of what waits, if answers are missing."""
@@ -503,11 +519,11 @@ class RedisDissector:
         lost = half.size + half.skipped
         half.fresh()
         half.scan.reset()
-        half.search = Search(half is self.client or self.stream)
-        half.search.dropped, half.search.kept = lost, data[self.at :]
+        half.search = Search(half is self.client or self.stream, data[self.at :])
+        half.search.dropped = lost
         if not half.began and half is self.server:
             waiting = min(self.sent - self.answered, DUE)
-            self.out += [Message(RESPONSE, cut=True, notes=LOST) for _ in range(waiting)]
+            self.out += [Message(RESPONSE, cut=True, notes=(RESYNC,)) for _ in range(waiting)]
             self.lose(half)
         elif half.began or not self.server.began:
             if not self.out:
@@ -529,12 +545,19 @@ class RedisDissector:
         return found
 
     def passed(self, half: Half, size: int) -> None:
-        """Account for bytes that belong to no message."""
-        if size or half.gap:
-            lost = Message(ONEWAY, "LOST", size=size, truncated=True, notes=LOST, cut=True)
-            lost.gap_bytes = half.gap
-            self.out.append(lost)
+        """Bytes that belong to no message count with the next one, which says so."""
         half.fresh()
+        half.skipped = size
+        half.resync = True
+
+
+def fits(act: int, kind: int, value: bytes) -> bool:
+    """Whether a special command may be answered so (confirmations and snapshots apart)."""
+    if kind in FAILED:
+        return True
+    if act == Act.MONITOR:
+        return value == b"+OK\r\n"
+    return act == Act.PSYNC and kind == PLUS
 
 
 def label(raw: bytes) -> str:

@@ -14,10 +14,11 @@ from kshark.api import DissectError, Side, Verdict
 
 from .commands import FOREIGN_INLINE, known
 from .resp import Commands, Replies
-from .words import strings, words
+from .words import strings
 
 ENOUGH = 512
 """Bytes of one long string, well framed so far, that make a reply likely before its end is seen."""
+PROBE_BYTES = limits.PROBE_BYTES
 TRIES = 32
 """Places in one chunk at which framing is tried again after a hole."""
 SHORT = 128
@@ -40,7 +41,10 @@ CONFIRMED = frozenset(
     b"subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe".split()
 )
 QUESTION = re.compile(rb"\*[1-9]\d{0,9}\r\n\$(\d{1,4})\r\n([!-~]{1,64})\r\n")
-ANSWER = re.compile(rb"\n(?=[-+:$*_#,(!=%~>|])")
+EVIDENT = re.compile(
+    MONITORED.pattern + rb"|>[1-9]|\*[34]\r\n\$[78]\r\n[ps]?message\r\n",
+)
+STAR = 42
 
 
 def probe(data: bytes, side: Side) -> Verdict:
@@ -133,16 +137,19 @@ def commandlike(head: bytes) -> bool:
 class Search:
     """After a hole: looks for the next place where framing may start, and counts what is passed over.
 
-    A place is the start of a chunk (clients and servers write whole messages) or of a line, from which
-    everything up to the end of what is there frames well. Of a client, the first must be a known command;
-    of a server, whole replies must end exactly at the end of a chunk. It may still be wrong, inside a
-    string that holds RESP itself; then the framing breaks at the string's end, and the search starts again.
+    Of a client: the start of a chunk or a line that holds a known command, from which all that is there frames.
+    Of a server: the start of the first chunk after the client spoke (what remains of an array looks like
+    replies, so a line's start proves nothing), or of any chunk that begins with a push or a monitored
+    command; from there whole replies must end exactly at the end of a chunk, or PROBE_BYTES must frame.
+    It may still be wrong, inside a string that holds RESP itself; then framing breaks at the string's
+    end, and the search starts again.
     """
 
-    def __init__(self, commands: bool) -> None:
+    def __init__(self, commands: bool, kept: bytes = b"") -> None:
         self.commands = commands
-        self.kept = b""
-        self.anchor = False  # kept begins where a line or a chunk did
+        self.kept = kept
+        self.anchor = False  # framing may start where kept begins
+        self.turn = False  # the client spoke since the server last did
         self.dropped = 0  # bytes passed over
         self.seen = self.work = 0
 
@@ -170,47 +177,46 @@ class Search:
 
     def drop(self, count: int, anchor: bool) -> None:
         """Pass over the first bytes of what is kept."""
+        self.anchor = anchor
         if count > 0:
             self.dropped += count
             self.kept = self.kept[count:]
-            self.anchor = anchor
 
     def places(self, border: int) -> list[int]:
         """Where to try."""
+        ends = [0, border] if self.anchor else [border]
         if self.commands:
-            starts = [m.start() for m in QUESTION.finditer(self.kept) if known(m[2])]
-        else:
-            starts = [m.end() for m in ANSWER.finditer(self.kept)]
-        ends = (0, border) if self.anchor else (border,)
-        if self.commands:
-            return [at for at in starts if at in ends or self.kept[at - 1] == 10][:TRIES]
-        return sorted({*ends, *starts[:TRIES], *starts[-TRIES:]})
+            starts = (m.start() for m in QUESTION.finditer(self.kept) if known(m[2]))
+            return [at for at in starts if at in ends or self.kept[at - 1 : at] == b"\n"][:TRIES]
+        if not (self.turn or EVIDENT.match(self.kept, border)):
+            ends.pop()
+        self.turn = False
+        return ends
 
     def check(self, at: int, chunk: bool) -> int:
         """1 framing may start here, 0 perhaps (more bytes would tell), -1 it may not."""
-        data, whole = self.kept, 0
-        if len(data) - at > limits.UNDISSECTED:
-            return -1
+        data, whole, pos = self.kept, 0, at
         scan: Commands | Replies = Commands() if self.commands else Replies()
-        pos = at
         self.work += len(data) - at
         try:
             while pos < len(data):
-                if not self.commands and data[pos] in b"+-,(" and not LINE.match(data, pos):
+                if not self.plausible(pos):
                     return -1
                 end = scan.scan(data, pos)
                 if end < 0:
-                    return int(self.commands and (whole > 0 or chunk))
-                if self.commands and data[pos] != 42:
-                    return -1
+                    enough = (whole or chunk) if self.commands else len(data) - at >= PROBE_BYTES
+                    return int(bool(enough))
                 whole += 1
                 pos = end
         except DissectError:
             return -1
         return int(whole > 0)
 
-
-def first_word(head: bytes) -> bytes:
-    """The name in a command that may be cut short."""
-    found = words(head, 1)
-    return found[0] if found else b""
+    def plausible(self, pos: int) -> bool:
+        """No line of text but those of Redis: of a client none at all."""
+        data = self.kept
+        if self.commands:
+            return data[pos] == STAR
+        if data[pos] not in b"+-,(" or b"\n" not in data[pos : pos + PROBE_BYTES]:
+            return True
+        return LINE.match(data, pos) is not None

@@ -393,8 +393,8 @@ def test_a_hole_beyond_it_cuts(missing: int) -> None:
         missing,
         True,
     )
-    assert [m.verb for m in rest] == ["PING", "LOST", "PONG"]
-    assert rest[1].size == len("tail of something\r\n")
+    assert [m.verb for m in rest] == ["PING", "PONG"]
+    assert (rest[1].size, rest[1].notes) == (len("tail of something\r\n") + 7, ("resync",))
 
 
 def test_a_cut_command_shows_what_was_seen_of_it() -> None:
@@ -405,13 +405,40 @@ def test_a_cut_command_shows_what_was_seen_of_it() -> None:
 def test_framing_starts_again_at_a_known_command_only() -> None:
     noise = b"junk\r\n" + ask("nonsense", "k") + b"more\r\n"
     found, _ = holed([(C, ask("PING"))], C, 10, [(C, noise), (C, ask("GET", "k"))])
-    assert [(m.verb, m.size) for m in found[1:]] == [("LOST", len(noise)), ("GET", 20)]
+    assert [(m.verb, m.size, m.notes) for m in found[1:]] == [("GET", len(noise) + 20, ("resync",))]
 
 
 def test_framing_of_replies_starts_again_where_all_fits() -> None:
     noise = b"- a list\r\n- in some text\r\n+ that looks like RESP\r\n$5\r\nno\r\n"
-    found, _ = holed([(C, ask("PING"))], S, 10, [(S, noise), (S, OK + b":1\r\n" + bulk("x"))])
-    assert [m.verb for m in found[1:]] == ["LOST", "OK", "int", "bulk"]
+    rest = OK + b":1\r\n" + bulk("x")  # may be what is left of an array
+    turn: Talk = [(C, ask("TTL", "k")), (S, b":2\r\n")]
+    found, _ = holed([(C, ask("PING"))], S, 10, [(S, noise), (S, rest), *turn])
+    assert [m.verb for m in found[1:]] == ["TTL", "int"]
+    assert found[2].notes == ("resync",)
+    assert found[2].size == len(noise) + len(rest) + 4
+
+
+def test_framing_of_pushes_starts_again_without_a_command() -> None:
+    noise = b"$3\r\nabc\r\n"
+    for first in (message("a", "x"), message("a", "x", b">"), MONITOR[1][1][5:]):
+        found, _ = holed([(C, ask("PING"))], S, 10, [(S, noise), (S, first)])
+        assert [m.kind for m in found[1:]] == [Kind.ONEWAY]
+
+
+def test_a_long_reply_is_enough_to_start_again() -> None:
+    found, _ = holed(
+        [(C, ask("PING"))],
+        S,
+        10,
+        [(C, ask("GET", "k")), *chopped([(S, bulk("x" * 200_000))], [1448])],
+    )
+    assert [(m.verb, m.size) for m in found[1:]] == [("GET", 20), ("bulk", 200_011)]
+
+
+def test_what_cannot_answer_a_special_command_answers_nobody() -> None:
+    for special in ("SUBSCRIBE", "MONITOR", "PSYNC"):
+        found, _ = holed([(C, ask(special, "a"))], C, 9, [(S, bulk("of a command that was lost"))])
+        assert (found[1].kind, found[1].key) == (Kind.RESPONSE, -1)
 
 
 CHATTER: Talk = [
@@ -446,9 +473,16 @@ def test_a_hole_anywhere_gives_no_message_that_was_not_there(side: Any, length: 
                 found += dissector.gap(who, missing)
             if after:
                 found += dissector.feed(who, after)
-        clean = [m for m in found if not (m.cut or m.truncated)]
+        clean = [m for m in found if not m.truncated]
         assert {(m.verb, m.target, m.head) for m in clean} <= whole
         assert len(clean) >= 20
+
+
+def test_a_special_command_is_not_waited_for_forever() -> None:
+    dissector = RedisDissector()
+    dissector.feed(C, ask("SUBSCRIBE", "a"))
+    keys = [m.key for _ in range(200) for m in dissector.feed(S, b":1\r\n")]
+    assert keys == [-1] * (limits.WAITING + 1) + [0] * (200 - limits.WAITING - 1)
 
 
 # ---------------------------------------------------------------- mid-stream, garbage, the end
@@ -456,7 +490,7 @@ def test_a_hole_anywhere_gives_no_message_that_was_not_there(side: Any, length: 
 
 def test_joined_within_a_value() -> None:
     talk: Talk = [(S, b"rest of a value\r\n"), (C, ask("GET", "k")), (S, bulk("v"))]
-    assert pairs(talk) == ["<LOST", "GET k -> bulk"]
+    assert pairs(talk) == ["GET k -> bulk"]
 
 
 def test_joined_as_a_subscriber() -> None:
@@ -482,8 +516,8 @@ def test_messages_before_an_error_are_not_lost() -> None:
         dissector.feed(C, ask("GET", "y"))
     assert not dissector.gap(C, 0)
     found = dissector.feed(C, ask("GET", "x"))
-    assert [m.verb for m in found] == ["LOST", "GET", "GET", "GET"]
-    assert [m.target for m in found[1:]] == ["z", "y", "x"]
+    assert [m.target for m in found] == ["z", "y", "x"]
+    assert [m.notes for m in found] == [("resync",), (), ()]
 
 
 def test_the_end_cuts_what_is_under_way() -> None:
