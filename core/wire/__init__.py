@@ -63,8 +63,8 @@ Rules of reassembly (both classes):
   After an end the flow lingers CLOSE_LINGER so that late packets do not make a new one.
 - A packet is a duplicate (``duplicate``) when the same (addresses, ports, IP id, and for TCP seq, ack,
   flags, length; for UDP and ICMP checksum and length) was seen on *another interface* within
-  DUPLICATE_WAIT: DUPLICATES remembered a side. For Linux cooked v1 the packet type (outgoing or not) stands
-  for the interface, in v2 with the interface's index.
+  DUPLICATE_WAIT: the last DUPLICATES packets of a side are remembered. For Linux cooked v1 the packet type
+  (outgoing or not) stands for the interface, in v2 with the interface's index.
 - Orientation: the sender of a SYN (receiver of SYN-ACK) is the client (side 0). Without either: the end
   with the higher port; with equal ports the first sender. UDP and ICMP: the first sender.
 - Flow key: both addresses and ports, protocol. Not VLAN, VNI or interface: one node sees a packet in many

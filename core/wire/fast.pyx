@@ -44,6 +44,7 @@ cdef extern from *:
     const int64_t AHEAD
     const int64_t ANYTIME
     uint64_t fold(uint64_t a, uint64_t b) noexcept nogil
+    void prefetch "__builtin_prefetch"(const void* p) noexcept nogil
 
 cdef enum:
     DUPLICATES = 4
@@ -266,7 +267,7 @@ cdef class Wire:
     # ------------------------------------------------------------ frames
 
     cdef records(self, const uint8_t* data, int64_t size, const uint8_t* index, int64_t count, int linktype):
-        cdef Record record
+        cdef Record record, ahead
         cdef Found found
         cdef Arrival packet
         cdef int64_t i
@@ -275,6 +276,10 @@ cdef class Wire:
         packet.linktype = linktype
         for i in range(count):
             memcpy(&record, index + i * RECORD, RECORD)
+            if i + 1 < count:  # the next headers are on their way while this packet is worked on
+                memcpy(&ahead, index + (i + 1) * RECORD, RECORD)
+                if ahead.at < size:
+                    prefetch(data + ahead.at)
             books.counts[C_RECEIVED] += 1
             if record.ns > books.now:
                 books.now = record.ns

@@ -12,14 +12,25 @@ from kshark.wire import DROPS, Wire, WireFlow, WireLimits
 from kshark.wire.pure import Wire as Pure
 
 Event = tuple[Any, ...]
-CLASSES: list[Any] = [pytest.param(Pure, id="pure")]
-try:
-    from kshark.wire.fast import Wire as Fast
-except ImportError:
-    Fast = None  # type: ignore[assignment,misc]
-    CLASSES.append(pytest.param(None, id="fast", marks=pytest.mark.skip(reason="not compiled")))
-else:
-    CLASSES.append(pytest.param(Fast, id="fast"))
+
+
+def _compiled() -> Any:
+    try:
+        from kshark.wire.fast import Wire as Compiled
+    except ImportError:
+        return None
+    return Compiled
+
+
+Fast: Any = _compiled()
+CLASSES: list[Any] = [
+    pytest.param(Pure, id="pure"),
+    pytest.param(
+        Fast,
+        id="fast",
+        marks=pytest.mark.skipif(Fast is None, reason="the wire is not compiled here"),
+    ),
+]
 
 
 class Listener:

@@ -389,7 +389,8 @@ def test_packets_of_the_whole_connection(kind: Any) -> None:
             listener.note = lambda *event: self.taken.extend(p.data for p in flow.take_packets())  # type: ignore[method-assign]
             return listener
 
-    taking = Taking(kind, keep_packets=True).feed(frames(*talk.packets)).finish()
+    taking = Taking(kind, keep_packets=True)
+    taking.feed(frames(*talk.packets)).finish()
     assert taking.taken == [ether(p) for p in talk.packets]
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from craft import (
+    A4,
     ACK,
+    B4,
     FIN,
     MASK,
     PSH,
@@ -29,11 +31,11 @@ from craft import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record import Listener, same
+from record import Fast, Listener, Tape, same
 
 from kshark import limits
 from kshark.api import INDEX_FORMAT, Block
-from kshark.wire import WireLimits
+from kshark.wire import END_EVICTED, WireLimits
 
 CORPORA = Path(os.environ.get("KSHARK_CORPORA", Path(__file__).parents[2] / "../shared/corpora"))
 CAPTURES = sorted(
@@ -75,7 +77,8 @@ def capture(path: Path) -> list[Block]:
 
 
 def _pcapng(raw: bytes) -> list[Block]:
-    at, order, links = 0, "<", []
+    at, order = 0, "<"
+    links: list[int] = []
     out = []
     while at + 12 <= len(raw):
         if raw[at : at + 4] == b"\x0a\x0d\x0d\x0a":
@@ -285,6 +288,21 @@ def test_conversations(
 
 
 @quick
+@given(talks(), SEEDS)
+def test_mutated_packets(packets: list[bytes], rng: random.Random) -> None:
+    """Headers with wrong bytes, at every depth."""
+    rows = records(rng, [p for packet in packets for p in (packet, other(rng))])
+    for row in rows:
+        raw = bytearray(row.frame)
+        for _ in range(rng.choice([0, 1, 1, 2, 5]) if raw else 0):
+            raw[rng.randrange(min(len(raw), 140))] = rng.choice(
+                [0, 1, 4, 6, 17, 44, 0x45, 0x60, 255, rng.randrange(256)]
+            )
+        row.frame = bytes(raw)
+    same([block(rows)], limits=rng.choice([ROOMY, SMALL]))
+
+
+@quick
 @given(
     st.lists(st.binary(max_size=90), max_size=12),
     st.sampled_from([0, 1, 12, 108, 113, 228, 229, 239, 276, 7]),
@@ -313,3 +331,37 @@ def test_hostile_index(
     for chosen in (rows, near):
         index = b"".join(struct.pack(INDEX_FORMAT, *row) for row in chosen)
         same([Block(data, bytearray(index), count, linktype)])
+
+
+MIX = (0x2D358DCCAA6C78A5, 0x8BB84B93962EACC9, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB)
+
+
+def bucket(sport: int, dport: int) -> int:
+    """Where the compiled table of 64 puts a UDP flow from 10.0.0.1 to 10.0.0.2."""
+
+    def fold(a: int, b: int) -> int:
+        return (a * b & (1 << 64) - 1) ^ (a * b >> 64)
+
+    one, two = (int.from_bytes(ip, "little") for ip in (A4, B4))
+    word = 17 << 40 | 4 << 32 | sport << 16 | dport
+    mixed = fold(fold(one ^ MIX[0], two ^ MIX[1]) ^ MIX[2], word ^ MIX[3])
+    return (mixed ^ mixed >> 32) & 63
+
+
+@pytest.mark.skipif(Fast is None, reason="not compiled")
+def test_a_flooded_chain_evicts() -> None:
+    """Who knows the hash can fill one chain, no more: the oldest of it goes."""
+    pairs = [(s, d) for s in range(1, 120) for d in range(1, 40) if bucket(s, d) == 0][:45]
+    assert len(pairs) == 45
+    tape = Tape(Fast, WireLimits(flows=64))
+    tape.feed(
+        block(
+            [
+                Record(ether(ip4(udp(s, d, b"x"), 17)), START + i * limits.SECOND)
+                for i, (s, d) in enumerate(pairs)
+            ]
+        )
+    )
+    assert tape.counts()["evicted"] == 45 - 32
+    assert [f.reason for f in tape.flows] == [END_EVICTED] * 13 + [0] * 32
+    tape.finish()
