@@ -2,7 +2,10 @@
 
 A plugin is any object (usually a module) whose functions are marked with ``@hookimpl``; it is found
 through the entry-point group ``kshark`` or by ``--plugin path/to/file.py``. The built-in protocols,
-backends and sinks are plugins by this same module.
+backends and sinks are plugins by this same module. The hooks (`kshark.hookspecs`), each optional:
+``register_protocols() -> [ProtocolSpec]``, ``register_backends() -> [BackendSpec]``,
+``register_sinks() -> [SinkSpec]``, ``register_enrichers() -> [EnricherSpec]``,
+``register_commands(cli)``, which adds commands to a ``click.Group``.
 
     >>> from kshark.api import ProtocolSpec, hookimpl
     >>> class Echo:
@@ -25,8 +28,6 @@ import msgspec
 import pluggy
 
 if TYPE_CHECKING:
-    import click
-
     from kshark._framed import Stepper
 
 hookimpl = pluggy.HookimplMarker("kshark")
@@ -454,17 +455,3 @@ class EnricherSpec(msgspec.Struct, frozen=True, kw_only=True):
     make: Callable[[Any, Context], Enricher]
     options: type[Options] = Options
     doc: str = ""
-
-
-class Hooks(Protocol):
-    """The hooks that a plugin may implement, each marked with ``@hookimpl``."""
-
-    def register_protocols(self) -> Iterable[ProtocolSpec]: ...
-
-    def register_backends(self) -> Iterable[BackendSpec]: ...
-
-    def register_sinks(self) -> Iterable[SinkSpec]: ...
-
-    def register_enrichers(self) -> Iterable[EnricherSpec]: ...
-
-    def register_commands(self, cli: click.Group) -> None: ...

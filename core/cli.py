@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kshark import settings
-from kshark.api import PluginError
+from kshark.api import Options, PluginError
 from kshark.settings import Given
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def flags(options: type[Any], metavars: Mapping[str, str]) -> Decorator:
+def flags(options: type[Options], metavars: Mapping[str, str]) -> Decorator:
     """Command line flags from a declaration of options: one declaration, three places."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,7 +135,7 @@ def _flag(one: settings.Field, metavar: str) -> Decorator:
     return click.option(f"--{name}", one.key, metavar=metavar, multiple=one.many, help=text)
 
 
-def line_layer(options: type[Any], values: Mapping[str, Any]) -> dict[str, Given]:
+def line_layer(options: type[Options], values: Mapping[str, Any]) -> dict[str, Given]:
     """What was typed, as a layer of settings."""
     layer = {}
     for one in settings.fields(options):

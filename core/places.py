@@ -43,9 +43,11 @@ class RunOptions(Options):
     netns: Annotated[list[str], option("Network namespaces: path, name or pid")] = []
     user: Annotated[str, option("Become this user once the sockets are open")] = ""
     protocol: Annotated[list[str], option("Dissect these protocols only")] = []
-    assume: Annotated[list[str], option("PORT=NAME: a port's protocol, without a look")] = []
+    assume: Annotated[list[str], option("Take what this port carries for that protocol")] = []
     workers: Annotated[str, option("Engine processes: a number, or auto for one a core")] = "1"
-    duration: Annotated[float, msgspec.Meta(ge=0), option("Stop after", unit="seconds")] = 0.0
+    duration: Annotated[
+        float, msgspec.Meta(ge=0), option("Stop after this time: 30s, 5m", unit="seconds")
+    ] = 0.0
     count: Annotated[int, msgspec.Meta(ge=0), option("Stop after so many entries")] = 0
     full: Annotated[bool, option("Details and bodies, in the sinks that can")] = False
     redact: Annotated[bool, option("Hide secrets before any sink")] = True

@@ -214,7 +214,7 @@ def _options(
 ) -> tuple[Any, set[str]]:
     """The options from all places, and which of the run's `flags` they took."""
     known = settings.fields(spec.options)
-    extra = settings.fields(LaneOptions) if kind == "sink" else []
+    extra = settings.fields(LaneOptions) if kind == "sink" else ()
     others = [n for n in where.environ if _of_longer_name(n, kind, use.name, where)]
     environ = settings.from_environment(where.environ, (kind, use.name), [*known, *extra], others)
     keys = _flag_keys(spec, {f.key for f in known}, flags)

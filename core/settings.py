@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
@@ -86,7 +87,8 @@ def _meta(kind: Any) -> list[msgspec.Meta]:
     return found
 
 
-def fields(options: type[Options]) -> list[Field]:
+@cache
+def fields(options: type[Options]) -> tuple[Field, ...]:
     """The options that a class declares, in order."""
     found = []
     for info in msgspec.structs.fields(options):
@@ -100,7 +102,7 @@ def fields(options: type[Options]) -> list[Field]:
             Field(info.encode_name, info.name, info.type, str(extra.get("unit", "")), text,
                   None if info.required else default, info.required)
         )  # fmt: skip
-    return found
+    return tuple(found)
 
 
 # ---------------------------------------------------------------- names that nearly exist
