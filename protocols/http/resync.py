@@ -23,8 +23,8 @@ LONG: Final = 2 * 1024
 
 _ANY = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,31} [^\0-\x20]{1,8192} ")
 _KNOWN = re.compile(rb"(?:" + METHODS + rb") [^\0-\x20]{1,8192} \Z")
-# The end of a body, and right after it a method.
-_GLUED = re.compile(rb"[A-Za-z0-9_-]*(?<![A-Z])(" + METHODS + rb") ")
+# The end of a body, and right after it a method; CCM_POST and X-GET are methods of their own.
+_GLUED = re.compile(rb"[A-Za-z0-9_-]*(?<![A-Z_-])(" + METHODS + rb") ")
 _STATUS = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\r\n\0]{0,200})?\r?\n")
 _PLAIN = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [A-Za-z' -]{0,60})?\r\n")
 _VERSION = re.compile(rb" HTTP/1\.[0-9]\r?\n")
