@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 
 from bisect import bisect_left
 from collections import OrderedDict
+from sys import byteorder
 from zlib import crc32
 
 from kshark import limits as bounds
@@ -103,6 +104,8 @@ cdef Py_ssize_t FRAGMENT_PIECES = bounds.FRAGMENT_PIECES
 
 if len(wire.COUNTERS) != C_END or bounds.DUPLICATES != DUPLICATES:
     raise ImportError("kshark.wire.fast was compiled from another version: build it again")
+if byteorder != "little":
+    raise ImportError("kshark.wire.fast reads index records as little-endian memory")
 
 include "_decode.pxi"
 include "_flow.pxi"
