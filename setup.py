@@ -27,7 +27,11 @@ def sources() -> list[Path]:
     found = []
     for root in ROOTS:
         found += Path(root).rglob("*.pyx")
-        found += [p.with_suffix(".py") for p in Path(root).rglob("*.pxd") if p.with_suffix(".py").exists()]
+        found += [
+            p.with_suffix(".py")
+            for p in Path(root).rglob("*.pxd")
+            if p.with_suffix(".py").exists() and not p.with_suffix(".pyx").exists()
+        ]
     return sorted(set(found))
 
 

@@ -1,6 +1,13 @@
+from kshark._message cimport date, kind, last, side as side_of
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
+cimport cython
+
+cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
+cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
+cdef long long SILENT_BYTES, EARLY_MESSAGES, HELD
+cdef tuple SIDES
 
 cdef class Guard:
     cdef public object engine, wire, dissector, feed, refused, reason, server_name
@@ -17,7 +24,9 @@ cdef class Guard:
     cdef long long silent[2]
     cpdef bint chunk(self, int side, bytes data, long long ns) except -1
     cpdef bint dissect(self, int side, bytes data, long long ns) except -1
+    @cython.locals(first=cython.longlong, held=cython.longlong, sender=cython.int)
     cpdef bint accept(self, list found, int side, long long ns) except -1
+    @cython.locals(what=cython.int)
     cpdef route(self, object message, int side)
     cpdef Pairing pairing(self, int asker)
     cpdef reserve(self, long long amount)

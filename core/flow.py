@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
+from kshark._message import date, kind, last
+from kshark._message import side as side_of
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState
 from kshark.identify import Choice, View
@@ -243,15 +245,12 @@ class Guard:
                 return self.switch(message, ns)
             if self.strict:
                 validate(message)
-            if 0 <= message.side != side:
+            sender = side_of(message)
+            if sender >= 0 and sender != side:
                 self.date_other(message, ns)
-                self.route(message, message.side)
+                self.route(message, sender)
                 continue
-            held -= message.size
-            if not message.first_ns:
-                message.first_ns = first
-            if not message.last_ns:
-                message.last_ns = ns
+            held -= date(message, first, ns)
             first = ns
             self.silent[side] = 0
             self.route(message, side)
@@ -283,17 +282,17 @@ class Guard:
         if not self.proven and self.messages >= EARLY_MESSAGES:
             self.proven = True
             self.window.pieces = []
-        kind = message.kind
-        if kind == RESPONSE:
+        what = kind(message)
+        if what == RESPONSE:
             tally.responses += 1
             self.pairing(1 - side).response(message)
-        elif kind == REQUEST:
+        elif what == REQUEST:
             tally.requests += 1
             self.pairing(side).request(message)
             if not self.timed:
                 self.timed = True
-                self.engine.watch(self, message.last_ns)
-        elif kind == INTERIM:
+                self.engine.watch(self, last(message))
+        elif what == INTERIM:
             tally.interim += 1
             self.pairing(1 - side).interim(message)
         else:
@@ -491,7 +490,7 @@ class Guard:
 
 def validate(message: Message) -> None:
     """A stranger's message has the types that sinks rely on; TypeError else."""
-    for value, kind in (
+    for value, expected in (
         (message.kind, int),
         (message.verb, str),
         (message.target, str),
@@ -504,7 +503,7 @@ def validate(message: Message) -> None:
         (message.gap_bytes, int),
         (message.notes, tuple),
     ):
-        if not isinstance(value, kind):
-            raise TypeError(f"a Message field is {type(value).__name__}, not {kind.__name__}")
+        if not isinstance(value, expected):
+            raise TypeError(f"a Message field is {type(value).__name__}, not {expected.__name__}")
     if not REQUEST <= message.kind <= ONEWAY or message.size < 0 or message.side > 1:
         raise TypeError(f"a Message has kind {message.kind}, size {message.size}")

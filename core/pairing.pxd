@@ -1,4 +1,8 @@
+from kshark._message cimport cut, first, gap_bytes, key, last, ok, truncated, weight
 from kshark.ledger cimport Tally
+cimport cython
+
+cdef long long WAITING, PATIENCE
 
 cdef class Emitter:
     cdef public object flow, protocol, wire
@@ -6,6 +10,7 @@ cdef class Emitter:
     cdef public Tally tally
     cdef public bint midstream
     cdef public long long seq
+    @cython.locals(gap=cython.longlong, capped=cython.bint)
     cpdef emit(self, object request, object response, object outcome, bint swapped)
     cpdef count(self, object outcome)
 

@@ -7,6 +7,7 @@ given up on) is remembered, and whatever could belong to two requests is paired 
 from __future__ import annotations
 
 from kshark import limits
+from kshark._message import cut, first, gap_bytes, key, last, ok, truncated, weight
 from kshark.api import Entry, Flow, Message, Outcome
 from kshark.ledger import Ledger, Tally
 from kshark.wire import WireFlow
@@ -39,12 +40,12 @@ class Emitter:
         self, request: Message | None, response: Message | None, outcome: Outcome, swapped: bool
     ) -> None:
         """One entry, at least one half given."""
-        gap, truncated = 0, False
+        gap, capped = 0, False
         if request is not None:
-            gap, truncated = request.gap_bytes, request.truncated
+            gap, capped = gap_bytes(request), truncated(request)
         if response is not None:
-            gap += response.gap_bytes
-            truncated = truncated or response.truncated
+            gap += gap_bytes(response)
+            capped = capped or truncated(response)
         self.count(outcome)
         packets = () if self.wire is None else self.wire.take_packets()
         self.out.append(
@@ -57,7 +58,7 @@ class Emitter:
                 outcome,
                 gap,
                 self.midstream,
-                truncated,
+                capped,
                 swapped,
                 packets,
             )
@@ -95,10 +96,10 @@ class Pairing:
 
     def request(self, message: Message) -> None:
         """A request waits for its answer."""
-        if message.key:
+        if key(message):
             self.wait_keyed(message)
             return
-        if self.unsure and not self.quiet(message.first_ns):
+        if self.unsure and not self.quiet(first(message)):
             self.emitter.emit(message, None, CUT, self.swapped)
             return
         queue = self.queue
@@ -107,8 +108,8 @@ class Pairing:
             if len(queue) >= WAITING:
                 self.give_up()
         queue.append(message)
-        self.tally.reserved += len(message.body) + len(message.head)
-        self.last_ns = message.last_ns
+        self.tally.reserved += weight(message)
+        self.last_ns = last(message)
 
     def wait_keyed(self, message: Message) -> None:
         keyed = self.keyed
@@ -119,27 +120,28 @@ class Pairing:
         if old is not None:
             self.release(old, UNANSWERED)
         keyed[message.key] = message
-        self.tally.reserved += len(message.body) + len(message.head)
+        self.tally.reserved += weight(message)
 
     def response(self, message: Message) -> None:
         """An answer finds its request, or is an orphan."""
         asked: Message | None = None
-        if message.key:
-            asked = self.keyed.pop(message.key, None)
+        number = key(message)
+        if number:
+            asked = self.keyed.pop(number, None)
         elif self.late:
             self.late -= 1
-        elif self.queue and message.last_ns >= self.queue[0].first_ns:
+        elif self.queue and last(message) >= first(self.queue[0]):
             asked = self.queue.pop(0)
-        self.last_ns = message.last_ns
+        self.last_ns = last(message)
         if asked is None:
-            self.emitter.emit(None, message, CUT if message.cut else ORPHAN, self.swapped)
+            self.emitter.emit(None, message, CUT if cut(message) else ORPHAN, self.swapped)
             return
-        self.tally.reserved -= len(asked.body) + len(asked.head)
+        self.tally.reserved -= weight(asked)
         self.tally.pairs += 1
-        if message.cut or asked.cut:
+        if cut(message) or cut(asked):
             outcome = CUT
         else:
-            outcome = OK if message.ok and asked.ok else ERROR
+            outcome = OK if ok(message) and ok(asked) else ERROR
         self.emitter.emit(asked, message, outcome, self.swapped)
 
     def interim(self, message: Message) -> None:
@@ -157,8 +159,8 @@ class Pairing:
         self.late += 1
 
     def release(self, message: Message, outcome: Outcome) -> None:
-        self.tally.reserved -= len(message.body) + len(message.head)
-        self.emitter.emit(message, None, CUT if message.cut else outcome, self.swapped)
+        self.tally.reserved -= weight(message)
+        self.emitter.emit(message, None, CUT if cut(message) else outcome, self.swapped)
 
     def lost(self, answers: bool) -> None:
         """A hole of unknown content among the answers, or else among the requests.
@@ -193,8 +195,8 @@ class Pairing:
             while self.queue and now - self.queue[0].last_ns >= PATIENCE:
                 self.release(self.queue.pop(0), UNANSWERED)
                 self.late += 1
-        for key in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
-            self.release(self.keyed.pop(key), UNANSWERED)
+        for number in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
+            self.release(self.keyed.pop(number), UNANSWERED)
 
     def close(self, outcome: Outcome) -> None:
         """The flow is over: nothing that waits will be answered."""
