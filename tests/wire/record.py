@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kshark.api import Block
-from kshark.wire import DROPS, Wire, WireFlow, WireLimits
-from kshark.wire.pure import Wire as Pure
+from kshark.wire import DROPS, Wire, WireFlow, WireLimits, pure
 
 Event = tuple[Any, ...]
+Pure: Any = pure.Wire
 
 
 def _compiled() -> Any:

@@ -131,7 +131,7 @@ def test_mutated_captures(rng: random.Random, which: int) -> None:
 
 @st.composite
 def talks(draw: st.DrawFn) -> list[bytes]:
-    """IPv4 packets of a connection: mixed sizes, half closes, resets, keep-alives, wrong numbers."""
+    """IPv4 packets of a connection: mixed sizes, half closes, resets, keep-alive, wrong numbers."""
     wrap = draw(st.sampled_from([0, 1000, MASK - 60, MASK, 1 << 31, (1 << 31) - 30]))
     ports = draw(st.sampled_from([(40_000, 80), (40_001, 80), (80, 80), (50, 9000)]))
     talk = Talk([wrap, draw(st.sampled_from([5000, MASK - 10]))], ports)
