@@ -18,6 +18,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -169,7 +170,8 @@ async def _life(capture: Capture, pipe: _Pipe, end: socket.socket, said: list[st
             await asyncio.sleep(ACCOUNTS)
 
     async def orphaned() -> None:
-        await asyncio.get_running_loop().sock_recv(end, 1)
+        with suppress(OSError):  # "reset", if the parent left something unread
+            await asyncio.get_running_loop().sock_recv(end, 1)
         capture.stop()
 
     end.setblocking(False)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,3 +152,53 @@ def test_lost_entries_of_a_worker_must_have_a_reason() -> None:
     assert (remote.lost(), remote.check()) == ({"worker 0": 3}, [])
     remote.received = 6
     assert remote.check() == ["worker 0: 4 entries missing, 3 accounted for"]
+
+
+# ---------------------------------------------------------------- processes
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    """A run with two workers that does not end; comes back once they work."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kshark", "run", "--plugin", FAKE, "--workers", "2", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().find(b"10.0.0.1") < 0:
+        assert process.poll() is None
+    return process
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+    except OSError:
+        return True
+
+
+def test_interrupt_ends_all_processes() -> None:
+    process = start("--backend", "shared,ends=no")
+    workers_ = children_of(process.pid)
+    assert len(workers_) == 2
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=30)
+    assert process.returncode == 0, text
+    assert b"Traceback" not in text
+    assert all(gone(pid) for pid in workers_)
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
+    process = start("--backend", "shared,ends=no")
+    workers_ = children_of(process.pid)
+    process.kill()
+    process.communicate(timeout=30)
+    for _ in range(500):
+        if all(gone(pid) for pid in workers_):
+            return
+        time.sleep(0.02)
+    pytest.fail("a worker outlived its parent by 10 s")
