@@ -15,7 +15,7 @@ cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, PROBE_BYTES
 cdef class HttpDissector:
     cdef public CLane client, server
     cdef public long long asked, answered
-    cdef public object specials
+    cdef public object specials, fault
     cdef public bint careful, due
     @cython.locals(pos=Py_ssize_t, size=Py_ssize_t)
     cpdef run(self, CLane lane, bytes data, list out)
@@ -23,7 +23,8 @@ cdef class HttpDissector:
     cpdef Py_ssize_t step(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     @cython.locals(found=CHead, verdict=cython.int)
     cpdef Py_ssize_t take_head(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
-    cpdef Py_ssize_t reject(self, CLane lane, bytes data, Py_ssize_t pos, bint long, list out) except? -1
+    @cython.locals(end=Py_ssize_t)
+    cpdef Py_ssize_t reject(self, CLane lane, bytes data, Py_ssize_t pos, bint long) except? -1
     @cython.locals(found=CHead, end=Py_ssize_t, raw=bytes, body=bytes, start=Py_ssize_t, stop=Py_ssize_t, length=cython.longlong, asks=cython.int)
     cpdef Py_ssize_t request(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     @cython.locals(found=CHead, end=Py_ssize_t, raw=bytes, body=bytes, status=cython.int, length=cython.longlong, size=cython.longlong, stop=Py_ssize_t)
@@ -50,8 +51,7 @@ cdef class HttpDissector:
     cpdef bint skip(self, CLane lane, long long missing, list out) except -1
     cpdef seek_from(self, CLane lane)
     cpdef Py_ssize_t seek(self, CLane lane, bytes data, Py_ssize_t pos) except? -1
-    cpdef bint late(self, CLane lane, long long held) except -1
-    cpdef give_up(self, CLane lane, long long held)
+    cpdef late(self, CLane lane)
     cpdef doubt(self)
     cpdef hold(self, CLane lane, bytes data, list out)
     cpdef release(self, list out)

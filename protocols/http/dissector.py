@@ -72,7 +72,7 @@ _UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
 class HttpDissector:
     """The dissector of one flow; see the module."""
 
-    __slots__ = ("answered", "asked", "careful", "client", "due", "server", "specials")
+    __slots__ = ("answered", "asked", "careful", "client", "due", "fault", "server", "specials")
 
     def __init__(self) -> None:
         self.client = Lane(False)
@@ -83,6 +83,7 @@ class HttpDissector:
         self.answered = 0
         self.specials: deque[tuple[int, int]] = deque()
         self.careful = False  # after a gap the order is a guess
+        self.fault: DissectError | None = None  # said by a feed() that has nothing else to say
         self.due = False  # the response that is being read says that the held bytes are HTTP
 
     def feed(self, side: int, data: bytes) -> list[Message | Switch]:
@@ -92,13 +93,16 @@ class HttpDissector:
             self.run(self.client, data, out)
         else:
             self.run(self.server, data, out)
+        if self.fault is not None and not out:
+            fault, self.fault = self.fault, None
+            raise fault
         return out
 
     def gap(self, side: int, missing: int) -> list[Message | Switch]:
         """Skip the hole where it lies in a body; else cut the message and search for the next."""
         out: list[Message | Switch] = []
         lane = self.server if side else self.client
-        if lane.state == OVER:
+        if lane.state == OVER or missing == 0:  # after an error the search is on already
             return out
         if lane.state == PEEK:
             self.unpeek(lane, out)
@@ -106,6 +110,7 @@ class HttpDissector:
             return out
         self.cut(lane, missing, out)
         self.seek_from(lane)
+        lane.line_start = lane.answer  # the hole may have taken the first letters of a method
         self.doubt()
         if side and self.client.state == HELD:
             self.release(out)
@@ -114,14 +119,12 @@ class HttpDissector:
     def close(self) -> list[Message | Switch]:
         """The end of the flow completes a body without length and cuts everything else."""
         out: list[Message | Switch] = []
-        if self.client.state == HELD:
-            self.client.state = HEAD
         for lane in (self.client, self.server):
             if lane.state == OVER:
                 continue
             if lane.state == PEEK:
                 self.unpeek(lane, out)
-            elif lane.buffer and (lane.state == HEAD or lane.state == SEEK):
+            elif lane.state == HELD:
                 self.drain(lane, out)
             if lane.state == UNTIL_CLOSE:
                 self.finish(lane, out)
@@ -143,7 +146,7 @@ class HttpDissector:
         if lane.buffer and lane.state != HELD:
             if not lane.complete(data):
                 if lane.state == SEEK:
-                    self.give_up(lane, len(lane.buffer))
+                    self.late(lane)
                 return
             data = bytes(lane.buffer)
             lane.buffer = bytearray()
@@ -197,29 +200,30 @@ class HttpDissector:
             lane.stash(data, pos)
             if not lane.complete_head():
                 return -1
-        return self.reject(lane, data, pos, verdict > 0, out)
+        return self.reject(lane, data, pos, verdict > 0)
 
-    def reject(
-        self, lane: Lane, data: bytes, pos: int, long: bool, out: list[Message | Switch]
-    ) -> int:
+    def reject(self, lane: Lane, data: bytes, pos: int, long: bool) -> int:
         """The bytes at `pos` are not a head: search on, and say so unless the flow was just joined."""
         lane.buffer = bytearray()
+        lane.state = SEEK
+        lane.line_start = True
         long = long or (
             len(data) - pos > UNDISSECTED and hopeful(data[pos : pos + 33], lane.answer)
         )
         if lane.fresh and not long:
-            lane.state = SEEK
-            lane.line_start = True
             return pos
-        if out:  # what was found goes first; the next call finds this again
-            return lane.stash(data, pos)
-        self.seek_from(lane)
+        lane.fresh = False
         self.doubt()
-        if len(data) - pos <= UNDISSECTED:
-            lane.buffer = bytearray(data[pos:])
-        else:
-            lane.size += len(data) - pos
-        raise DissectError("header block over 64 KiB" if long else "start line is not HTTP/1")
+        self.fault = DissectError(
+            "header block over 64 KiB" if long else "start line is not HTTP/1"
+        )
+        if not long:
+            return pos
+        end = data.find(b"\n", pos, pos + UNDISSECTED + 1) + 1
+        lane.line_start = end > 0
+        end = end or pos + UNDISSECTED + 1
+        lane.size += end - pos
+        return end
 
     def request(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
         """A request head was found at `pos`."""
@@ -530,18 +534,15 @@ class HttpDissector:
     def skip(self, lane: Lane, missing: int, out: list[Message | Switch]) -> bool:
         """Keep the framing over a hole that lies wholly in a body."""
         state = lane.state
-        if missing == 0 and state == SEEK:
-            return True
         if state in (COUNTED, CHUNK_DATA):
             if missing > lane.left:
                 return False
             lane.left -= missing
         elif state != UNTIL_CLOSE:
             return False
-        if missing:
-            lane.gap += missing
-            lane.body_size += missing
-            lane.hole = True
+        lane.gap += missing
+        lane.body_size += missing
+        lane.hole = True
         if state != UNTIL_CLOSE and lane.left == 0:
             self.counted(lane, out)
         return True
@@ -555,19 +556,15 @@ class HttpDissector:
     def seek(self, lane: Lane, data: bytes, pos: int) -> int:
         """Search on for a start line."""
         at = lane.seek(data, pos)
-        if at >= 0 and self.late(lane, 0):
-            lane.buffer = bytearray(data[at:])
-        self.give_up(lane, 0 if at >= 0 else len(lane.buffer))
+        if at < 0:
+            self.late(lane)
         return at
 
-    def late(self, lane: Lane, held: int) -> bool:
+    def late(self, lane: Lane) -> None:
         """A flow without any message in the probe's window is not HTTP."""
-        return self.client.fresh and self.server.fresh and lane.size + held > PROBE_BYTES
-
-    def give_up(self, lane: Lane, held: int) -> None:
-        if self.late(lane, held):
+        if self.client.fresh and self.server.fresh and lane.size + len(lane.buffer) > PROBE_BYTES:
             lane.fresh = False
-            raise NotMine("no start line of HTTP/1 in 4 KiB")
+            self.fault = NotMine("no start line of HTTP/1 in 4 KiB")
 
     def doubt(self) -> None:
         """Which answer belongs to which request is not certain any more."""
@@ -594,15 +591,12 @@ class HttpDissector:
         mark_client(out, start)
 
     def drain(self, lane: Lane, out: list[Message | Switch]) -> None:
-        """At the end: what waits behind an error that was not said yet."""
-        for _ in range(limits.ERRORS):
+        """At the end: what waits for an answer that will not come, and what is not complete."""
+        while lane.buffer:
             held = bytes(lane.buffer)
             lane.buffer = bytearray()
-            found: list[Message | Switch] = []
-            try:
-                self.run(lane, held, found)
-                out += found
-            except DissectError:
-                continue
-            if not found:
+            if lane.state == HELD:
+                lane.state = HEAD
+            self.run(lane, held, out)
+            if lane.state != HELD:
                 return

@@ -63,7 +63,7 @@ NOTES: Final[dict[str, str]] = {
     "body-unknown": "the head does not tell where the body ends; what follows is searched for a message",
     "unasked-upgrade": "101 for a request that did not ask for an upgrade",
     "no-body-assumed": "the method is not known; the next response follows at once, as after HEAD",
-    "resync": "bytes before this message were skipped, in search of its start line",
+    "resync": "found by searching for a start line, after a loss or in the middle of a flow",
 }
 """Every note of the protocol, in the order of its bit in ``flags``. The names are stable."""
 

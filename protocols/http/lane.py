@@ -176,8 +176,7 @@ class Lane:
         at = find(data, pos, self.answer, self.line_start)
         if at >= 0:
             self.size += at - pos
-            if self.size:
-                self.flags |= RESYNC
+            self.flags |= RESYNC
             self.state = HEAD
             return at
         line = data.rfind(b"\n", pos) + 1
