@@ -122,9 +122,9 @@ MODULES: Final = (
 """Prefixes of the commands of the usual modules."""
 
 FOREIGN_INLINE: Final = frozenset(
-    b"append auth decr get incr info mget quit set time touch type".split()
+    b"append auth decr get incr info mget ping quit set time touch type".split()
 )
-"""Inline words that other line protocols begin with too (memcached, POP3, SMTP, FTP, NATS), in lower case."""
+"""Inline words that other line protocols begin with too in lower case: memcached, HTTP/0.9, POP3, FTP, NATS."""
 
 SECRET_SETTINGS: Final = frozenset(
     (

@@ -176,7 +176,9 @@ class RedisDissector:
                 self.whole(half, bytes(half.held))
                 half.intact = True
             return out
-        if half.search is None and half.size:
+        if half.search is not None:
+            half.search.hole(missing)
+        elif half.size:
             half.gap += missing
             self.cut(half)
         self.lose(half)

@@ -40,6 +40,11 @@ PUSHES = frozenset((b"message", b"pmessage", b"smessage"))
 CONFIRMED = frozenset(
     b"subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe".split()
 )
+OWN = re.compile(
+    rb"""(?:PING|INFO|MULTI)|(?:GET|INCR|DECR|MGET|TTL)\ [^ /:][^ ]*|(?:SET|APPEND)\ [^ ]+\ .*""",
+    re.VERBOSE,
+)
+"""Inline commands in upper case that are Redis' though other protocols share their first word."""
 QUESTION = re.compile(rb"\*[1-9]\d{0,9}\r\n\$(\d{1,4})\r\n([!-~]{1,64})\r\n")
 EVIDENT = re.compile(
     MONITORED.pattern + rb"|>[1-9]|\*[34]\r\n\$[78]\r\n[ps]?message\r\n",
@@ -90,6 +95,8 @@ def opinion(head: bytes, whole: bool) -> Verdict:
 
 def inline_opinion(head: bytes, whole: bool) -> Verdict:
     """A line: likely if its word is Redis' own; memcached, POP3 and others share some."""
+    if not head.strip():
+        return Verdict.MORE
     line = head.partition(b"\n")[0].rstrip(b"\r")
     name = line.split(b" ", 1)[0]
     if not name.replace(b".", b"").isalnum() or b" HTTP/" in line or not line.isascii():
@@ -98,8 +105,9 @@ def inline_opinion(head: bytes, whole: bool) -> Verdict:
         return Verdict.MORE if len(name) <= 64 else Verdict.NO
     if not known(name):
         return Verdict.NO
-    shared = name.lower() in FOREIGN_INLINE and not (name == b"PING" or name == b"INFO")
-    return Verdict.MORE if shared and not name.isupper() else Verdict.LIKELY
+    if name.lower() not in FOREIGN_INLINE:
+        return Verdict.LIKELY
+    return Verdict.LIKELY if OWN.fullmatch(line) else Verdict.MORE
 
 
 def answer(data: bytes) -> Verdict:
@@ -174,6 +182,12 @@ class Search:
         else:
             self.drop(hope, True)
         return None
+
+    def hole(self, missing: int) -> None:
+        """Another one: what is kept leads nowhere, and the server's turn has begun in it."""
+        if missing:
+            self.drop(len(self.kept), False)
+            self.turn = False
 
     def drop(self, count: int, anchor: bool) -> None:
         """Pass over the first bytes of what is kept."""

@@ -30,6 +30,13 @@ ASKED = [
     (b"LRANGE l 0 -1\r\n", LIKELY),
     (b"SET k v\r\n", LIKELY),
     (b"PIN", MORE),
+    (b"PING :irc.example.org\r\n", MORE),
+    (b"QUIT\r\n", MORE),
+    (b"TYPE I\r\n", MORE),  # FTP
+    (b"AUTH PLAIN AGEAYQ==\r\n", MORE),  # SMTP
+    (b"GET /\r\n", MORE),  # HTTP/0.9
+    (b"GET /HTTP/1.1\r\n", MORE),
+    (b"GET k\r\n", LIKELY),
     (b"get k\r\n", MORE),  # memcached too
     (b"set k 0 0 5\r\n", MORE),
     (b"quit\r\n", MORE),
