@@ -45,6 +45,7 @@ class Tool:
     environ: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
     short: bool = False  # gets the shorter capture
+    output: str = ""  # the file that it writes; removed before each run
 
 
 @dataclass(slots=True)
@@ -66,10 +67,13 @@ class Result:
 
 
 def own(name: str, pure: str, remark: str) -> Tool:
-    def argv(capture: Path, folder: Path) -> list[str]:
-        return kshark("run", "--read", str(capture), "--sink", f"jsonl:{folder / name}.ndjson")
+    output = f"{name}.ndjson"
 
-    return Tool(f"kshark {name}", argv, environ={"KSHARK_PURE": pure}, remark=remark)
+    def argv(capture: Path, folder: Path) -> list[str]:
+        return kshark("run", "--read", str(capture), "--sink", f"jsonl:{folder / output}")
+
+    environ = {"KSHARK_PURE": pure}
+    return Tool(f"kshark {name}", argv, environ=environ, remark=remark, output=output)
 
 
 def shark(name: str, kind: str, extra: list[str], remark: str) -> Tool:
@@ -127,7 +131,8 @@ class Job:
 
     def once(self, tool: Tool) -> Cost:
         """One run; its output stays until the next one of the same tool."""
-        shutil.rmtree(self.folder / "flows", ignore_errors=True)
+        if tool.output:
+            (self.folder / tool.output).unlink(missing_ok=True)
         capture, _ = self.capture(tool)
         cost = run(tool.argv(capture, self.folder), tool.environ, str(self.folder / "stdout"))
         shutil.rmtree(self.folder / "flows", ignore_errors=True)

@@ -54,6 +54,11 @@ def test_what_is_not_complete_is_told(lines: list[bytes], problems: list[str]) -
     assert report.line().startswith(f"NOT complete: {problems[0]}")
 
 
+def test_a_connection_without_a_request_is_no_transaction() -> None:
+    report = verify([line(0), line(0, protocol="tcp", request={"target": ""})], 1)
+    assert (report.problems(), report.flows) == ([], 1)
+
+
 def test_an_integer_may_be_the_answer() -> None:
     entry = line(41, protocol="redis", redis={"response": {"value": 41}})
     assert verify([entry], 42).wrong == 0
@@ -113,7 +118,7 @@ def test_the_table_from_the_command_line(tmp_path: Path) -> None:
     """kshark alone, on a small capture: complete, and the figures as JSON."""
     script = Path(offline.__file__)
     argv = [sys.executable, str(script), "--transactions", "400", "--tshark-transactions", "100"]
-    argv += ["--rounds", "1", "--only", "kshark compiled", "--json", str(tmp_path / "x.json")]
+    argv += ["--rounds", "2", "--only", "kshark compiled", "--json", str(tmp_path / "x.json")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "all 400 transactions are there, once, and paired" in done.stdout
