@@ -14,7 +14,7 @@ import msgspec
 
 from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols.http import body
-from kshark.protocols.http.lane import Rest
+from kshark.protocols.http.states import Rest
 
 Headers = list[tuple[str, str]]
 

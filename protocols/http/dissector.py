@@ -38,7 +38,7 @@ from kshark.protocols.http.head import (
     hopeful,
     names,
 )
-from kshark.protocols.http.lane import HEAD_END, Lane, Rest, line_notes, mark_client, method
+from kshark.protocols.http.lane import HEAD_END, Lane, line_notes, mark_client, method
 from kshark.protocols.http.resync import like_status
 from kshark.protocols.http.states import (
     CHUNK_DATA,
@@ -55,6 +55,7 @@ from kshark.protocols.http.states import (
     SEEK,
     TRAILERS,
     UNTIL_CLOSE,
+    Rest,
 )
 
 REQUEST = int(Kind.REQUEST)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-import msgspec
-
 from kshark import limits
 from kshark._pure import pure
 from kshark.api import Kind, Message, Switch
@@ -34,13 +32,6 @@ SEEK_LINE = LONGEST
 
 HEAD_END = re.compile(rb"\n\r?\n")
 VERBS = {name: name.decode() for name in METHODS.split(b"|")}
-
-
-class Rest(msgspec.Struct, frozen=True, gc=False):
-    """What `details` needs beside head and body, where it cannot be seen from them."""
-
-    body_size: int
-    trailers: bytes = b""
 
 
 class Lane:

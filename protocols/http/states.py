@@ -1,6 +1,8 @@
-"""Names of numbers: the states of a lane, and what a request asks of its answer."""
+"""What all parts name: the states of a lane, what a request asks of its answer, what a body was."""
 
 from __future__ import annotations
+
+import msgspec
 
 # What a lane expects next.
 HEAD = 0
@@ -19,3 +21,10 @@ OVER = 10  # handed over
 IS_HEAD = 1
 IS_CONNECT = 2
 IS_UPGRADE = 4
+
+
+class Rest(msgspec.Struct, frozen=True, gc=False):
+    """What `details` needs beside head and body, where it cannot be seen from them."""
+
+    body_size: int  # bytes of content that were sent, also those that were not kept
+    trailers: bytes = b""

@@ -30,7 +30,8 @@ Found = list[Message | Switch]
 
 def fresh(name: str, pure: bool) -> ModuleType:
     """A module of the package, of its own import: from source, or as installed."""
-    kept = {n: m for n, m in sys.modules.items() if n.startswith(PACKAGE)}
+    twins = {f"{PACKAGE}.{n}" for n in ("_head", "lane", "dissector")}
+    kept = {n: m for n, m in sys.modules.items() if n in twins}
     before, finders = os.environ.get("KSHARK_PURE"), list(sys.meta_path)
     try:
         for module in kept:
@@ -39,8 +40,8 @@ def fresh(name: str, pure: bool) -> ModuleType:
         _pure.install()
         return importlib.import_module(f"{PACKAGE}.{name}")
     finally:
-        for module in [n for n in sys.modules if n.startswith(PACKAGE)]:
-            del sys.modules[module]
+        for module in twins:
+            sys.modules.pop(module, None)
         sys.modules.update(kept)
         sys.meta_path[:] = finders
         os.environ.pop("KSHARK_PURE")
