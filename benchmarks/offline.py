@@ -4,9 +4,9 @@
     python benchmarks/offline.py --transactions 500000 # the capture of 1.05 GB
 
 Each round runs every tool once, so that a machine whose speed drifts is fair to all; the table has
-the medians. CPU is user and system time of the whole process with its children, start-up included.
-tshark may get a shorter capture of the same kind (``--tshark-transactions``): then its start-up,
-measured on an empty capture, is taken off and rates are compared, which is in its favour.
+the medians. CPU is user and system time of the whole process with its children.
+tshark may get a shorter capture of the same kind (``--tshark-transactions``): then rates are compared,
+and everybody's start-up, measured on an empty capture, is taken off.
 kshark's output is checked for completeness and right pairing.
 """
 
@@ -152,10 +152,10 @@ class Job:
     def result(self, tool: Tool, cost: Cost) -> Result:
         _, made = self.capture(tool)
         startup = 0.0
-        if tool.short and self.short != self.long:
+        if self.short != self.long:
             empty = self.folder / "empty.pcap"
             empty.write_bytes(PCAP_HEADER)
-            startup = run(tool.argv(empty, self.folder)).cpu
+            startup = run(tool.argv(empty, self.folder), tool.environ).cpu
         size = made.transactions, made.packets, made.size
         return Result(tool.name, cost, *size, tool.remark, startup)
 
@@ -250,7 +250,7 @@ def tell(
     if job.short != job.long:
         print(
             f"tshark: {job.short[1].transactions:,} transactions of the same kind, "
-            "its start-up taken off the rates"
+            "so everybody's start-up is taken off the rates"
         )
     print(f"\n{shown(results)}\n")
     for tool in missing:
