@@ -59,8 +59,9 @@ class Assembly:
     def program(self) -> Program:
         found = []
         for at, (code, k, yes, no) in enumerate(self._lines):
-            ahead = [self._places[name] - at - 1 if name else 0 for name in (yes, no)]
-            found.append(Insn(code, 0, 0, ahead[0]) if code == JUMP else Insn(code, *ahead, k))
+            if_yes, if_no = (self._places[n] - at - 1 if n else 0 for n in (yes, no))
+            jump = code == JUMP
+            found.append(Insn(code, 0, 0, if_yes) if jump else Insn(code, if_yes, if_no, k))
         return tuple(found)
 
 
