@@ -107,6 +107,13 @@ _PARAMETER = re.compile(
     re.IGNORECASE,
 )
 _VALUE_END = re.compile(r"[&#]|%26|%23")
+_FORM = re.compile(r"[\w%.+\[\]-]+=")
+_MEMBER = re.compile(
+    # a name, a colon; a string (it may be cut), a number or a list without lists
+    r'("((?:[^"\\]|\\.){1,128})"\s*:\s*)'
+    r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|-?\d[\d.eE+-]*|\[[^][{}]*(?:\]|\Z))',
+    re.DOTALL,
+)
 
 T = TypeVar("T")
 Hide = Callable[[Any], Any]
@@ -172,6 +179,21 @@ def header(name: str, value: str) -> str:
     return url(value) if plain in URL_HEADERS else value
 
 
+def body(text: str) -> str:
+    """Hide the values of secret names in a form or in JSON; other text is left as it is.
+
+    >>> body("user=ann&pass=abc"), body('{"user": "ann", "password": "abc"}')
+    ('user=ann&pass=REDACTED', '{"user": "ann", "password": "REDACTED"}')
+    """
+    if text.lstrip()[:1] in ("{", "["):
+        return _MEMBER.sub(_hide_member, text)
+    return url(f"&{text}")[1:] if _FORM.match(text) else text
+
+
+def _hide_member(found: re.Match[str]) -> str:
+    return f'{found[1]}"{REDACTED}"' if secret_parameter(found[2]) else found[0]
+
+
 # ---------------------------------------------------------------- by redaction class
 
 
@@ -200,6 +222,12 @@ def _hide_url(value: Any) -> Any:
     return _hide_value(value)
 
 
+def _hide_body(value: Any) -> Any:
+    if isinstance(value, str):
+        return body(value)
+    return _hide_value(value)
+
+
 def _hide_headers(value: Any) -> Any:
     if value is None:
         return None
@@ -220,6 +248,7 @@ CLASSES: Final[Mapping[str, Hide]] = {
     Redact.VALUE.value: _hide_value,
     Redact.URL.value: _hide_url,
     Redact.HEADERS.value: _hide_headers,
+    Redact.BODY.value: _hide_body,
 }
 
 

@@ -70,6 +70,38 @@ def test_urls(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("user=ann&pass=x", "user=ann&pass=REDACTED"),
+        ("pass=x&user=ann", "pass=REDACTED&user=ann"),
+        ("q%5Bapi_key%5D=x&a=b", "q%5Bapi_key%5D=REDACTED&a=b"),
+        ("pass=", "pass="),
+        ('{"password": "x", "a": 1}', '{"password": "REDACTED", "a": 1}'),
+        ('\n[{"a":{"token":"x\\"y"}}]', '\n[{"a":{"token":"REDACTED"}}]'),
+        ('{"pass": 1234, "pageToken": "x"}', '{"pass": "REDACTED", "pageToken": "x"}'),
+        ('{"tokens": ["x", "y"], "b": []}', '{"tokens": "REDACTED", "b": []}'),
+        ('{"secret": null, "session": true}', '{"secret": null, "session": true}'),
+        ('{"credentials": {"password": "x"}}', '{"credentials": {"password": "REDACTED"}}'),
+        ('{"password": "cut he', '{"password": "REDACTED"'),
+        ('{"password": "cut he\\', '{"password": "REDACTED"'),
+        ('{"a": "password", "b": "token"}', '{"a": "password", "b": "token"}'),
+        ("<a href='/?token=x'>", "<a href='/?token=x'>"),
+        ("password: x", "password: x"),
+        ("", ""),
+    ],
+)
+def test_bodies(text: str, shown: str) -> None:
+    assert redact.body(text) == shown
+    assert redact.body(shown) == shown
+
+
+@pytest.mark.parametrize("text", ['{"', '{"a":"', '{"\\', '{"a"' + " " * 64, "{[", '{"a":[', "a="])
+def test_bodies_that_repeat_themselves(text: str) -> None:
+    """Half a megabyte of what a regular expression might try again and again."""
+    redact.body(text[:1] + text[1:] * (500_000 // len(text)))
+
+
+@pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
         ("Authorization", "Basic dTpw", "Basic REDACTED"),

@@ -62,7 +62,10 @@ class HttpRequest(Details):
     content_encoding: Annotated[
         str | None, doc("Codings of the body, as sent; `body` is decoded")
     ] = None
-    body: Annotated[str, doc("Body, decoded: text, or base64 (see body_encoding); capped")] = ""
+    body: Annotated[
+        str,
+        doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY),
+    ] = ""
     body_encoding: Annotated[str | None, doc("base64 where the body is not text")] = None
     body_size: Annotated[
         int,
@@ -94,7 +97,10 @@ class HttpResponse(Details):
     content_encoding: Annotated[
         str | None, doc("Codings of the body, as sent; `body` is decoded")
     ] = None
-    body: Annotated[str, doc("Body, decoded: text, or base64 (see body_encoding); capped")] = ""
+    body: Annotated[
+        str,
+        doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY),
+    ] = ""
     body_encoding: Annotated[str | None, doc("base64 where the body is not text")] = None
     body_size: Annotated[
         int,
