@@ -75,8 +75,13 @@ EARLY_MESSAGES: Final = 3
 """A DissectError within so many messages means the protocol was chosen wrongly: identify once more."""
 ERRORS: Final = 8
 """DissectErrors after which a flow turns opaque."""
-WAITING: Final = 128
-"""Requests a flow that wait for an answer; the oldest ends unanswered."""
+WAITING: Final = 4_096
+"""Requests a flow that wait for an answer; the oldest ends unanswered. Pipelines of 1,000 commands are
+common (redis-benchmark -P), and each that waits is accounted for in MEMORY."""
+MESSAGE_COST: Final = 320
+"""Bytes accounted for a message that waits, beside its head and body."""
+CALM: Final = 4
+"""Exchanges in lockstep after lost requests until the order of answers is trusted again."""
 UNANSWERED: Final = 30 * SECOND
 """A request without an answer ends as unanswered. Packetbeat 10 s, Pixie 60 s."""
 BREAKER_FEED: Final = SECOND // 4
@@ -115,8 +120,6 @@ READ_AHEAD: Final = 4_096
 """Entries that wait in a sink's queue while a file is read: the reader can wait, so memory need not."""
 ROW_FLOWS: Final = 4_096
 """Flows whose shared parts of a row are kept, twice (two generations); about 1 KiB each."""
-BLOCKS: Final = 64
-"""Blocks between a live backend and the engine; when full, whole blocks are dropped and counted."""
 
 # -- capture files
 PACKET_BYTES: Final = 256 * KIB

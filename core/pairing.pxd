@@ -2,7 +2,7 @@ from kshark._message cimport cut, first, gap_bytes, key, last, ok, truncated, we
 from kshark.ledger cimport Tally
 cimport cython
 
-cdef long long WAITING, PATIENCE
+cdef long long WAITING, PATIENCE, CALM, COST
 
 cdef class Emitter:
     cdef public object flow, protocol, wire
@@ -18,14 +18,14 @@ cdef class Pairing:
     cdef public Emitter emitter
     cdef public object ledger
     cdef public Tally tally
-    cdef public bint swapped, pipelined, unsure
-    cdef public list queue
+    cdef public bint swapped, pipelined, unsure, asked_last
+    cdef public object queue
     cdef public dict keyed
-    cdef public long long late, last_ns
+    cdef public long long late, last_ns, calm
     cpdef request(self, object message)
     cpdef wait_keyed(self, object message)
     cpdef response(self, object message)
     cpdef interim(self, object message)
     cpdef give_up(self)
     cpdef release(self, object message, object outcome)
-    cpdef bint quiet(self, long long now) except? -1
+    cpdef bint settled(self, long long now) except? -1

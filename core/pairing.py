@@ -6,6 +6,8 @@ given up on) is remembered, and whatever could belong to two requests is paired 
 
 from __future__ import annotations
 
+from collections import deque
+
 from kshark import limits
 from kshark._message import cut, first, gap_bytes, key, last, ok, truncated, weight
 from kshark.api import Entry, Flow, Message, Outcome
@@ -20,6 +22,8 @@ CUT = Outcome.CUT
 
 WAITING = limits.WAITING
 PATIENCE = limits.UNANSWERED
+CALM = limits.CALM
+COST = limits.MESSAGE_COST
 
 
 class Emitter:
@@ -87,11 +91,13 @@ class Pairing:
         self.ledger = ledger
         self.tally = emitter.tally
         self.swapped = swapped
-        self.queue: list[Message] = []  # key 0: answered in order
+        self.queue: deque[Message] = deque()  # key 0: answered in order
         self.keyed: dict[int, Message] = {}
         self.pipelined = False  # more than one in-order request has been open
         self.late = 0  # in-order requests given up on, whose answers may still come first
-        self.unsure = False  # after a hole: new requests cannot be told apart until it is quiet
+        self.unsure = False  # after a hole: whose answers come next is not known
+        self.calm = 0  # exchanges in lockstep since then
+        self.asked_last = False
         self.last_ns = 0
 
     def request(self, message: Message) -> None:
@@ -99,7 +105,7 @@ class Pairing:
         if key(message):
             self.wait_keyed(message)
             return
-        if self.unsure and not self.quiet(first(message)):
+        if self.unsure and not self.settled(first(message)):
             self.emitter.emit(message, None, CUT, self.swapped)
             return
         queue = self.queue
@@ -108,7 +114,7 @@ class Pairing:
             if len(queue) >= WAITING:
                 self.give_up()
         queue.append(message)
-        self.tally.reserved += weight(message)
+        self.tally.reserved += weight(message) + COST
         self.last_ns = last(message)
 
     def wait_keyed(self, message: Message) -> None:
@@ -120,23 +126,26 @@ class Pairing:
         if old is not None:
             self.release(old, UNANSWERED)
         keyed[message.key] = message
-        self.tally.reserved += weight(message)
+        self.tally.reserved += weight(message) + COST
 
     def response(self, message: Message) -> None:
         """An answer finds its request, or is an orphan."""
         asked: Message | None = None
+        if self.unsure:
+            self.calm = self.calm + 1 if self.asked_last else 0
+            self.asked_last = False
         number = key(message)
         if number:
             asked = self.keyed.pop(number, None)
         elif self.late:
             self.late -= 1
         elif self.queue and last(message) >= first(self.queue[0]):
-            asked = self.queue.pop(0)
+            asked = self.queue.popleft()
         self.last_ns = last(message)
         if asked is None:
             self.emitter.emit(None, message, CUT if cut(message) else ORPHAN, self.swapped)
             return
-        self.tally.reserved -= weight(asked)
+        self.tally.reserved -= weight(asked) + COST
         self.tally.pairs += 1
         if cut(message) or cut(asked):
             outcome = CUT
@@ -154,31 +163,41 @@ class Pairing:
 
     def give_up(self) -> None:
         """The oldest in-order request has waited too long; its answer may still come, first of all."""
-        self.release(self.queue.pop(0), UNANSWERED)
+        self.release(self.queue.popleft(), UNANSWERED)
         self.ledger.count(self.ledger.limits, "waiting")
         self.late += 1
 
     def release(self, message: Message, outcome: Outcome) -> None:
-        self.tally.reserved -= weight(message)
+        self.tally.reserved -= weight(message) + COST
         self.emitter.emit(message, None, CUT if cut(message) else outcome, self.swapped)
 
     def lost(self, answers: bool) -> None:
         """A hole of unknown content among the answers, or else among the requests.
 
-        Answers: any that wait may have been answered in it. Requests: those that wait keep their turn,
-        but what comes after them is not known. Only a client that never pipelines stays in step.
+        Answers: any that wait may have been answered in it; only a client that never pipelines stays in
+        step. Requests: those that wait keep their turn, but how many were lost after them is not known.
         """
         if answers:
             for message in self.queue:
                 self.release(message, CUT)
             self.queue.clear()
             self.late = 0
-        self.unsure = self.unsure or self.pipelined
+            self.unsure = self.unsure or self.pipelined
+        else:
+            self.unsure = True
+        self.calm = 0
+        self.asked_last = bool(self.queue)
 
-    def quiet(self, now: int) -> bool:
-        """Nothing has been heard for so long that whatever was open has ended."""
+    def settled(self, now: int) -> bool:
+        """Whether a new request may wait again: after a long quiet, or (a client that was never seen to
+        pipeline) after CALM exchanges in lockstep."""
         if now - self.last_ns > PATIENCE:
             self.unsure = False
+        elif self.asked_last:
+            self.pipelined = True
+        elif self.calm >= CALM and not self.pipelined:
+            self.unsure = False
+        self.asked_last = True
         return not self.unsure
 
     def oldest(self) -> int:
@@ -193,7 +212,7 @@ class Pairing:
         """End what waits longer than UNANSWERED. `begun`: the oldest's answer is on its way."""
         if not begun:
             while self.queue and now - self.queue[0].last_ns >= PATIENCE:
-                self.release(self.queue.pop(0), UNANSWERED)
+                self.release(self.queue.popleft(), UNANSWERED)
                 self.late += 1
         for number in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
             self.release(self.keyed.pop(number), UNANSWERED)

@@ -122,6 +122,24 @@ class TestHoles:
         t.ns += limits.UNANSWERED + limits.SECOND
         assert rows(t.talk(g, "> GET c\n < OK c"))[-1] == ("GET c", "OK c", "ok")
 
+    def test_after_lost_requests_a_few_exchanges_in_lockstep_are_awaited(
+        self, table: type[Table]
+    ) -> None:
+        t = table()
+        g = t.open()
+        t.talk(g, "> TOY a\n < OK a")
+        g.gap(0, 100, t.ns)
+        got = rows(t.talk(g, "> GET x\n < OK ?\n" * limits.CALM + "> GET y\n < OK y"))
+        assert [r for r in got if r[2] == "ok"] == [("GET y", "OK y", "ok")]
+
+    def test_the_first_pipeline_in_the_hole(self, table: type[Table]) -> None:
+        t = table()
+        g = t.open()
+        t.talk(g, "> TOY a\n < OK a")
+        g.gap(0, 100, t.ns)  # GET b, GET c
+        got = rows(t.talk(g, "> GET d\n < OK b\n < OK c\n < OK d\n > GET e\n > GET f\n < OK e"))
+        assert not [r for r in got if r[2] == "ok"]
+
     def test_lost_requests_of_a_pipeline(self, table: type[Table]) -> None:
         t = table()
         g = t.open()
