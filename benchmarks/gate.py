@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 from generate import Plan, generate
 from measure import kshark, machine, run, table
@@ -53,34 +52,65 @@ def reference_work() -> float:
 
 
 def score(capture: Path, empty: Path, transactions: int, pure: str, rounds: int) -> float:
-    """Transactions while the reference work is done once: the median of the rounds."""
-    found = []
+    """Transactions while the reference work is done once: by the best of the rounds, for each part.
+
+    What else runs on the machine only ever adds.
+    """
+    unit: list[float] = []
+    cpu: dict[Path, list[float]] = {empty: [], capture: []}
     for _ in range(rounds):
-        unit = min(reference_work() for _ in range(3))
-        cpu = []
-        for path in (empty, capture):
+        for path, costs in cpu.items():
+            unit.append(reference_work())
             sink = f"jsonl:{path.with_suffix('.ndjson')}"
             cost = run(kshark("run", "--read", str(path), "--sink", sink), {"KSHARK_PURE": pure})
+            path.with_suffix(".ndjson").unlink(missing_ok=True)
             if cost.code:
                 raise SystemExit(f"kshark ended with {cost.code}: {cost.said}")
-            cpu.append(cost.cpu)
-        found.append(transactions / max(cpu[1] - cpu[0], 1e-3) * unit)
-    return median(found)
+            costs.append(cost.cpu)
+    return transactions / max(min(cpu[capture]) - min(cpu[empty]), 1e-3) * min(unit)
 
 
-def scores(rounds: int) -> dict[str, int]:
-    """Today's figures."""
-    out = {}
-    with tempfile.TemporaryDirectory(prefix="kshark-gate-") as name:
-        empty = Path(name, "empty.pcap")
-        empty.write_bytes(PCAP_HEADER)
+class Course:
+    """The captures of all cases, and the way to run one."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.folder = folder
+        self.rounds = rounds
+        self.empty = folder / "empty.pcap"
+        self.empty.write_bytes(PCAP_HEADER)
         for kind, transactions in TRANSACTIONS.items():
-            generate(Plan(kind=kind, transactions=transactions), Path(name, f"{kind}.pcap"))
-        for case, (kind, pure) in CASES.items():
-            capture = Path(name, f"{kind}.pcap")
-            out[case] = round(score(capture, empty, TRANSACTIONS[kind], pure, rounds))
-            sys.stderr.write(f"{case}: {out[case]:,}\n")
-    return out
+            generate(Plan(kind=kind, transactions=transactions), folder / f"{kind}.pcap")
+
+    def score(self, case: str) -> int:
+        kind, pure = CASES[case]
+        capture = self.folder / f"{kind}.pcap"
+        found = round(score(capture, self.empty, TRANSACTIONS[kind], pure, self.rounds))
+        sys.stderr.write(f"{case}: {found:,}\n")
+        return found
+
+
+def accept(course: Course) -> int:
+    today = {case: course.score(case) for case in CASES}
+    ACCEPTED.write_text(json.dumps({"machine": machine(), "scores": today}, indent=2) + "\n")
+    print(f"accepted: {today}")
+    return 0
+
+
+def compare(course: Course) -> int:
+    """The gate. A figure that is too low is taken once more: the machine may have been busy."""
+    accepted = json.loads(ACCEPTED.read_text())
+    rows = [["", "accepted", "today", "share", ""]]
+    failed = False
+    for case, before in accepted["scores"].items():
+        today = course.score(case)
+        if today < SHARE * before:
+            today = max(today, course.score(case))
+        bad = today < SHARE * before
+        failed = failed or bad
+        share = f"{today / before:.2f}"
+        rows.append([case, f"{before:,}", f"{today:,}", share, "TOO SLOW" if bad else ""])
+    print(f"{machine()}; accepted on {accepted['machine']}\n{table(rows)}")
+    return int(failed)
 
 
 def main() -> int:
@@ -88,24 +118,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--accept", action="store_true", help="write the figures as accepted")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     args = parser.parse_args()
-    today = scores(args.rounds)
-    if args.accept:
-        ACCEPTED.write_text(json.dumps({"machine": machine(), "scores": today}, indent=2) + "\n")
-        print(f"accepted: {today}")
-        return 0
-    accepted = json.loads(ACCEPTED.read_text())
-    rows = [["", "accepted", "today", "share", ""]]
-    failed = False
-    for case, figure in today.items():
-        before = accepted["scores"].get(case)
-        bad = before is not None and figure < SHARE * before
-        failed = failed or bad
-        share = f"{figure / before:.2f}" if before else "-"
-        rows.append([case, f"{before or 0:,}", f"{figure:,}", share, "TOO SLOW" if bad else ""])
-    print(f"{machine()}; accepted on {accepted['machine']}\n{table(rows)}")
-    return int(failed)
+    with tempfile.TemporaryDirectory(prefix="kshark-gate-") as name:
+        course = Course(Path(name), args.rounds)
+        return accept(course) if args.accept else compare(course)
 
 
 if __name__ == "__main__":
