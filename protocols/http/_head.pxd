@@ -1,13 +1,18 @@
 cdef class Head:
-    cdef public Py_ssize_t end, verb_end, target_start, target_end
+    cdef public Py_ssize_t end
+    cdef Py_ssize_t verb_end, target_start, target_end
+    cdef public bytes raw
+    cdef public str verb, target
     cdef public int minor, status, coding
     cdef public long long length
     cdef public bint upgrade
     cdef public long flags
-    cdef void reset(self) noexcept
+    cdef void reset(self)
     cpdef int request(self, bytes data, Py_ssize_t start) except? -1
     cpdef int response(self, bytes data, Py_ssize_t start) except? -1
     cpdef long long chunk(self, bytes data, Py_ssize_t start) except? -1
+    cdef str name(self, bytes data, Py_ssize_t start)
+    cpdef bytes piece(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     cdef bint line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t *end) noexcept
     cdef bint request_line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept
     cdef bint status_line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept

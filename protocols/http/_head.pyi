@@ -1,8 +1,8 @@
 class Head:
     end: int
-    verb_end: int
-    target_start: int
-    target_end: int
+    raw: bytes
+    verb: str
+    target: str
     minor: int
     status: int
     coding: int
@@ -12,3 +12,4 @@ class Head:
     def request(self, data: bytes, start: int) -> int: ...
     def response(self, data: bytes, start: int) -> int: ...
     def chunk(self, data: bytes, start: int) -> int: ...
+    def piece(self, data: bytes, start: int, end: int) -> bytes: ...

@@ -5,6 +5,7 @@
 means is written as in ``head``, function by function; read that first.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memchr, memcmp
 
 from kshark import limits
@@ -28,6 +29,10 @@ cdef long ODD_ENCODING = oracle.ODD_ENCODING
 cdef long BAD_ENCODING = oracle.BAD_ENCODING
 cdef long ENCODING_10 = oracle.ENCODING_10
 cdef long ODD_CHUNK = oracle.ODD_CHUNK
+cdef str GET = oracle.VERBS[b"GET"]
+cdef str PUT = oracle.VERBS[b"PUT"]
+cdef str POST = oracle.VERBS[b"POST"]
+cdef str HEAD = oracle.VERBS[b"HEAD"]
 cdef Py_ssize_t CHUNK_LINE = limits.CHUNK_LINE
 
 cdef enum:
@@ -121,11 +126,11 @@ cdef class Head:
     def __init__(self):
         self.reset()
 
-    cdef void reset(self) noexcept:
+    cdef void reset(self):
         self.end = 0
-        self.verb_end = 0
-        self.target_start = 0
-        self.target_end = 0
+        self.raw = b""
+        self.verb = ""
+        self.target = ""
         self.minor = 0
         self.status = 0
         self.length = NO_LENGTH
@@ -143,7 +148,12 @@ cdef class Head:
             return MORE
         if not self.request_line(p, start, end - (end > start and p[end - 1] == c'\r')):
             return BAD
-        return self.headers(p, start, end + 1, size)
+        self.verb = self.name(data, start)
+        self.target = data[self.target_start : self.target_end].decode("latin-1")
+        if self.headers(p, start, end + 1, size) == MORE:
+            return MORE
+        self.raw = self.piece(data, start, self.end)
+        return DONE
 
     cpdef int response(self, bytes data, Py_ssize_t start) except? -1:
         """Scan the response head at `start`: DONE, MORE or BAD."""
@@ -155,7 +165,10 @@ cdef class Head:
             return MORE
         if not self.status_line(p, start, end - (end > start and p[end - 1] == c'\r')):
             return BAD
-        return self.headers(p, start, end + 1, size)
+        if self.headers(p, start, end + 1, size) == MORE:
+            return MORE
+        self.raw = self.piece(data, start, self.end)
+        return DONE
 
     cpdef long long chunk(self, bytes data, Py_ssize_t start) except? -1:
         """The chunk size of the line at `start`, or CHUNK_*; ``end`` is just after the line."""
@@ -191,6 +204,31 @@ cdef class Head:
         if start > digits:
             self.flags |= ODD_CHUNK
         return CHUNK_HUGE if huge else <long long>value
+
+    cdef str name(self, bytes data, Py_ssize_t start):
+        """The method of the request line at `start`."""
+        cdef const unsigned char *p = <const unsigned char *>data + start
+        cdef Py_ssize_t size = self.verb_end - start
+        if size == 3:
+            if memcmp(p, b"GET", 3) == 0:
+                return GET
+            if memcmp(p, b"PUT", 3) == 0:
+                return PUT
+        elif size == 4:
+            if memcmp(p, b"POST", 4) == 0:
+                return POST
+            if memcmp(p, b"HEAD", 4) == 0:
+                return HEAD
+        verb = data[start : self.verb_end]
+        return oracle.VERBS.get(verb) or verb.decode("latin-1")
+
+    cpdef bytes piece(self, bytes data, Py_ssize_t start, Py_ssize_t end):
+        """``data[start:end]``, without a slice object; the whole is not copied."""
+        if end > len(data):
+            end = len(data)
+        if start == 0 and end == len(data):
+            return data
+        return PyBytes_FromStringAndSize(<char *>data + start, end - start if end > start else 0)
 
     cdef bint line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t *end) noexcept:
         """Take the CR off a line whose LF is at `end`, and look for what must not be in it."""

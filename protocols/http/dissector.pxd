@@ -25,9 +25,9 @@ cdef class HttpDissector:
     cpdef Py_ssize_t take_head(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     @cython.locals(end=Py_ssize_t)
     cpdef Py_ssize_t reject(self, CLane lane, bytes data, Py_ssize_t pos, bint long) except? -1
-    @cython.locals(found=CHead, end=Py_ssize_t, raw=bytes, body=bytes, start=Py_ssize_t, stop=Py_ssize_t, length=cython.longlong, asks=cython.int)
+    @cython.locals(found=CHead, end=Py_ssize_t, body=bytes, start=Py_ssize_t, stop=Py_ssize_t, length=cython.longlong, asks=cython.int)
     cpdef Py_ssize_t request(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
-    @cython.locals(found=CHead, end=Py_ssize_t, raw=bytes, body=bytes, status=cython.int, length=cython.longlong, size=cython.longlong, stop=Py_ssize_t)
+    @cython.locals(found=CHead, end=Py_ssize_t, body=bytes, status=cython.int, length=cython.longlong, size=cython.longlong, stop=Py_ssize_t)
     cpdef Py_ssize_t response(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     @cython.locals(found=CHead, asks=cython.int, status=cython.int)
     cpdef Py_ssize_t framed(self, CLane lane, bytes data, Py_ssize_t end, object message, list out) except? -1

@@ -38,7 +38,7 @@ from kshark.protocols.http.head import (
     hopeful,
     names,
 )
-from kshark.protocols.http.lane import HEAD_END, Lane, line_notes, mark_client, method
+from kshark.protocols.http.lane import HEAD_END, Lane, line_notes, mark_client
 from kshark.protocols.http.resync import like_status
 from kshark.protocols.http.states import (
     CHUNK_DATA,
@@ -153,13 +153,14 @@ class HttpDissector:
             lane.buffer = bytearray()
         size = len(data)
         while 0 <= pos < size:
-            pos = self.step(lane, data, pos, out)
+            if lane.state == HEAD:
+                pos = self.take_head(lane, data, pos, out)
+            else:
+                pos = self.step(lane, data, pos, out)
 
     def step(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
         """One element of the stream at `pos`: the offset after it, or -1 where all is taken."""
         state = lane.state
-        if state == HEAD:
-            return self.take_head(lane, data, pos, out)
         if state in (COUNTED, CHUNK_DATA):
             return self.take_counted(lane, data, pos, out)
         if state == CHUNK_LINE:
@@ -230,14 +231,11 @@ class HttpDissector:
         """A request head was found at `pos`."""
         found = lane.head
         end = found.end
-        raw = data[pos:end]
-        verb = method(data[pos : found.verb_end])
-        start = found.target_start
-        stop = found.target_end
-        if stop - start > TARGET:
-            stop = start + TARGET
+        verb = found.verb
+        target = found.target
+        if len(target) > TARGET:
+            target = target[:TARGET]
             lane.flags |= LONG_TARGET
-        target = data[start:stop].decode("latin-1")
         self.asked += 1
         length = found.length
         lane.size += end - pos
@@ -251,19 +249,19 @@ class HttpDissector:
             self.remember(asks)
         elif found.coding == 0 and lane.flags == 0:
             if length <= 0 and length != WRONG_LENGTH:
-                out.append(Message(REQUEST, verb, target, 0, True, 0, lane.size, raw))
+                out.append(Message(REQUEST, verb, target, 0, True, 0, lane.size, found.raw))
                 lane.size = 0
                 lane.fresh = False
                 return end
             stop = end + length
             if 0 < length <= BODY_KEPT and stop <= len(data):
                 size = lane.size + length
-                body = data[end:stop]
-                out.append(Message(REQUEST, verb, target, 0, True, 0, size, raw, body))
+                body = found.piece(data, end, stop)
+                out.append(Message(REQUEST, verb, target, 0, True, 0, size, found.raw, body))
                 lane.size = 0
                 lane.fresh = False
                 return stop
-        lane.message = Message(REQUEST, verb, target, 0, True, 0, 0, raw)
+        lane.message = Message(REQUEST, verb, target, 0, True, 0, 0, found.raw)
         lane.then = HELD if asks & (IS_UPGRADE | IS_CONNECT) else HEAD
         if asks & IS_CONNECT or (found.coding == 0 and (length == NO_LENGTH or length == 0)):
             self.finish(lane, out)
@@ -286,13 +284,12 @@ class HttpDissector:
         """A response head was found at `pos`."""
         found = lane.head
         end = found.end
-        raw = data[pos:end]
         status = found.status
         length = found.length
         lane.size += end - pos
         lane.flags |= found.flags
         if 100 <= status < 200:
-            lane.message = Message(INTERIM, "", "", status, True, 0, 0, raw)
+            lane.message = Message(INTERIM, "", "", status, True, 0, 0, found.raw)
             if status == 101:
                 return self.hand_over(lane, data, end, self.answers(), out)
             self.finish(lane, out)
@@ -312,13 +309,13 @@ class HttpDissector:
             self.answered += 1
             size = lane.size + length
             stop = end + length
-            body = data[end:stop]
-            out.append(Message(RESPONSE, "", "", status, status < 400, 0, size, raw, body))
+            body = found.piece(data, end, stop)
+            out.append(Message(RESPONSE, "", "", status, status < 400, 0, size, found.raw, body))
             lane.size = 0
             lane.fresh = False
             return stop
         return self.framed(
-            lane, data, end, Message(RESPONSE, "", "", status, status < 400, 0, 0, raw), out
+            lane, data, end, Message(RESPONSE, "", "", status, status < 400, 0, 0, found.raw), out
         )
 
     def framed(

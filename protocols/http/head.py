@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from kshark import limits
+from kshark.protocols.http.resync import METHODS
 
 MORE: Final = 0
 """The head does not end in these bytes."""
@@ -115,12 +116,12 @@ _REQUEST_LINE = re.compile(
 )
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])([ \t]+)([1-9][0-9][0-9])(?:[ \t].*)?", re.DOTALL)
 _NAME = re.compile(rb"(" + _TOKEN + rb"*)([ \t]*):")
-_LENGTH = re.compile(rb"[0-9]+")
 _CHUNK = re.compile(rb"([ \t]*)([0-9A-Fa-f]+)([ \t]*)(;.*)?", re.DOTALL)
 _CODINGS: Final = frozenset(
     (b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"br", b"zstd", b"identity")
 )
 _SPACE: Final = b" \t\r\n"
+VERBS: Final = {name: name.decode() for name in METHODS.split(b"|")}
 
 
 class Head:
@@ -132,11 +133,11 @@ class Head:
         "flags",
         "length",
         "minor",
+        "raw",
         "status",
-        "target_end",
-        "target_start",
+        "target",
         "upgrade",
-        "verb_end",
+        "verb",
     )
 
     def __init__(self) -> None:
@@ -144,9 +145,9 @@ class Head:
 
     def _reset(self) -> None:
         self.end = 0  # just after the empty line (or the chunk line)
-        self.verb_end = 0
-        self.target_start = 0
-        self.target_end = 0
+        self.raw = b""  # the head, once it is whole
+        self.verb = ""
+        self.target = ""
         self.minor = 0  # of HTTP/1.minor
         self.status = 0
         self.length = NO_LENGTH
@@ -156,26 +157,34 @@ class Head:
 
     def request(self, data: bytes, start: int) -> int:
         """Scan the request head at `start`: DONE, MORE or BAD."""
-        self._reset()
         clean = _REQUEST.match(data, start)
         if clean is None:
+            self._reset()
             return self._careful(data, start, False)
-        self.verb_end = clean.end(1)
-        self.target_start, self.target_end = clean.span(2)
-        self.minor = data[clean.end(3) - 1] - 48
-        self._framing(data, clean.end(3), clean.end())
-        return DONE
+        self.raw, verb, target, minor = clean.group(0, 1, 2, 3)
+        self.verb = VERBS.get(verb) or verb.decode("latin-1")
+        self.target = target.decode("latin-1")
+        self.minor = minor[0] - 48
+        self.status = 0
+        self.end = start + len(self.raw)
+        return self._framing(data, start)
 
     def response(self, data: bytes, start: int) -> int:
         """Scan the response head at `start`: DONE, MORE or BAD."""
-        self._reset()
         clean = _RESPONSE.match(data, start)
         if clean is None:
+            self._reset()
             return self._careful(data, start, True)
+        self.raw = clean[0]
+        self.verb = self.target = ""
         self.minor = data[start + 7] - 48
-        self.status = int(clean[2])
-        self._framing(data, clean.end(2), clean.end())
-        return DONE
+        self.status = int(data[start + 9 : start + 12])
+        self.end = start + len(self.raw)
+        return self._framing(data, start)
+
+    def piece(self, data: bytes, start: int, end: int) -> bytes:
+        """``data[start:end]``; here because the compiled twin needs no slice object for it."""
+        return data[start:end]
 
     def chunk(self, data: bytes, start: int) -> int:
         """The chunk size of the line at `start`, or CHUNK_*; ``end`` is just after the line."""
@@ -192,9 +201,13 @@ class Head:
         size = int(found[2], 16)
         return size if size <= LARGEST else CHUNK_HUGE
 
-    def _framing(self, data: bytes, start: int, end: int) -> None:
-        """The framing headers of a head that is known to be clean."""
-        self.end = end
+    def _framing(self, data: bytes, start: int) -> int:
+        """The framing headers of a head that is known to be clean; DONE."""
+        self.length = NO_LENGTH
+        self.coding = UNCODED
+        self.upgrade = False
+        self.flags = 0
+        end = self.end
         found = _FRAMING.search(data, start, end)
         while found is not None:
             if found[1]:
@@ -204,7 +217,9 @@ class Head:
             elif found[3].strip(_SPACE):
                 self.upgrade = True
             found = _FRAMING.search(data, found.end(), end)
-        self._settle()
+        if self.coding:
+            self._settle()
+        return DONE
 
     def _careful(self, data: bytes, start: int, answer: bool) -> int:
         """Line by line: a head that is incomplete, or odd, or not HTTP at all."""
@@ -212,9 +227,9 @@ class Head:
         if line_end < 0:
             return MORE
         line = self._line(data, start, line_end)
-        if not (self._status_line(line) if answer else self._request_line(line, start)):
+        if not (self._status_line(line) if answer else self._request_line(line)):
             return BAD
-        return self._headers(data, line_end + 1)
+        return self._headers(data, start, line_end + 1)
 
     def _line(self, data: bytes, start: int, end: int) -> bytes:
         """The line without its end; `end` is the offset of its LF."""
@@ -229,15 +244,14 @@ class Head:
             self.flags |= NUL
         return line
 
-    def _request_line(self, line: bytes, start: int) -> bool:
+    def _request_line(self, line: bytes) -> bool:
         found = _REQUEST_LINE.fullmatch(line)
         target = found[2].strip(b" \t") if found else b""
         if found is None or not target:
             return False
-        self.verb_end = start + found.end(1)
-        self.target_start = start + line.index(target, found.start(2))
-        self.target_end = self.target_start + len(target)
-        self.minor = line[found.end(3) - 1] - 48
+        self.verb = VERBS.get(found[1]) or found[1].decode("latin-1")
+        self.target = target.decode("latin-1")
+        self.minor = int(found[3])
         if len(target) != len(found[2]) or found.end(3) != len(line) or _blank_in(target):
             self.flags |= ODD_START
         return True
@@ -252,7 +266,7 @@ class Head:
             self.flags |= ODD_START
         return True
 
-    def _headers(self, data: bytes, start: int) -> int:
+    def _headers(self, data: bytes, begin: int, start: int) -> int:
         name, value, first = b"", b"", True
         while True:
             line_end = data.find(b"\n", start)
@@ -271,6 +285,7 @@ class Head:
             first = False
         self._header(name, value)
         self.end = start
+        self.raw = data[begin:start]
         self._settle()
         return DONE
 
@@ -297,17 +312,19 @@ class Head:
     def _content_length(self, value: bytes) -> None:
         for part in value.split(b","):
             digits = part.strip(_SPACE)
-            if not _LENGTH.fullmatch(digits):
+            if not digits.isdigit():
                 self.flags |= BAD_LENGTH
                 self.length = WRONG_LENGTH
                 continue
-            digits = digits.lstrip(b"0") or b"0"
-            if len(digits) > 19 or int(digits) > LARGEST:
+            length = LARGEST + 1
+            if len(digits) < 20 or len(digits.lstrip(b"0")) < 20:
+                length = int(digits.lstrip(b"0") or b"0")
+            if length > LARGEST:
                 self.flags |= HUGE_LENGTH
                 self.length = WRONG_LENGTH
             elif self.length == NO_LENGTH:
-                self.length = int(digits)
-            elif self.length == int(digits):
+                self.length = length
+            elif self.length == length:
                 self.flags |= REPEATED_LENGTH
             elif self.length != WRONG_LENGTH:
                 self.flags |= DIFFERING_LENGTHS

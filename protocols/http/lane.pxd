@@ -6,7 +6,6 @@ cdef long BARE_CR, BARE_LF
 cdef long RESYNC
 cdef int CHUNK_LINE, HEAD, SEEK, TRAILERS
 cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, LINE, SEEK_LINE
-cdef dict VERBS
 
 cdef class Lane:
     cdef public CHead head
@@ -27,5 +26,3 @@ cdef class Lane:
     cpdef half_head(self, bytes held)
     cpdef Py_ssize_t keep(self, bytes data, Py_ssize_t pos, Py_ssize_t end) except? -1
     cpdef Py_ssize_t seek(self, bytes data, Py_ssize_t pos) except? -1
-
-cpdef object method(bytes raw)

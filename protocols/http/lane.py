@@ -10,8 +10,8 @@ import re
 from kshark import limits
 from kshark._pure import pure
 from kshark.api import Kind, Message, Switch
-from kshark.protocols.http.head import BAD, BARE_CR, BARE_LF, RESYNC, hopeful
-from kshark.protocols.http.resync import LONGEST, METHODS, find
+from kshark.protocols.http.head import BAD, BARE_CR, BARE_LF, RESYNC, VERBS, hopeful
+from kshark.protocols.http.resync import LONGEST, find
 from kshark.protocols.http.states import CHUNK_LINE, HEAD, SEEK, TRAILERS
 
 try:
@@ -30,8 +30,8 @@ TARGET = limits.TARGET
 LINE = limits.CHUNK_LINE
 SEEK_LINE = LONGEST
 
+KNOWN = frozenset(VERBS.values())
 HEAD_END = re.compile(rb"\n\r?\n")
-VERBS = {name: name.decode() for name in METHODS.split(b"|")}
 
 
 class Lane:
@@ -135,7 +135,7 @@ class Lane:
 
     def trusted(self, data: bytes, pos: int) -> bool:
         """Whether the first request of a side, just scanned, may not be the end of an earlier body."""
-        if data[pos : self.head.verb_end] in VERBS:
+        if self.head.verb in KNOWN:
             return True
         return find(data, pos, False, True) == pos
 
@@ -150,8 +150,7 @@ class Lane:
             status = found.status
             kind = INTERIM if status < 200 else RESPONSE
             return Message(kind, "", "", status, status < 400, 0, 0, held)
-        target = held[found.target_start : found.target_end][:TARGET].decode("latin-1")
-        return Message(REQUEST, method(held[: found.verb_end]), target, 0, True, 0, 0, held)
+        return Message(REQUEST, found.verb, found.target[:TARGET], 0, True, 0, 0, held)
 
     def keep(self, data: bytes, pos: int, end: int) -> int:
         """Count body bytes and keep what the cap allows."""
@@ -182,12 +181,6 @@ class Lane:
             self.stash(data, start)
             self.searched = len(data) - start
         return -1
-
-
-def method(raw: bytes) -> str:
-    """The method as text; common ones are not made again."""
-    verb = VERBS.get(raw)
-    return verb if verb is not None else raw.decode("latin-1")
 
 
 def mark_client(out: list[Message | Switch], start: int) -> None:

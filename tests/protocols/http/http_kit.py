@@ -24,7 +24,7 @@ CORPORA = Path(
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
-Piece = tuple[int, bytes]  # side and bytes; bytes of None in `Hole`
+Piece = tuple[int, bytes]  # side and bytes
 Found = list[Message | Switch]
 
 
@@ -71,7 +71,9 @@ def play(make: Callable[[], Any], pieces: Iterable[Piece], close: bool = True) -
     found: Found = []
     for side, data in pieces:
         found += dissector.feed(side, data)
-    return found + (dissector.close() if close else [])
+    if close:
+        found += dissector.close()
+    return found
 
 
 def cut(pieces: Sequence[Piece], size: int) -> Iterable[Piece]:
@@ -84,7 +86,7 @@ def messages(found: Iterable[Message | Switch]) -> list[Message]:
     return [item for item in found if isinstance(item, Message)]
 
 
-def lenient(make: Callable[[], Any], pieces: Iterable[Piece | tuple[int, int]]) -> Found:
+def lenient(make: Callable[[], Any], pieces: Iterable[tuple[int, bytes | int]]) -> Found:
     """As the engine does: an int is a gap, a DissectError asks for a new start, nothing else may come."""
     dissector = make()
     found: Found = []
@@ -96,4 +98,5 @@ def lenient(make: Callable[[], Any], pieces: Iterable[Piece | tuple[int, int]]) 
                 found += dissector.feed(side, piece)
         except DissectError:
             found += dissector.gap(side, 0)
-    return found + dissector.close()
+    found += dissector.close()
+    return found

@@ -286,7 +286,7 @@ def test_a_long_head_is_an_error_however_it_comes(make: Make, size: int) -> None
     fits += b"Z: " + b"z" * (limits.UNDISSECTED - len(fits) - 7) + b"\r\n\r\n"
     assert len(fits) == limits.UNDISSECTED
     if size > 1:
-        (message,) = play(make, cut([(C, fits)], size), close=False)
+        (message,) = messages(play(make, cut([(C, fits)], size), close=False))
         assert message.size == limits.UNDISSECTED
     longer = b"GET / HTTP/1.1\r\n" + fits[16:-2] + b"a: b\r\n\r\n" + GET
     with pytest.raises(DissectError, match="header block over 64 KiB"):

@@ -287,7 +287,13 @@ def test_a_gap_that_swallows_the_end_of_a_body_and_more(make: Make) -> None:
 @builds
 def test_a_gap_in_a_head_and_in_chunks(make: Make) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello"
-    pieces = [(C, b"GET /a HTTP/1.1\r\nHo"), (C, 20), (C, b"x\r\n\r\n" + GET), (S, chunked), (S, 5)]
+    pieces: list[tuple[int, bytes | int]] = [
+        (C, b"GET /a HTTP/1.1\r\nHo"),
+        (C, 20),
+        (C, b"x\r\n\r\n" + GET),
+        (S, chunked),
+        (S, 5),
+    ]
     pieces += [(S, b"\r\n0\r\n\r\n" + chunked), (S, 6), (S, OK)]
     found = messages(lenient(make, pieces))
     assert [(m.verb or m.status, m.target, m.cut, m.gap_bytes) for m in found] == [
