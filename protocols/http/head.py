@@ -104,12 +104,13 @@ def names(flags: int) -> tuple[str, ...]:
 
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_CLEAN: Final = rb"\r\n(?:" + _TOKEN + rb"++:[^\r\n\0]*+\r\n)*+\r\n"
-_REQUEST = re.compile(rb"([A-Za-z][A-Za-z0-9_-]{0,31}) ([^\0-\x20]+) HTTP/1\.([0-9])" + _CLEAN)
-_RESPONSE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: [^\r\n\0]*+)?" + _CLEAN)
-_FRAMING = re.compile(
-    rb"\n(?=[CTUctu])(?i:(content-length)|(transfer-encoding)|upgrade):([^\r\n]*)"
-)
+# What nearly all heads look like, in the character classes that `re` is quick at. What does not match is
+# read line by line: it may be as good.
+_CLEAN: Final = rb"\r\n(?:[\w-]++:[\t -\xff]*+\r\n)*+\r\n"
+_REQUEST = re.compile(rb"([A-Z]{1,32}) ([!-\xff]++) HTTP/1\.([0-9])" + _CLEAN)
+_RESPONSE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [\t -\xff]*+)?" + _CLEAN)
+_FRAMING = re.compile(rb"\n(?=[CTUctu])((?i:content-length|transfer-encoding|upgrade)):([^\r\n]*)")
+_LENGTH: Final = (b"Content-Length", b"content-length")
 
 _REQUEST_LINE = re.compile(
     rb"([A-Za-z][A-Za-z0-9_-]{0,31}) (.*)[ \t]HTTP/1\.([0-9])[ \t]*", re.DOTALL
@@ -128,6 +129,7 @@ class Head:
     """What the last scan found; offsets are into the bytes that were scanned."""
 
     __slots__ = (
+        "_stale",
         "coding",
         "end",
         "flags",
@@ -154,6 +156,7 @@ class Head:
         self.coding = UNCODED
         self.upgrade = False
         self.flags = 0
+        self._stale = True  # length, coding, upgrade or flags may be other than these
 
     def request(self, data: bytes, start: int) -> int:
         """Scan the request head at `start`: DONE, MORE or BAD."""
@@ -189,6 +192,7 @@ class Head:
     def chunk(self, data: bytes, start: int) -> int:
         """The chunk size of the line at `start`, or CHUNK_*; ``end`` is just after the line."""
         self.flags = 0
+        self._stale = True
         line_end = data.find(b"\n", start, start + limits.CHUNK_LINE)
         if line_end < 0:
             return CHUNK_BAD if len(data) - start >= limits.CHUNK_LINE else CHUNK_MORE
@@ -203,20 +207,29 @@ class Head:
 
     def _framing(self, data: bytes, start: int) -> int:
         """The framing headers of a head that is known to be clean; DONE."""
-        self.length = NO_LENGTH
-        self.coding = UNCODED
-        self.upgrade = False
-        self.flags = 0
-        end = self.end
-        found = _FRAMING.search(data, start, end)
+        if self._stale:
+            self.length = NO_LENGTH
+            self.coding = UNCODED
+            self.upgrade = False
+            self.flags = 0
+            self._stale = False
+        found = _FRAMING.search(data, start, self.end)
+        if found is None:
+            return DONE
+        self._stale = True
         while found is not None:
-            if found[1]:
-                self._content_length(found[3])
-            elif found[2]:
-                self._transfer_encoding(found[3])
-            elif found[3].strip(_SPACE):
-                self.upgrade = True
-            found = _FRAMING.search(data, found.end(), end)
+            which, value = found.groups()
+            digits = value[1:]  # after the space that nearly all write
+            if (
+                which in _LENGTH
+                and digits.isdigit()
+                and len(digits) < 19
+                and self.length == NO_LENGTH
+            ):
+                self.length = int(digits)
+            else:
+                self._header(which.lower(), value)
+            found = _FRAMING.search(data, found.end(), self.end)
         if self.coding:
             self._settle()
         return DONE

@@ -24,6 +24,7 @@ RESPONSE = (
     b"HTTP/1.0 404 Not Found\r\nServer: x\r\ncontent-length: 7\r\n"
     b"TRANSFER-ENCODING:chunked\r\nupgrade: websocket\r\n\r\n"
 )
+FIELDS = [name for name in pure.Head.__slots__ if name[0] != "_"]
 PIECES = st.sampled_from(
     [
         *(bytes((c,)) for c in b" \t\r\n\0:,;-+0159afAF/.hHtT_\x0b\x80\xff"),
@@ -59,7 +60,7 @@ def facts(head: Any, verdict: int) -> dict[str, Any]:
     """All fields of a scan that ended; of another, only that it did not."""
     if verdict != pure.DONE:
         return {"verdict": verdict}
-    return {"verdict": verdict} | {name: getattr(head, name) for name in pure.Head.__slots__}
+    return {"verdict": verdict} | {name: getattr(head, name) for name in FIELDS}
 
 
 def scan(module: Any, data: bytes, answer: bool, start: int = 0) -> dict[str, Any]:
@@ -116,6 +117,23 @@ class TestTwins:
         for size in range(len(data) + 1):
             for answer in (False, True):
                 assert scan(pure, data[:size], answer) == scan(compiled, data[:size], answer), size
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        mutated((REQUEST, RESPONSE, b"GET / HTTP/1.1\r\n\r\n", b"5 ;x\n")), min_size=2, max_size=3
+    )
+)
+def test_a_scan_forgets_the_one_before(pieces: list[bytes]) -> None:
+    for module in (pure, compiled or pure):
+        used = module.Head()
+        for data in pieces:
+            used.chunk(data, 0)
+            used.response(data, 0)
+            again = facts(used, used.request(data, 0))
+            assert again == scan(module, data, False)
+            assert facts(used, used.response(data, 0)) == scan(module, data, True)
 
 
 def test_what_a_request_head_tells() -> None:
