@@ -26,6 +26,8 @@ from kshark.pairing import Emitter
 from kshark.wire import Consumer, WireFlow, WireLimits
 
 TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
+FLOWS = frozenset(TRANSPORTS.values())
+"""Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
 
 
@@ -56,7 +58,8 @@ class Engine:
         self.out: list[Entry] = []
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
-        wanted = [s for s in specs if not settings.only or s.name in settings.only]
+        known = [s for s in specs if s.name not in FLOWS]  # they have no dissector
+        wanted = [s for s in known if not settings.only or s.name in settings.only]
         self.specs = {spec.name: spec for spec in wanted}
         self.states = {s.name: ProtocolState(s, not is_builtin(s)) for s in wanted}
         self.identifiers = {
@@ -122,7 +125,7 @@ class Engine:
     def named(self, name: str, reason: str) -> Choice | None:
         """The protocol of that name, as a choice."""
         spec = self.specs.get(name)
-        return None if spec is None or name in TRANSPORTS.values() else Choice(spec, reason)
+        return None if spec is None else Choice(spec, reason)
 
     def state_of(self, spec: ProtocolSpec) -> ProtocolState:
         return self.states[spec.name]

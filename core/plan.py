@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kshark import settings
 from kshark.api import BackendSpec, EnricherSpec, PluginError, SinkSpec
+from kshark.engine import FLOWS
 from kshark.fanout import LaneOptions
 from kshark.places import Places, RunOptions, strange_variables
 from kshark.plugins import DEFAULT_PLUGINS, Registry, load
@@ -120,6 +121,10 @@ def _assume(run: RunOptions, registry: Registry) -> dict[int, str]:
         if not equals or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise PluginError(f"--assume {text}: must be PORT=NAME, as in 6380=redis")
         registry.find("protocols", name, f"--assume {text}")
+        if name in FLOWS:
+            raise PluginError(
+                f"--assume {text}: {name} is what nobody dissects, it has no dissector"
+            )
         found[int(port)] = name
     return found
 

@@ -52,6 +52,9 @@ DEFAULT_PLUGINS: Final = (
 )
 """The built-ins. The last part of each is the name that it registers, so that a run may import only
 those that it needs (a test holds them to it)."""
+UNKNOWN: Final = "kshark.unknown"
+"""The built-in of the flows that no other takes (``tcp``, ``udp``, ``icmp``): with every protocol, since
+their names are kshark's own and every run meets such flows."""
 
 KINDS: Final[Mapping[str, type[Any]]] = {
     "protocols": ProtocolSpec,
@@ -179,6 +182,9 @@ class _Loader:
             self.held.add((kind, name))
             if self.needed is None or name in self.needed.get(kind, ()):
                 self._take(found, partial(import_module, module))
+        flows = Found("protocols.unknown", "built-in", UNKNOWN, "kshark", __version__)
+        if (self.needed is None or "protocols" in self.needed) and not self._denied(flows):
+            self._take(flows, partial(import_module, UNKNOWN))
 
     def entry_points(self) -> None:
         if not _installed():
@@ -260,7 +266,7 @@ class _Loader:
 
     def _check(self, spec: Any, kind: str, expected: type[Any], found: Found) -> None:
         wrong = check(spec, expected)
-        if wrong:
+        if wrong and found.source != UNKNOWN:
             raise _Refused(f"register_{kind}: {wrong}")
         own = found.origin == "built-in"
         if spec.name in getattr(self.registry, kind) or (

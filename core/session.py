@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from kshark import breaker, wire
 from kshark.app import FAILED, Capture
+from kshark.engine import FLOWS
 from kshark.plan import Chosen, Plan
 from kshark.units import show_size
 
@@ -155,7 +156,7 @@ def compiled() -> bool:
 def start_line(plan: Plan) -> str:
     """What runs, in one line."""
     sources = ", ".join(_source(chosen) for chosen in plan.backends)
-    known = plan.run.protocol or sorted(plan.registry.protocols)
+    known = plan.run.protocol or sorted(set(plan.registry.protocols) - FLOWS)
     sinks = ", ".join(chosen.label for chosen in plan.sinks)
     text = f"{sources}; protocols {', '.join(known) or 'none'}; sinks {sinks}"
     if plan.workers > 1:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from kshark.api import Details, Dissector, Kind, Message, Outcome, ProtocolSpec, doc, hookimpl
+from kshark.api import (
+    Details,
+    Dissector,
+    Kind,
+    Message,
+    Outcome,
+    PluginError,
+    ProtocolSpec,
+    doc,
+    hookimpl,
+)
 from kshark.wire import WireFlow
 
 
@@ -63,7 +73,9 @@ def flow_details(message: Message) -> Details:
 
 def never() -> Dissector:
     """These protocols are what is left when nobody dissects."""
-    raise NotImplementedError
+    raise PluginError(
+        "tcp, udp and icmp are the flows that nobody dissects: they have no dissector"
+    )
 
 
 @hookimpl
@@ -105,7 +117,7 @@ def server_name(data: bytes) -> str:
         )
         at += 4
         if kind == 0:
-            name = data[at + 5 : min(end, at + size)]
-            return name.decode("ascii", "replace") if size >= 5 else ""
+            whole_name = size >= 5 and at + size <= end
+            return data[at + 5 : at + size].decode("ascii", "replace") if whole_name else ""
         at += size
     return ""
