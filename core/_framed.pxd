@@ -2,7 +2,7 @@ cdef class Stepper:
     cdef object _framed, _side, _gen, _want, _buf, _kept, _left, _room
     cdef int _state
     cdef Py_ssize_t _at, _seen, _used, _lost
-    cdef bint _taking
+    cdef bint _taking, _skipped
 
     cpdef object feed(self, data)
     cpdef object gap(self, missing)

@@ -47,6 +47,7 @@ class Stepper:
         self._seen = 0  # no delimiter begins before this offset
         self._used = 0  # bytes consumed since the last message
         self._lost = 0  # bytes among them that the capture lost
+        self._skipped = False  # bytes among them fit nowhere, after a gap
         self._taking = False  # within a Take:
         self._left = 0  # bytes it still wants
         self._room = 0  # bytes it still keeps
@@ -135,6 +136,9 @@ class Stepper:
             if not message.size:
                 message.size = self._used
             self._used = 0
+            if self._skipped:
+                message.notes = (*message.notes, "resync")
+                self._skipped = False
             if self._lost:
                 message.gap_bytes += self._lost
                 message.truncated = True
@@ -220,8 +224,12 @@ class Stepper:
         offset = self._framed.resync(self._side, data)
         if not 0 <= offset <= len(data):
             self._buf = bytearray(data[-TAIL:])
+            self._used += len(data) - len(self._buf)
+            self._skipped = True
             return False
         self._buf = data[offset:]
+        self._used += offset
+        self._skipped = self._skipped or offset > 0
         self._state = RUNNING
         return True
 
@@ -246,7 +254,7 @@ class Stepper:
         self._gen = self._want = None  # a generator holds its dissector: break the circle
         self._buf, self._kept = b"", b""
         self._at = self._seen = self._used = self._lost = 0
-        self._taking = False
+        self._taking = self._skipped = False
 
     def _failed(
         self, out: list[Message | Switch], error: DissectError

@@ -168,7 +168,8 @@ class Framed:
     0 becomes the bytes consumed since the last message. Returning ignores the rest of that side.
     When the flow ends, `EOFError` (with what had come of the piece) is raised at your ``yield``:
     catch it only to give a message that the end completes or cuts. Override `resync` to find the
-    next message after a gap or an error; `parse` then starts afresh.
+    next message after a gap or an error; `parse` then starts afresh, and that message has the
+    note "resync" if bytes were passed over.
 
         >>> class Line(Framed):
         ...     def parse(self, side):

@@ -115,7 +115,7 @@ def test_after_an_error_a_side_is_silent_until_a_gap_lets_it_start_over() -> Non
     assert drain(framed, b"3:abc") == []
     assert shape(framed.feed(S, b"3:abc")) == [("record", b"abc", 5)]
     assert list(framed.gap(C, 0)) == []
-    assert drain(framed, b"...3:abc") == [("record", b"abc", 5)]
+    assert drain(framed, b"...3:abc") == [("record", b"abc", 8)]
     assert list(framed.close()) == []
 
 
@@ -194,11 +194,20 @@ def test_after_a_gap_resync_finds_the_next_message(before: bytes, step: int) -> 
     cut = list(framed.gap(C, 100))
     assert all(isinstance(m, Message) and m.cut and m.truncated for m in cut)
     assert len(cut) == (before == b"5:he")
-    found: list[Any] = []
     rest = b"the rest of it" * 100 + b"3:abc3:def"
+    found: list[Any] = []
     for at in range(0, len(rest), step):
         found += framed.feed(C, rest[at : at + step])
-    assert shape(found) == [("record", b"abc", 5), ("record", b"def", 5)]
+    assert shape(found) == [("record", b"abc", 1_405), ("record", b"def", 5)]
+    assert [m.notes for m in found] == [("resync",), ()]
+
+
+def test_a_message_right_after_a_gap_has_no_note() -> None:
+    framed = Record()
+    list(framed.gap(C, 100))
+    (message,) = framed.feed(C, b"3:abc")
+    assert isinstance(message, Message)
+    assert (message.size, message.notes) == (5, ())
 
 
 def test_hunting_holds_a_small_tail_only() -> None:

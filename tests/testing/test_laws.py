@@ -30,20 +30,20 @@ ENGINE = ("pairs", "packets")
 
 
 def test_a_line_protocol_by_framed_keeps_the_laws() -> None:
-    check_laws(spec(Line), LINE_TALK, LINE_ROWS, skip=ENGINE)
+    check_laws(spec(Line), LINE_TALK, LINE_ROWS, skip=ENGINE, examples=15)
 
 
 def test_a_length_prefixed_protocol_by_framed_keeps_the_laws() -> None:
-    check_laws(spec(Frames), FRAME_TALK, FRAME_ROWS)
+    check_laws(spec(Frames), FRAME_TALK, FRAME_ROWS, examples=15)
 
 
 def test_a_dissector_by_hand_keeps_the_laws() -> None:
-    check_laws(spec(Counted), COUNTED_TALK, skip=ENGINE)
+    check_laws(spec(Counted), COUNTED_TALK, skip=ENGINE, examples=15)
 
 
 def test_without_pipelines_pairs_keep_too() -> None:
     talk = [LINE_TALK[0], LINE_TALK[1], (C, b">get two\n"), (S, b"<ok 2\n")]
-    check_laws(spec(Line), talk, LINE_ROWS[:2], skip=["packets"])
+    check_laws(spec(Line), talk, LINE_ROWS[:2], skip=["packets"], examples=15)
 
 
 def test_datagrams_are_not_cut() -> None:
@@ -57,7 +57,7 @@ def test_datagrams_are_not_cut() -> None:
                 raise DissectError("not whole")
             return out
 
-    check_laws(spec(Datagram, transport="udp"), COUNTED_TALK, skip=ENGINE)
+    check_laws(spec(Datagram, transport="udp"), COUNTED_TALK, skip=ENGINE, examples=15)
 
 
 class ForgetsSplits(Counted):
@@ -262,7 +262,7 @@ BROKEN = [
 def test_a_law_catches(dissector: Callable[[], Any], law: str, text: str) -> None:
     slow = {"memory", "time"} - {law}
     with pytest.raises(LawBroken, match=re.escape(text)) as caught:
-        check_laws(spec(dissector), COUNTED_TALK, skip=[*ENGINE, *slow])
+        check_laws(spec(dissector), COUNTED_TALK, skip=[*ENGINE, *slow], examples=15)
     assert caught.value.law == law
     assert len(str(caught.value)) < 700
 
