@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +84,15 @@ class Lab:
         for space, link, host in ((left, name, 1), (right, peer, 2)):
             self.ip("addr", "add", f"10.{net}.0.{host}/24", "dev", link, space=space)
             self.ip("link", "set", link, "up", space=space)
+        for space, link in ((left, name), (right, peer)):
+            self.carries(space, link)
+
+    def carries(self, space: str, link: str) -> None:
+        """Wait until the kernel lets packets out: it notices a carrier a while after its link is up."""
+        command = ["ip", "-n", space, "-br", "link", "show", link]
+        end = time.monotonic() + PATIENCE
+        while b" UP " not in subprocess.run(command, check=True, capture_output=True).stdout:
+            assert time.monotonic() < end, f"{link} gets no carrier"
 
     def process(self, space: str) -> int:
         """The id of a process that lives in `space`."""
