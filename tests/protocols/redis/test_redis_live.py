@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Chunk, Recorder
 from redis_kit import C, ask, chopped, listen, pairs, row, rows
+from redis_proxy import Chunk, Recorder
 
 from kshark.api import Kind, Message
 from kshark.protocols.redis import details
