@@ -78,8 +78,21 @@ class Half:
     bytes: int = 0
     first_at: int = 0
     recent: deque[Seen] = field(default_factory=lambda: deque(maxlen=DUPLICATES))
+    remember: Callable[[Seen], None] = field(init=False)  # recent.append
     number: int | None = None  # the interface of all of `recent`, -1 if there are several
     peer: Half = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.remember = self.recent.append
+
+    def ready(self) -> bool:
+        """Whether the next segment, if it is in order, needs nothing but delivery."""
+        peer = self.peer
+        return bool(
+            self.known and self.seen and self.first_at and peer.known and peer.seen
+            and self.fin_at < 0
+            and not (self.held or peer.held or self.owed or self.silent or self.flow.ended)
+        )  # fmt: skip
 
     def begin(self, seq: int) -> None:
         """The stream starts at this sequence number."""
@@ -139,6 +152,7 @@ class Flow:
         "midstream",
         "on_chunk",
         "opaque",
+        "order",
         "proto",
         "refused",
         "server",
@@ -157,6 +171,7 @@ class Flow:
         self.first_ns = self.last_ns = ns
         self.halves = one, two = Half(self, 0), Half(self, 1)
         one.peer, two.peer = two, one
+        self.order = self.halves  # as `keys` are
         self.client = self.server = b""
         self.client_port = self.server_port = 0
         self.midstream = self.refused = self.opaque = self.ended = False
