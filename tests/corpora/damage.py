@@ -223,8 +223,16 @@ def began(found: Message, mine: Message, starts: list[int]) -> bool:
         end = max(end, starts[at] - 1)
     elif found.first_ns > end:
         end = found.first_ns
-    said = (found.verb, found.target, found.status)
-    return begin <= found.first_ns <= end and said == (mine.verb, mine.target, mine.status)
+    return begin <= found.first_ns <= end and says(found, mine)
+
+
+def says(found: Message, mine: Message) -> bool:
+    """The same, or the beginning of it where bytes were lost."""
+    if found.status != mine.status:
+        return False
+    if found.cut or found.truncated:
+        return mine.verb.startswith(found.verb) and mine.target.startswith(found.target)
+    return (found.verb, found.target) == (mine.verb, mine.target)
 
 
 def digest(found: Run) -> str:
