@@ -20,6 +20,7 @@ gap_bytes: Callable[[Message], int] = attrgetter("gap_bytes")
 truncated: Callable[[Message], bool] = attrgetter("truncated")
 cut: Callable[[Message], bool] = attrgetter("cut")
 ok: Callable[[Message], bool] = attrgetter("ok")
+notes: Callable[[Message], tuple[str, ...]] = attrgetter("notes")
 
 
 def date(message: Message, first_ns: int, last_ns: int) -> int:

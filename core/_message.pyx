@@ -46,6 +46,7 @@ cdef Py_ssize_t GAP = offset("gap_bytes")
 cdef Py_ssize_t TRUNCATED = offset("truncated")
 cdef Py_ssize_t CUT = offset("cut")
 cdef Py_ssize_t OK = offset("ok")
+cdef Py_ssize_t NOTES = offset("notes")
 cdef Py_ssize_t HEAD = offset("head")
 cdef Py_ssize_t BODY = offset("body")
 
@@ -118,6 +119,10 @@ cpdef bint cut(object message) except -1:
 
 cpdef bint ok(object message) except -1:
     return truth(message, OK)
+
+
+cpdef tuple notes(object message):
+    return <object>slot(message, NOTES)[0]
 
 
 cpdef long long date(object message, long long first_ns, long long last_ns) except? -1:

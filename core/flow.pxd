@@ -1,4 +1,4 @@
-from kshark._message cimport date, kind, last, side as side_of
+from kshark._message cimport date, kind, last, notes, side as side_of
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
-from kshark._message import date, kind, last
+from kshark._message import date, kind, last, notes
 from kshark._message import side as side_of
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState
@@ -215,12 +215,14 @@ class Guard:
         self.held[side] += len(data)
         try:
             found = feed(SIDES[side], data)
+            if type(found) is not list:
+                found, fault = gather(found)
+                if fault is not None:
+                    tally.current = None
+                    return self.accept(found, side, ns) or self.failed(fault, side, ns)
             tally.current = None
             if found:
-                if type(found) is not list:
-                    found = list(found)
-                if found:
-                    return self.accept(found, side, ns)
+                return self.accept(found, side, ns)
         except DissectError as error:
             tally.current = None
             return self.failed(error, side, ns)
@@ -250,8 +252,9 @@ class Guard:
                 self.date_other(message, ns)
                 self.route(message, sender)
                 continue
-            if message.notes and "resync" in message.notes:
-                first = ns  # what it skipped before belongs to no message
+            if notes(message) and "resync" in message.notes:
+                first = ns  # what it skipped before belongs to no message ...
+                self.lost(side)  # ... that anybody has seen
             held -= date(message, first, ns)
             first = ns
             self.silent[side] = 0
@@ -488,6 +491,19 @@ class Guard:
         flow = self.engine.describe(wire, bool(self.flip), self.engine.transport(wire), self.reason)
         emitter = self.engine.emitter(flow, self.midstream, wire, self.emitter)
         emitter.emit(request, response, outcome, False)
+
+
+def gather(
+    found: Iterable[Message | Switch],
+) -> tuple[list[Message | Switch], DissectError | None]:
+    """The messages of a feed() that yields; those before an error count."""
+    given = []
+    try:
+        for message in found:
+            given.append(message)  # noqa: PERF402: an error must not take them along
+    except DissectError as error:
+        return given, error
+    return given, None
 
 
 def validate(message: Message) -> None:

@@ -139,7 +139,7 @@ class Pairing:
             asked = self.keyed.pop(number, None)
         elif self.late:
             self.late -= 1
-        elif self.queue and last(message) >= first(self.queue[0]):
+        elif self.queue:
             asked = self.queue.popleft()
         self.last_ns = last(message)
         if asked is None:
@@ -147,6 +147,9 @@ class Pairing:
             return
         self.tally.reserved -= weight(asked) + COST
         self.tally.pairs += 1
+        if first(message) < first(asked):  # the capture's clock had them the other way round
+            message.first_ns = asked.first_ns
+            message.last_ns = max(message.last_ns, asked.first_ns)
         if cut(message) or cut(asked):
             outcome = CUT
         else:

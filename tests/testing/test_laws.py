@@ -346,14 +346,12 @@ def test_again_is_what_may_follow_a_loss() -> None:
     check_laws(spec(Greets), talk, again=[(C, b">get two\n"), (S, b"<ok 2\n")], examples=10)
 
 
-@pytest.mark.xfail(strict=True, reason="pairing trusts a client that has not pipelined so far")
 def test_a_hole_in_the_first_pipeline() -> None:
     """Requests 2 and 3 go out together, 2 is lost: its answer must not be given to 3."""
     others = [law for law in LAWS if law != "pairs"]
     check_laws(spec(Line), LINE_TALK, skip=others)
 
 
-@pytest.mark.xfail(strict=True, reason="pairing takes an answer that was captured first for old")
 def test_an_answer_captured_before_its_question() -> None:
     """The wire gives them in the right order, with their own times: the pair must stand."""
     others = [law for law in LAWS if law != "packets"]
