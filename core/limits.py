@@ -140,3 +140,21 @@ DEAD_LINKS: Final = 256
 """Vanished interfaces whose numbers are kept for packets still in the ring, before a number is used again."""
 BPF_LINKS: Final = 500
 """Interfaces that the kernel filter compares; with more, packets are sorted out after they were copied."""
+
+# -- filters
+FILTER_TEXT: Final = 16 * KIB
+"""Characters of a filter: a list of 900 IPv4 addresses. cel-cpp accepts 100,000."""
+FILTER_DEPTH: Final = 32
+"""Levels of nesting of a filter: the parser's own bound (cel-cpp). `a && b && c` is one level."""
+FILTER_ELEMENTS: Final = 4_096
+"""Elements of a list that exists(), all(), filter() and map() walk; a test of a longer one is false."""
+FILTER_REGEX: Final = 1 * MIB
+"""Memory of one regular expression of a filter. RE2 max_mem 8 MiB."""
+
+# -- the author's kit
+FLOWS_LISTED: Final = 10_000
+"""Flows of a file that ``kshark flows`` lists; it says how many more there are."""
+STREAM_KEPT: Final = 256 * KIB
+"""Bytes a side of the one flow that is taken out of a file."""
+SEEDED: Final = 4 * KIB
+"""Bytes a side of a flow that become a first case: a test runs it cut at every byte."""

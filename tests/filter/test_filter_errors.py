@@ -1,0 +1,246 @@
+"""What is wrong with a filter is said in one line, shown by a caret, and answered by a suggestion."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from calls import PROTOCOLS, WHOLE
+
+from kshark import limits
+from kshark.api import PluginError
+from kshark.filter import compile_filter
+
+
+def error(text: str) -> list[str]:
+    with pytest.raises(PluginError) as caught:
+        compile_filter(text, PROTOCOLS, origin="--filter")
+    return str(caught.value).splitlines()
+
+
+# Each case: the filter, a line of carets below the place, and the words.
+CASES = [
+    # fields and functions that nearly exist
+    ("respons.status > 1",
+     "^", "no field respons.status; did you mean response.status,"),
+    ("http && http.request.metod == 'a'",
+     "        ^", "no field http.request.metod; did you mean http.request.method,"),
+    ("src.ip.foo == 'a'",
+     "^", "no field src.ip.foo; did you mean src.ip,"),
+    ("status >= 500",
+     "^", "no field status; did you mean response.status, http.response.status?"),
+    ("http || hhttp",
+     "        ^", "no field hhttp; did you mean http?"),
+    ("zzz == 1",
+     "^", "no field zzz; `kshark fields` lists them"),
+    ("has(src.nme)",
+     "    ^", "no field src.nme; did you mean src.name,"),
+    ("has(src)",
+     "    ^", "has() takes a field; as in has(src.name)"),
+    ("src.ip.startswith('a')",
+     "       ^", "no function startswith; did you mean startsWith?"),
+    ("foo(1)",
+     "^", "no function foo; there is slow, has, size,"),
+    # types
+    ("response.status == '500'",
+     "                ^", "== between a number and text; text stands in quotes, numbers do not"),
+    ("http == 1",
+     "     ^", "== between yes/no and a number; a yes/no field stands alone: x or !x"),
+    ("src.name == null",
+     "         ^", "== between text and null; an absent field: !has(field)"),
+    ("response.status > 1.5",
+     "                ^", "> between a number and a decimal number; convert one side:"),
+    ("src.ip && http",
+     "       ^", '&& takes yes/no, this is text; as in field == "text"'),
+    ("!response.status",
+     "^", "! takes yes/no, this is a number; as in field > 0"),
+    ("response.status",
+     "^", "a filter must say yes or no, this is a number"),
+    ("notes",
+     "^", "a filter must say yes or no, this is a list"),
+    ("size(5) == 1",
+     "    ^", "size() does not take a number"),
+    ("src.ip.contains(5)",
+     "               ^", "contains() does not take text, a number"),
+    ("'a' in src.ip",
+     "    ^", "text in text; as in x in"),
+    ("http.request.headers[1] == 'a'",
+     "                    ^", "a map has no element by a number"),
+    ("http ? 1 : 'a'",
+     "     ^", "a ? b : c takes yes/no and two of one type, not yes/no, a number, text"),
+    ("src.ip.exists(n, true)",
+     "^", "text has no elements; lists and maps have"),
+    ("-http",
+     "^", "- takes a number, this is yes/no"),
+    ("http.request.headers['X-A'] == 'a'",
+     "                     ^", 'names of headers are lower-case here; write "x-a"'),
+    ("'Host' in http.request.headers",
+     "^", 'names of headers are lower-case here; write "host"'),
+    ("1u == 1u",
+     "^", "unsigned numbers are not needed; write 1"),
+    # syntax
+    ("http and redis",
+     "     ^", "and is not expected here; and is written &&"),
+    ("http or redis",
+     "     ^", "or is not expected here; or is written ||"),
+    ("not http",
+     "    ^", "http is not expected here; not is written !"),
+    ("http & error",
+     "     ^", "& is not expected here; and is written &&"),
+    ("response.status = 500",
+     "                ^", "= is not expected here; equality is written =="),
+    ("src.ip =~ 'x'",
+     "       ^", "= is not expected here; a regular expression is written"),
+    ("src.ip == \"abc",
+     "          ^", "this quote is not closed"),
+    ("src.ip == 'a\\q'",
+     "          ^", "a wrong \\ in this text"),
+    ("http &&",
+     "       ^", "it ends where more is expected"),
+    ("(http",
+     "     ^", ") is missing"),
+    ("http)",
+     "    ^", ") is not expected here"),
+    ("notes[0",
+     "       ^", "] is missing"),
+    ("# http",
+     "^", "# is not expected here"),
+    ("",
+     "^", "an empty filter"),
+    # literals
+    ("latency > 100msec",
+     "             ^", "no unit msec; units are ns us ms s m h d, B kB MB KiB MiB ..."),
+    ("latency > 1.5ns",
+     "          ^", "not a whole number of ns"),
+    ("latency > 1s5KiB",
+     "          ^", "a time and a size in one"),
+    ("latency > 99999999999999999s",
+     "          ^", "this number is too large"),
+    ("latency > 99999999999999999999",
+     "          ^", "this number is too large"),
+    ("slow(1, 2)",
+     "     ^", "slow() takes milliseconds or a time: slow(100), slow(1.5s)"),
+    ("slow(latency)",
+     "     ^", "slow() takes milliseconds or a time: slow(100), slow(1.5s)"),
+    ("slow('soon')",
+     "      ^", "slow() takes milliseconds or a time: slow(100), slow(1.5s)"),
+    # the column is that of what was typed: after a literal that grew, after wide letters
+    ("latency > 100ms && respons.ok",
+     "                   ^", "no field respons.ok; did you mean response.ok,"),
+    ("slow(1) && has(src.name) && respons.ok",
+     "                            ^", "no field respons.ok; did you mean response.ok,"),
+    ("'日本' == src.iq",
+     "          ^", "no field src.iq; did you mean src.ip,"),
+    # what a filter cannot do
+    ("src.ip.matches('[')",
+     "               ^", "not a regular expression of RE2: missing ]: ["),
+    ("src.ip.matches(src.name)",
+     "               ^", "matches() needs its expression in quotes"),
+    ("notes.exists(n, notes.exists(m, m == n))",
+     "                ^", "a macro within a macro: exists, all, filter, map do not nest"),
+    ("timestamp('x') < timestamp('y')",
+     "         ^", "timestamp() is not possible in a filter"),
+    ("{'a': 1}.exists(k, k == 'a')",
+     "^", "a map or message between braces is not possible in a filter"),
+    ("type(http) == bool",
+     "    ^", "type() is not possible in a filter"),
+    ("duration('1s') == duration('1s')",
+     "        ^", "duration() is not possible in a filter"),
+    ("string(1.5) == 'a'",
+     "       ^", "a value of type double is not possible here in a filter"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "caret", "words"), CASES, ids=[case[0] for case in CASES])
+def test_errors(text: str, caret: str, words: str) -> None:
+    problem, shown, below = error(text)
+    assert problem.startswith(f"--filter: {words}")
+    assert shown == f"  {text}"
+    assert below == f"  {caret}"
+
+
+def test_the_line_at_fault_is_shown() -> None:
+    assert error("http &&\n  foo == 1 ||\nerror")[1:] == ["    foo == 1 ||", "    ^"]
+    assert error("http &&\n")[1:] == ["  ", "  ^"]
+
+
+def test_the_first_problem_is_told() -> None:
+    assert error("foo || 'x' == 1 || bar")[0].startswith("--filter: no field foo")
+
+
+def test_a_long_line_is_shown_in_part() -> None:
+    text = " || ".join(["http"] * 50) + " || foo == 1"
+    _, shown, below = error(text)
+    assert len(shown) <= 102
+    assert shown[len(below) - 1 :].startswith("foo == 1")
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert not any("\x1b" in line for line in error("'\x1b[31m' == 1"))
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def test_length() -> None:
+    fits = "true" + " " * (limits.FILTER_TEXT - 4)
+    assert compile_filter(fits, PROTOCOLS).match(WHOLE)
+    assert error(fits + " ")[0] == "--filter: a filter over 16,384 characters"
+
+
+def test_depth() -> None:
+    assert compile_filter("(" * 20 + "http" + ")" * 20, PROTOCOLS).match(WHOLE)
+    assert error("(" * 40 + "http" + ")" * 40)[0] == "--filter: nested deeper than 32 levels"
+    assert error("!(" * 40 + "http" + ")" * 40)[0] == "--filter: nested deeper than 32 levels"
+    assert error("1" + "+1" * 100 + "== 1")[0] == "--filter: nested deeper than 32 levels"
+
+
+def test_long_chains_are_one_level() -> None:
+    text = " || ".join(f"src.port == {n}" for n in range(700))
+    assert not compile_filter(text, PROTOCOLS).match(WHOLE)
+    assert compile_filter(f"{text} || http", PROTOCOLS).match(WHOLE)
+    many = ", ".join(f"'10.1.{n >> 8}.{n & 255}'" for n in range(1_000))
+    assert not compile_filter(f"src.ip in [{many}]", PROTOCOLS).match(WHOLE)
+
+
+def test_lists_that_are_walked_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = compile_filter("http.request.headers.exists(k, k == 'host')", PROTOCOLS)
+    every = compile_filter("http.request.headers.all(k, k != 'no')", PROTOCOLS)
+    assert (exists.match(WHOLE), every.match(WHOLE)) == (True, True)
+    monkeypatch.setattr(limits, "FILTER_ELEMENTS", 2)
+    assert (exists.match(WHOLE), every.match(WHOLE)) == (False, False)
+
+
+def test_a_regular_expression_cannot_take_long_or_much() -> None:
+    """`(a+)+$` takes Python's own engine ages for this text; RE2 is linear."""
+    from calls import entry, request
+
+    evil = entry(request(target="a" * 50_000 + "!"), None)
+    assert not compile_filter("request.target.matches('(a+)+$')", PROTOCOLS).match(evil)
+    assert "too large" in error("src.ip.matches('" + ".{1000}" * 20 + "')")[0]
+    assert "not a regular expression" in error(r"src.ip.matches('(a)\\1')")[0]
+
+
+@pytest.mark.parametrize("module", ["cel_expr_python", "re2"])
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    text: Any = "src.ip.matches('a')"
+    with pytest.raises(PluginError, match="pip install 'kshark") as caught:
+        compile_filter(text, PROTOCOLS)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_text_of_the_user_becomes_source() -> None:
+    """Quotes, braces, newlines and names of ours are data."""
+    for odd in ('")or(1', "{0}", "{", "\\n", "e.flow", "__import__", "%s", "k0", "'''", "\x00"):
+        quoted = "'" + "".join(f"\\u{ord(c):04x}" for c in odd) + "'"
+        for text in (
+            f"request.target == {quoted}",
+            f"request.target in [{quoted}]",
+            f"http.request.headers[{quoted}] == {quoted}",
+            f"http.request.headers.exists(k, k == {quoted})",
+            f"http.request.headers.map(k, k + {quoted}).exists(k, k == {quoted})",
+            f"notes.filter(n, n == {quoted}) != []",
+        ):
+            assert not compile_filter(text, PROTOCOLS).match(WHOLE)
