@@ -500,7 +500,7 @@ def gather(
     given = []
     try:
         for message in found:
-            given.append(message)  # noqa: PERF402: an error must not take them along
+            given.append(message)  # noqa: PERF402 - an error must not take them along
     except DissectError as error:
         return given, error
     return given, None

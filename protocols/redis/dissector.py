@@ -9,7 +9,7 @@ others (`Due`). After a hole that broke the framing the counts start again at ze
 command is known to wait is judged by its content alone.
 
 Limits: heads are kept up to BODY_KEPT, everything else is counted (`kshark.protocols.redis.resp`);
-WAITING commands in `due`.
+DUE commands in `due`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 ONEWAY = int(Kind.ONEWAY)
 KEPT = limits.BODY_KEPT
-DUE = limits.WAITING
+DUE = 128  # commands with an unusual answer that are remembered; each is rare
 ORPHAN = 0  # a response, but not to the command whose turn it is ...
 NOBODY = -1  # ... so its pairing key is one that no request has
 PLAIN = int(Act.PLAIN)

@@ -25,7 +25,7 @@ from redis_kit import (
 
 from kshark import limits
 from kshark.api import DissectError, Kind, Message, NotMine
-from kshark.protocols.redis.dissector import RedisDissector
+from kshark.protocols.redis.dissector import DUE, RedisDissector
 
 OK, NIL, QUEUED = b"+OK\r\n", b"$-1\r\n", b"+QUEUED\r\n"
 
@@ -325,9 +325,9 @@ def test_what_is_under_way_holds_no_more_than_the_cap() -> None:
 
 def test_commands_with_special_answers_are_bounded() -> None:
     dissector = RedisDissector()
-    for _ in range(3 * limits.WAITING):
+    for _ in range(3 * DUE):
         dissector.feed(C, ask("SUBSCRIBE", "a"))
-    assert len(dissector.due) == limits.WAITING
+    assert len(dissector.due) == DUE
 
 
 # ---------------------------------------------------------------- holes
@@ -482,7 +482,7 @@ def test_a_special_command_is_not_waited_for_forever() -> None:
     dissector = RedisDissector()
     dissector.feed(C, ask("SUBSCRIBE", "a"))
     keys = [m.key for _ in range(200) for m in dissector.feed(S, b":1\r\n")]
-    assert keys == [-1] * (limits.WAITING + 1) + [0] * (200 - limits.WAITING - 1)
+    assert keys == [-1] * (DUE + 1) + [0] * (200 - DUE - 1)
 
 
 # ---------------------------------------------------------------- mid-stream, garbage, the end
