@@ -17,7 +17,7 @@ from typing import Annotated, Final
 
 from kshark.api import BackendSpec, Block, CaptureStats, Options, PluginError, hookimpl, option
 from kshark.backends import _bpf, _netns, _privileges
-from kshark.backends._ring import Shape
+from kshark.backends._ring import RETIRE_MS, Shape
 from kshark.backends._tap import Numbers, Plan, Tap, globs, index_bytes
 from kshark.limits import KIB, MIB, NOTES
 
@@ -60,6 +60,7 @@ class AfPacket:
     """Live packets; see the module. Opened by `open`, or by the first step of `blocks`."""
 
     live = True
+    drains = True
 
     def __init__(self, options: AfPacketOptions) -> None:
         self._options = options
@@ -68,6 +69,7 @@ class AfPacket:
         self._epoll: select.epoll | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closing = False
+        self._running = False
         self._received = 0
         self._notes: list[str] = []
         self._said: set[str] = set()
@@ -101,6 +103,7 @@ class AfPacket:
     async def blocks(self) -> AsyncIterator[Block]:
         """The packets, a block at a time, until `close`; each is borrowed until the next step."""
         self.open()
+        self._running = True
         try:
             while not self._closing:
                 ready = self._ready()
@@ -109,16 +112,30 @@ class AfPacket:
                     for block in found:
                         self._received += block.count
                         yield block
-                        if self._closing:
-                            return
                     tap.give_back(found)
                     await asyncio.sleep(0)  # others have their turn, however busy the ring is
-                    if self._closing:
-                        return
                 if not ready:
                     await self._wait()
+            async for block in self._rest():
+                yield block
         finally:
+            self._running = False
             self._release()
+
+    async def _rest(self) -> AsyncIterator[Block]:
+        """What the rings hold at the end: nothing new comes in, what has come is handed over."""
+        if self._epoll is None or self._epoll.closed:
+            return
+        for tap in self._taps:
+            tap.ring.filter(_bpf.REJECT)
+        await asyncio.sleep(2 * RETIRE_MS / 1_000)
+        for tap in self._taps:
+            while tap.ring.ready:
+                found = tap.read(*self._index)
+                for block in found:
+                    self._received += block.count
+                    yield block
+                tap.give_back(found)
 
     def stats(self) -> CaptureStats:
         """Packets handed over, and those that were lost: ``kernel`` (nobody read in time)."""
@@ -136,11 +153,11 @@ class AfPacket:
         return CaptureStats(self._received, dropped, list(self._notes))
 
     async def close(self) -> None:
-        """End `blocks`, wherever it is."""
+        """End `blocks`, once it has given what the rings hold."""
         self._closing = True
         if self._waiter is not None:
             _wake(self._waiter)
-        else:
+        elif not self._running:
             self._release()
 
     def _plan(self, places: int) -> Plan:

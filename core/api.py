@@ -380,7 +380,10 @@ class CaptureStats(msgspec.Struct):
 
 
 class Backend(Protocol):
-    """A source of packets. `live` ones may lose packets when the engine is slow, files wait."""
+    """A source of packets. `live` ones may lose packets when the engine is slow, files wait.
+
+    One with an attribute ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself.
+    """
 
     live: bool
 

@@ -69,7 +69,8 @@ class Source:
         self.backend = backend
         self.engine = engine
         self.live = bool(backend.live)
-        self.drains = drains  # once closed, it still has blocks to give, and ends by itself
+        # Once closed, it still has blocks to give, and ends by itself.
+        self.drains = drains or bool(getattr(backend, "drains", False))
         self.begun = False  # it was asked for a block: its sockets are open
         self.waiting = False  # for the next block
         self.blocks = 0
@@ -167,6 +168,8 @@ class Capture:
                 task.cancel()
             await asyncio.gather(*others, *self.pumps, return_exceptions=True)
         for source in self.sources:
+            if source.drains:
+                self._look(source)  # its books have moved since it was closed
             self.fanout.offer(self.accept(source.engine.finish()))
 
     @property
