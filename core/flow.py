@@ -377,6 +377,9 @@ class Guard:
         self.refused = frozenset((self.name(),))
         pieces = self.window.pieces
         self.leave()
+        for pairing in (self.asked, self.asked_back):
+            if pairing is not None:
+                pairing.forget()
         self.state = IDENTIFY
         self.forget_window()
         self.messages = 0

@@ -220,6 +220,13 @@ class Pairing:
         for number in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
             self.release(self.keyed.pop(number), UNANSWERED)
 
+    def forget(self) -> None:
+        """Another protocol was meant: those that wait were no requests."""
+        for message in (*self.queue, *self.keyed.values()):
+            self.tally.reserved -= weight(message) + COST
+        self.queue.clear()
+        self.keyed.clear()
+
     def close(self, outcome: Outcome) -> None:
         """The flow is over: nothing that waits will be answered."""
         for message in self.queue:

@@ -315,6 +315,15 @@ class TestBadPlugins:
         assert rows(t.talk(g, "< OK\n < OK")) == [("-", "OK", "orphan"), ("GET x", "OK", "ok")]
 
 
+    @pytest.mark.parametrize("key", ["", "#7"])
+    def test_nothing_stays_reserved_for_a_wrong_choice(self, table: type[Table], key: str) -> None:
+        t = table()
+        g = t.open()
+        assert t.talk(g, f"> TOY a\n > GET{key} x\n < boom") == []
+        assert finish(t, g) == [("FLOW", "", "ok")]
+        assert t.engine.tally.reserved == 0
+
+
 class TestSwitch:
     def test_to_a_named_protocol(self, table: type[Table]) -> None:
         t = table(TOY, PROBED)
