@@ -314,7 +314,6 @@ class TestBadPlugins:
         assert rows(got) == [("TOY a", "-", "unanswered")]
         assert rows(t.talk(g, "< OK\n < OK")) == [("-", "OK", "orphan"), ("GET x", "OK", "ok")]
 
-
     @pytest.mark.parametrize("key", ["", "#7"])
     def test_nothing_stays_reserved_for_a_wrong_choice(self, table: type[Table], key: str) -> None:
         t = table()
