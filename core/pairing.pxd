@@ -21,6 +21,7 @@ cdef class Pairing:
     cdef public bint swapped, pipelined, unsure, asked_last
     cdef public object queue
     cdef public dict keyed
+    cdef public tuple early
     cdef public long long late, last_ns, calm
     cpdef request(self, object message)
     cpdef wait_keyed(self, object message)

@@ -24,6 +24,7 @@ WAITING = limits.WAITING
 PATIENCE = limits.UNANSWERED
 CALM = limits.CALM
 COST = limits.MESSAGE_COST
+INTERIM_NOTES = 8
 
 
 class Emitter:
@@ -98,6 +99,7 @@ class Pairing:
         self.unsure = False  # after a hole: whose answers come next is not known
         self.calm = 0  # exchanges in lockstep since then
         self.asked_last = False
+        self.early: tuple[str, ...] = ()  # notes of interim answers to a request that is not whole yet
         self.last_ns = 0
 
     def request(self, message: Message) -> None:
@@ -113,6 +115,9 @@ class Pairing:
             self.pipelined = True
             if len(queue) >= WAITING:
                 self.give_up()
+        if self.early:
+            message.notes = (*message.notes, *self.early)
+            self.early = ()
         queue.append(message)
         self.tally.reserved += weight(message) + COST
         self.last_ns = last(message)
@@ -157,12 +162,14 @@ class Pairing:
         self.emitter.emit(asked, message, outcome, self.swapped)
 
     def interim(self, message: Message) -> None:
-        """An answer before the answer: noted on the request that waits."""
-        asked = (
-            self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
-        )
-        if asked is not None and len(asked.notes) < 8:
-            asked.notes = (*asked.notes, f"interim-{message.status}")
+        """An answer before the answer: noted on the request that waits, or that is still being sent."""
+        waits = self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
+        note = f"interim-{message.status}"
+        if waits is None:
+            if not message.key and len(self.early) < INTERIM_NOTES:
+                self.early = (*self.early, note)
+        elif len(waits.notes) < INTERIM_NOTES:
+            waits.notes = (*waits.notes, note)
 
     def give_up(self) -> None:
         """The oldest in-order request has waited too long; its answer may still come, first of all."""

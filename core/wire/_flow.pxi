@@ -539,7 +539,7 @@ cdef class Flow:
             return
         missing = to - half.next + (1 if half.owed else 0)
         move(half, to)
-        half.silent = True
+        half.silent = not self.held(half)  # what is held comes next, and before what answers it
         half.owed = missing == 1 and not self.held(half) and half.fin_at < 0
         if not half.owed:
             self.lose(half, missing, ns)

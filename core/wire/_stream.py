@@ -503,7 +503,7 @@ class Flow:
         if to <= half.next:
             return
         half.move(to)
-        half.silent = True
+        half.silent = not half.held  # what is held comes next, and before what answers it
         half.owed = int(missing == 1 and not half.held and half.fin_at < 0)
         if not half.owed:
             self.lost(half, missing, ns)

@@ -70,13 +70,6 @@ ONE = tuple((port, 1) for port in range(46567, 46608, 5))
 NINE = tuple((port, 1) for port in range(46568, 46609, 5))
 ORPHAN = ("method", "host", "uri")
 DIFFERENCES = {
-    "http/100-continue.pcap": (
-        Known(
-            "the 100 comes before the request is whole, and no request waits that could be told",
-            ("info_code",),
-            ((54102, 1),),
-        ),
-    ),
     "http/http_09.pcap": (
         Known(
             "HTTP/0.9 cannot be told from any line of text: the flow is shown as tcp",

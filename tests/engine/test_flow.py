@@ -89,6 +89,15 @@ def test_interim_does_not_consume_the_request(table: type[Table]) -> None:
     assert entry.outcome == Outcome.OK
 
 
+def test_interim_before_the_request_is_whole(table: type[Table]) -> None:
+    t = table()
+    g = t.open()
+    g.chunk(0, b"TOY ", 5)
+    (entry,) = t.talk(g, "< wait\n > body\n < OK")
+    assert entry.request is not None
+    assert entry.request.notes == ("interim-100",)
+
+
 def test_oneway_from_either_side(table: type[Table]) -> None:
     t = table()
     got = t.talk(t.open(), "> TOY a\n < push x\n > push y\n < OK")

@@ -134,6 +134,20 @@ def test_causality_rests_while_a_side_is_silent_after_its_gap(kind: Any) -> None
     assert said(tape.flows[0])[2:] == [("chunk", 1, b"two")]
 
 
+def test_what_is_held_behind_a_gap_comes_before_what_answers_it(kind: Any) -> None:
+    """The first question is lost; the second waited behind the hole, and its answer for both."""
+    talk = Talk().open()
+    talk.send(0, b"lost")
+    rest = [talk.send(1, b"one"), talk.send(0, b"question"), talk.send(1, b"answer")]
+    tape = Tape(kind).feed(at(0, *talk.packets[:3], *rest)).feed(at(3 * SECOND, talk.raw(0, ACK)))
+    assert said(tape.flows[0]) == [
+        ("gap", 0, 4),
+        ("chunk", 1, b"one"),
+        ("chunk", 0, b"question"),
+        ("chunk", 1, b"answer"),
+    ]
+
+
 def test_a_hole_is_a_gap_once_too_many_segments_wait(kind: Any) -> None:
     talk = Talk().open()
     talk.send(0, b"lost")
