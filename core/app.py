@@ -64,13 +64,14 @@ class RunContext:
 class Source:
     """A backend with its engine."""
 
-    def __init__(self, label: str, backend: Backend, engine: Engine, drains: bool = False) -> None:
+    def __init__(self, label: str, backend: Backend, engine: Engine, remote: bool = False) -> None:
         self.label = label
         self.backend = backend
         self.engine = engine
         self.live = bool(backend.live)
         # Once closed, it still has blocks to give, and ends by itself.
-        self.drains = drains or bool(getattr(backend, "drains", False))
+        self.drains = remote or bool(getattr(backend, "drains", False))
+        self.remote = remote  # a worker process: what fails there has begun
         self.begun = False  # it was asked for a block: its sockets are open
         self.waiting = False  # for the next block
         self.blocks = 0
@@ -220,7 +221,7 @@ class Capture:
                 async with self.taking:
                     await self._blocks(source)
         except PluginError as error:
-            self._failed(str(error), FAILED if source.blocks or source.drains else WRONG)
+            self._failed(str(error), FAILED if source.blocks or source.remote else WRONG)
         except Exception as error:  # a backend may be a stranger's
             self._failed(f"backend {source.label} failed: {explain(error)}", FAILED)
         finally:

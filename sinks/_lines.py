@@ -228,7 +228,7 @@ class Layout:
         wide = self.width >= WIDE
         clock, protocol = (12, 8) if wide else (8, 5)
         rest = max(self.width, NARROWEST) - clock - protocol - _STATUS - _LATENCY - _SIZE - 6
-        peers = min(48, rest * 2 // 5) if wide else rest * 4 // 7
+        peers = min(48, rest // 2) if wide else rest * 4 // 7
         return clock, protocol, peers, rest - peers
 
     def _crop(self, text: str) -> str:
