@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from kshark.testing import LAWS
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PROSE = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
@@ -64,6 +66,11 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
             compile(files[title], title, "exec")
 
 
+def test_every_law_is_explained() -> None:
+    text = (DOCS / "testing.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| [A-Z]", text, re.M) == list(LAWS)
+
+
 def kshark(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kshark", *arguments],
@@ -85,9 +92,7 @@ def test_the_tutorial_dissector_on_the_line(tmp_path: Path) -> None:
 def test_the_sink_and_the_backend_of_the_docs(tmp_path: Path) -> None:
     for title, body in files_of(DOCS / "write-a-sink.md").items():
         (tmp_path / title).write_text(body)
-    ping = (
-        "ffffffffffff 000000000000 0800 4500001c 0001 0000 4001 0000 0a000001 0a000002 0800 0000 0001 0001"
-    )
+    ping = "ffffffffffff 000000000000 0800 4500001c 0001 0000 4001 0000 0a000001 0a000002 0800 0000 0001 0001"
     done = kshark(
         "run", "--plugin", "one_backend.py", "--plugin", "count_sink.py",
         "--backend", f"one:{ping}", "--sink", "count:n",
