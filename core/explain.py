@@ -1,0 +1,173 @@
+"""What each byte of a message is: the tree of ``kshark dissect --explain``.
+
+Of a `Framed` dissector: which ``yield`` took which bytes. Of a grammar: the fields of its struct. Of any:
+the typed details, with the place of each value that is found in the bytes just once.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from kshark.api import Details, Framed, Message, Side, Step, Switch, Take
+from kshark.talk import legible, printable, quote
+
+SHOWN = 16 * 16
+"""Bytes of a message in its hex dump."""
+VALUE = 60
+"""Characters of a value in the tree."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A part of a message; offsets are those in the message, -1 where the part has no place of its own."""
+
+    name: str
+    start: int = -1
+    end: int = -1
+    value: str = ""
+    inner: list[Node] = field(default_factory=list)
+
+
+class Trace:
+    """Watches a `Framed` dissector: every piece that its generators were given, by side."""
+
+    def __init__(self, framed: Framed) -> None:
+        self.used = [0, 0]
+        self.pieces: tuple[list[Node], list[Node]] = ([], [])  # of the message at work
+        self._parse: Callable[[Side], Generator[Step, Any, None]] = framed.parse
+        framed.parse = self.parse  # type: ignore[method-assign]
+
+    def parse(self, side: Side) -> Generator[Step, Any, None]:
+        """The dissector's own generator, and notes of what it asks for."""
+        inner = self._parse(side)
+        want = next(inner, None)
+        while want is not None:
+            label = "" if isinstance(want, (Message, Switch)) else _label(inner)
+            try:
+                got = yield want
+            except EOFError as error:
+                want = _throw(inner, error)
+                continue
+            if isinstance(want, Take | int | bytes):
+                self._note(side, want, got, label)
+            try:
+                want = inner.send(got)
+            except StopIteration:
+                return
+
+    def _note(self, side: Side, want: Step, got: bytes, label: str) -> None:
+        size = want.size if isinstance(want, Take) else len(got)
+        start = self.used[side]
+        self.used[side] += size
+        if size:
+            self.pieces[side].append(Node(label, start, start + size, _bytes(got)))
+
+    def take(self, side: Side, start: int, end: int) -> list[Node]:
+        """The pieces of the message that has these bytes of a side; those before it are forgotten."""
+        found = [n for n in self.pieces[side] if start <= n.start < end]
+        self.pieces[side][:] = [n for n in self.pieces[side] if n.start >= end]
+        for node in found:
+            node.start, node.end = node.start - start, node.end - start
+        return found
+
+
+def _throw(inner: Generator[Step, Any, None], error: EOFError) -> Step | None:
+    try:
+        return inner.throw(error)
+    except StopIteration:
+        return None
+
+
+def _label(generator: Any) -> str:
+    """``head = yield 5``: the line at which a generator waits."""
+    while getattr(generator, "gi_yieldfrom", None) is not None and hasattr(
+        generator.gi_yieldfrom, "gi_frame"
+    ):
+        generator = generator.gi_yieldfrom
+    frame: FrameType | None = generator.gi_frame
+    if frame is None:
+        return ""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    code = line.partition("  #")[0].strip()
+    return _assigned(code) or code
+
+
+def _assigned(code: str) -> str:
+    """``head`` for ``head: bytes = yield 5``."""
+    try:
+        node = ast.parse(code).body[0]
+    except (SyntaxError, IndexError):
+        return ""
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    return ast.unparse(target) if target is not None else ""
+
+
+# ---------------------------------------------------------------- details
+
+
+def located(details: Details, raw: bytes) -> list[Node]:
+    """The fields of typed details, with the places of their values."""
+    return list(_fields(msgspec.to_builtins(details), raw))
+
+
+def _fields(values: Any, raw: bytes) -> Iterator[Node]:
+    pairs = values.items() if isinstance(values, dict) else enumerate(values)
+    for name, value in pairs:
+        if isinstance(value, dict) or (isinstance(value, list) and _deep(value)):
+            yield Node(str(name), inner=list(_fields(value, raw)))
+        else:
+            start, end = place(value, raw)
+            yield Node(str(name), start, end, cut(str(value)))
+
+
+def _deep(value: list[Any]) -> bool:
+    return any(isinstance(item, dict | list) for item in value)
+
+
+def place(value: object, raw: bytes) -> tuple[int, int]:
+    """Where the text of a value stands in the bytes: once, or nowhere for sure."""
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        return -1, -1
+    needle = str(value).encode("utf-8", "replace")
+    start = raw.find(needle)
+    if start < 0 or raw.find(needle, start + 1) >= 0:
+        return -1, -1
+    return start, start + len(needle)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def dump(raw: bytes) -> Iterator[str]:
+    """A hex dump of the beginning."""
+    for at in range(0, min(len(raw), SHOWN), 16):
+        part = raw[at : at + 16]
+        yield f"{at:06x}  {part.hex(' '):<47}  {printable(part)}"
+    if len(raw) > SHOWN:
+        yield f"        ... {len(raw) - SHOWN:,} more bytes"
+
+
+def tree(nodes: list[Node], indent: str = "") -> Iterator[str]:
+    """The nodes as lines: name, range, value."""
+    width = max((len(node.name) for node in nodes), default=0)
+    for node in nodes:
+        where = f"{node.start}..{node.end}" if node.start >= 0 else ""
+        yield f"{indent}{node.name:<{width}}  {where:<11} {node.value}".rstrip()
+        yield from tree(node.inner, f"{indent}  ")
+
+
+def _bytes(data: bytes) -> str:
+    return cut(quote(data) if legible(data) else data[:VALUE].hex(" "))
+
+
+def cut(text: str) -> str:
+    """At most VALUE characters, none of them invisible."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= VALUE else f"{text[: VALUE - 1]}…"
