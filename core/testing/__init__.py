@@ -15,11 +15,14 @@
     ... )
 
 `replay` runs a capture file, `converse` a conversation through the engine, `messages` a conversation
-through a dissector alone; `check_laws` holds a dissector to everything that kshark relies on.
+through a dissector alone; `check_laws` holds a dissector to everything that kshark relies on, and
+`assert_dissector` is that and more, for the CI of a plugin. `cases` reads conversations from text files.
 `cuts`, `mutations`, `garbage` and `conversations` are hypothesis strategies.
 """
 
 from kshark.testing._case import LawBroken
+from kshark.testing._cases import case, cases
+from kshark.testing.accept import assert_dissector, assert_harmless
 from kshark.testing.laws import LAWS, check_laws
 from kshark.testing.play import Conversation, Piece, converse, messages, replay, rows
 from kshark.testing.strategies import conversations, cuts, garbage, mutations
@@ -29,6 +32,10 @@ __all__ = [
     "Conversation",
     "LawBroken",
     "Piece",
+    "assert_dissector",
+    "assert_harmless",
+    "case",
+    "cases",
     "check_laws",
     "conversations",
     "converse",

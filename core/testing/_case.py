@@ -138,8 +138,11 @@ def make_case(
 
 
 def can_recover(spec: ProtocolSpec) -> bool:
-    """Everybody, but a `Framed` that does not override resync()."""
+    """Everybody, but a `Framed` that does not override resync(), and who says otherwise (`recovers`)."""
     dissector = spec.dissector()
+    said = getattr(dissector, "recovers", None)
+    if said is not None:
+        return bool(said)
     return not isinstance(dissector, Framed) or type(dissector).resync is not Framed.resync
 
 

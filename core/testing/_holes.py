@@ -120,11 +120,15 @@ def law_pairs(case: Case) -> None:
     """Whatever is lost, a response is never given to a request that is not its own."""
     right = pairs(case, list(case.talk))
     for hole in holes(case):
-        pieces = hole.punch(case.talk)
-        for pair in guarded("pairs", partial(pairs, case, pieces), pieces):
-            if not any(pair.may_be(one) for one in right):
-                told = f"{brief(pair.answered)} is paired with {brief(pair.asked)}"
-                fail("pairs", f"with {hole}, {told}")
+        check_pairs(case, right, hole)
+
+
+def check_pairs(case: Case, right: list[Pair], hole: Hole) -> None:
+    pieces = hole.punch(case.talk)
+    for pair in guarded("pairs", partial(pairs, case, pieces), pieces):
+        if not any(pair.may_be(one) for one in right):
+            told = f"{brief(pair.answered)} is paired with {brief(pair.asked)}"
+            fail("pairs", f"with {hole}, {told}")
 
 
 @dataclass(slots=True)

@@ -24,9 +24,9 @@ from kshark.api import (
 )
 from kshark.engine import Engine, EngineSettings
 from kshark.limits import ERRORS
+from kshark.talk import Piece as Piece
 from kshark.wire import END_FIN
 
-Piece = tuple[Side, bytes | int]
 Conversation = Sequence[Piece]
 
 PORT = 47
@@ -174,7 +174,14 @@ def converse(spec: ProtocolSpec, pieces: Conversation) -> list[Entry]:
         ['ping -> pong [ok]']
     """
     said: list[str] = []
-    engine = engine_for(spec, said)
+    entries = play(engine_for(spec, said), spec, pieces)
+    if said:
+        raise AssertionError("; ".join(said))
+    return entries
+
+
+def play(engine: Engine, spec: ProtocolSpec, pieces: Conversation) -> list[Entry]:
+    """The entries that an engine makes of one flow."""
     flow = MadeFlow(proto=PROTO[spec.transport])
     consumer = engine.open(flow)
     done = False
@@ -187,8 +194,6 @@ def converse(spec: ProtocolSpec, pieces: Conversation) -> list[Entry]:
             flow.size[side] += len(piece)
             done = done or consumer.chunk(side, piece, flow.last_ns)
     consumer.end(END_FIN, flow.last_ns)
-    if said:
-        raise AssertionError("; ".join(said))
     return engine.take()
 
 

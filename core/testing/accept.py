@@ -1,0 +1,162 @@
+"""What the CI of a plugin runs: `assert_dissector`, and `assert_harmless` for what is not understood yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from typing import get_type_hints
+
+import msgspec
+
+from kshark import talk
+from kshark._spec_checks import check
+from kshark.api import Details, Message, ProtocolSpec, Side
+from kshark.engine import Engine, EngineSettings
+from kshark.testing import _cases
+from kshark.testing._case import Talk, joined
+from kshark.testing._cases import Case
+from kshark.testing.fuzz import Fuzzer
+from kshark.testing.laws import check_laws
+from kshark.testing.play import Conversation, converse, hear, play, rows
+from kshark.testing.strategies import cut_talk, explore, garbage, mutations
+
+FUZZED = 20_000
+"""Bytes of `assert_dissector`'s own fuzzing; ``kshark fuzz`` does the rest."""
+
+
+def assert_dissector(
+    spec: ProtocolSpec,
+    conversation: Conversation | Case,
+    expected: Sequence[str] | None = None,
+    *,
+    again: Conversation | None = None,
+    recovers: bool | None = None,
+    skip: Collection[str] = (),
+    examples: int = 40,
+    fuzz: int = FUZZED,
+) -> None:
+    """Everything that kshark relies on, for one conversation; `AssertionError` says what is wrong.
+
+    It must be understood as `expected` says (the rows of a case; see `kshark.testing.rows`), keep the laws
+    (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`), be recognised without a
+    port where the spec says how, have documented details of the declared types, and survive `fuzz` bytes of damage.
+    """
+    pieces = conversation.pieces if isinstance(conversation, Case) else conversation
+    if isinstance(conversation, Case):
+        if _cases.UPDATE:
+            conversation.write(converse(spec, pieces))
+        expected = conversation.rows or expected
+    if wrong := check(spec, ProtocolSpec):
+        raise AssertionError(f"kshark would refuse this plugin: {wrong}")
+    _documented(spec)
+    if expected is not None:
+        _expected(spec, pieces, expected)
+    check_laws(
+        spec, pieces, again=again, recovers=recovers, skip=skip, examples=examples
+    )  # expected is known by now
+    talk_ = joined(pieces, spec.transport)
+    _typed(spec, talk_)
+    _recognised(spec, talk_)
+    if fuzz:
+        report = Fuzzer(spec, [talk_]).run(size=fuzz)
+        if report.findings:
+            raise AssertionError(f"found by fuzzing: {report.findings[0]}")
+
+
+def _expected(spec: ProtocolSpec, pieces: Conversation, expected: Sequence[str]) -> None:
+    """The entries as they should be, or both side by side."""
+    got = [talk.one_line(row) for row in rows(converse(spec, pieces))]
+    if got != list(expected):
+        lines = _beside(list(expected), got)
+        raise AssertionError("other entries than expected:\n" + "\n".join(lines))
+
+
+def _beside(wanted: list[str], got: list[str]) -> Iterable[str]:
+    from difflib import ndiff
+
+    return [line for line in ndiff(wanted, got) if not line.startswith("?")]
+
+
+def _documented(spec: ProtocolSpec) -> None:
+    """Every field of the details has a doc line: filters, pages and the display show it."""
+    for schema in (spec.request, spec.response):
+        if schema is None:
+            continue
+        hints = get_type_hints(schema, include_extras=True)
+        for field in msgspec.structs.fields(schema):
+            metas = getattr(hints[field.name], "__metadata__", ())
+            if not any(isinstance(m, msgspec.Meta) and m.description for m in metas):
+                raise AssertionError(
+                    f"{schema.__name__}.{field.name} has no doc line: "
+                    f"annotate it, {field.name}: Annotated[..., doc('what it is')]"
+                )
+
+
+def _typed(spec: ProtocolSpec, pieces: Talk) -> None:
+    """Details are what the spec declares."""
+    if spec.details is None:
+        return
+    declared = tuple(kind for kind in (spec.request, spec.response) if kind is not None)
+    for _, message in hear(spec.dissector(), pieces).messages:
+        found = spec.details(message)
+        if not isinstance(found, declared or Details):
+            names = " or ".join(kind.__name__ for kind in declared) or "Details"
+            raise AssertionError(  # noqa: TRY004 - a test's verdict
+                f"details() gives {type(found).__name__} for {message.verb!r}, not {names}: "
+                f"filters and the JSON Schema know only what the spec declares"
+            )
+        _encodable(found, message)
+
+
+def _encodable(found: Details, message: Message) -> None:
+    try:
+        msgspec.convert(msgspec.to_builtins(found), type(found))
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise AssertionError(
+            f"details() of {message.verb!r} are not what their types say: {error}"
+        ) from None
+
+
+def _recognised(spec: ProtocolSpec, pieces: Talk) -> None:
+    """Without a word about ports, the engine knows the protocol by its first bytes."""
+    if not (spec.magic or spec.replies or spec.probe):
+        return
+    said: list[str] = []
+    entries = play(Engine([spec], EngineSettings(), said.append), spec, pieces)
+    if said:
+        raise AssertionError("; ".join(said))
+    missed = [entry for entry in entries if entry.protocol != spec.name]
+    if missed or not entries:
+        why = missed[0].flow.reason if missed else "no entry"
+        raise AssertionError(
+            f"the conversation is not recognised by its bytes ({why}): "
+            f"mend magic, replies or probe, or leave all three out and tell users to --assume"
+        )
+
+
+def assert_harmless(
+    spec: ProtocolSpec, conversation: Conversation | Case, *, examples: int = 40
+) -> None:
+    """Whatever becomes of these bytes: no exception but `DissectError`, in whatever pieces they come.
+
+    For real bytes that the dissector does not understand yet.
+    """
+    if isinstance(conversation, Case):
+        if _cases.UPDATE:
+            conversation.write(converse(spec, conversation.pieces))
+        conversation = conversation.pieces
+    converse(spec, conversation)
+    bytes_only = [(side, piece) for side, piece in conversation if isinstance(piece, bytes)]
+    whole = joined(bytes_only, spec.transport)
+    explore(cut_talk(whole), lambda pieces: _play(spec, pieces), examples)
+    for side, data in whole:
+        for strategy in (mutations(data), garbage()):
+            explore(strategy, partial(_one_side, spec, side), examples)
+
+
+def _one_side(spec: ProtocolSpec, side: Side, data: bytes) -> None:
+    _play(spec, [(side, data)])
+
+
+def _play(spec: ProtocolSpec, pieces: Conversation) -> None:
+    hear(spec.dissector(), pieces)
