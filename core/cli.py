@@ -32,6 +32,9 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "kshark.cli_doctor",
     "dissect": "kshark.cli_dissect",
     "schema": "kshark.cli_lists",
+    "flows": "kshark.cli_flows",
+    "new-plugin": "kshark.cli_new",
+    "fuzz": "kshark.cli_fuzz",
 }
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -50,7 +53,9 @@ class Kshark(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            found: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+            found: click.Command = getattr(
+                import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_")
+            )
             return found
         self._add_plugins()
         return super().get_command(ctx, cmd_name)

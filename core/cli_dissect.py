@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import click
 
-from kshark.api import DissectError, Dissector, Message, ProtocolSpec, Side, Switch
+from kshark import talk
+from kshark.api import DissectError, Dissector, Framed, Kind, Message, ProtocolSpec, Side, Switch
 from kshark.cli import DONE, FAILED, WRONG, common, registry, say
 from kshark.plugins import raised as plugin_error
+from kshark.talk import Piece
 
 SIDES: Final = {"client": Side.CLIENT, "server": Side.SERVER}
-ARROWS: Final = {">": Side.CLIENT, "<": Side.SERVER}
 PIECE: Final = 64 * 1024
 """Bytes given to a dissector at once, as segments would be."""
 SWITCHES: Final = 16
 """Hand-overs to another protocol that are followed."""
 
-Piece = tuple[Side, bytes]
+Show = Callable[[ProtocolSpec, Message, Side], None]
 
 
 @click.command()
 @click.option("--protocol", required=True, metavar="NAME", help="Who dissects.")
-@click.option("--hex", "is_hex", is_flag=True, help="Input is hex digits; > and < begin a side.")
+@click.option(
+    "--hex",
+    "is_hex",
+    is_flag=True,
+    help='Input is text: hex digits or "strings"; > and < begin a side.',
+)
 @click.option("--side", type=click.Choice(list(SIDES)), default="client", help="Who sent them.")
 @click.option("--server", is_flag=True, help="The same as --side server.")
 @click.option("--full", is_flag=True, help="With the protocol's typed details.")
+@click.option("--explain", is_flag=True, help="With every byte: what it is, and where.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@click.option("--watch", is_flag=True, help="Again whenever the file of --plugin changes.")
 @common
 def dissect(
     protocol: str,
@@ -37,7 +44,9 @@ def dissect(
     side: str,
     server: bool,
     full: bool,
+    explain: bool,
     as_json: bool,
+    watch: bool,
     plugins: Sequence[str],
     config: str,
 ) -> int:
@@ -45,74 +54,165 @@ def dissect(
 
     \b
     printf 'PING\\r\\n' | kshark dissect --protocol redis
-    printf '> 50494e470d0a\\n< 2b504f4e470d0a\\n' | kshark dissect --protocol redis --hex
+    printf '> 50494e470d0a\\n< "+PONG\\\\r\\\\n"\\n' | kshark dissect --protocol redis --hex
+    kshark dissect --plugin mine.py --protocol mine --hex --explain --watch < case.txt
     """
-    spec: ProtocolSpec = registry(plugins, config).find("protocols", protocol, "--protocol")
+    if not watch:  # a wrong name is told before anybody waits for input
+        registry(plugins, config).find("protocols", protocol, "--protocol")
     first = Side.SERVER if server else SIDES[side]
     raw = sys.stdin.buffer.read()
     try:
-        pieces = list(_hex(raw, first)) if is_hex else [(first, raw)]
+        pieces = pieces_of(raw, first) if is_hex else [(first, raw)]
     except ValueError as error:
         say(str(error))
         return WRONG
-    show = _as_json(spec, full) if as_json else _as_text(spec, full)
-    return _run(spec, pieces, show, registry(plugins, config).protocols)
+
+    def once() -> int:
+        found = registry(plugins, config)
+        spec: ProtocolSpec = found.find("protocols", protocol, "--protocol")
+        run = _Run(found.protocols, as_json=as_json, full=full, explain=explain)
+        return run.play(spec, list(pieces))
+
+    if not watch:
+        return once()
+    from kshark.watch import again_and_again
+
+    return again_and_again(plugins, once)
 
 
-def _hex(raw: bytes, side: Side) -> Iterator[Piece]:
-    """Lines of hex digits; blanks, colons and ``0x`` between them do not matter."""
-    for number, line in enumerate(raw.decode("ascii", "replace").splitlines(), 1):
-        text = line.strip()
-        if text[:1] in ARROWS:
-            side, text = ARROWS[text[0]], text[1:]
-        digits = re.sub(r"0x|[\s:,]", "", text)
-        if not digits:
-            continue
+def pieces_of(raw: bytes, side: Side) -> list[Piece]:
+    """Text of a conversation, long pieces cut as segments would be."""
+    pieces: list[Piece] = []
+    for who, piece in talk.parse(raw.decode("utf-8", "replace"), side).pieces:
+        if isinstance(piece, int):
+            pieces.append((who, piece))
+        else:
+            pieces += [(who, piece[at : at + PIECE]) for at in range(0, len(piece), PIECE)]
+    return pieces
+
+
+class _Run:
+    """One pass over the pieces, followed through hand-overs to other protocols."""
+
+    def __init__(
+        self, protocols: Mapping[str, ProtocolSpec], *, as_json: bool, full: bool, explain: bool
+    ) -> None:
+        self.protocols = protocols
+        self.as_json = as_json
+        self.full = full
+        self.explain = explain
+        self.shown = 0
+        self.streams: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self.given = [0, 0]  # bytes of each side that messages have counted
+        self.trace: Any = None
+
+    def play(self, spec: ProtocolSpec, waiting: list[Piece]) -> int:
+        """Feed and show; the exit code."""
+        total = sum(len(piece) for _, piece in waiting if isinstance(piece, bytes))
         try:
-            yield side, bytes.fromhex(digits)
-        except ValueError:
-            raise ValueError(f"line {number} is not hex digits: {line.strip()[:40]!r}") from None
+            self._feed(spec, waiting)
+        except DissectError as error:
+            say(f"{spec.name}: {type(error).__name__}: {error}")
+            return FAILED
+        except Exception as error:  # a plugin's own code
+            say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
+            return FAILED
+        if total and not self.shown:
+            say(f"{spec.name}: no message in {total} bytes")
+            return FAILED
+        return DONE
 
-
-def _run(
-    spec: ProtocolSpec,
-    pieces: Iterable[Piece],
-    show: Callable[[Message, Side], None],
-    protocols: Any,
-) -> int:
-    """Feed, show, and follow a hand-over to another protocol."""
-    dissector: Dissector = spec.dissector()
-    waiting = [(s, data[i : i + PIECE]) for s, data in pieces for i in range(0, len(data), PIECE)]
-    switches, shown, total = 0, 0, sum(len(data) for _, data in waiting)
-    try:
+    def _feed(self, spec: ProtocolSpec, waiting: list[Piece]) -> None:
+        dissector, switches = self._start(spec), 0
         while waiting:
-            side, data = waiting.pop(0)
-            for found in dissector.feed(side, data):
-                if isinstance(found, Message):
-                    shown += 1
-                    show(found, side)
+            side, piece = waiting.pop(0)
+            if isinstance(piece, bytes):
+                self.streams[side].extend(piece)
+                found = dissector.feed(side, piece)
+            else:
+                found = dissector.gap(side, piece)
+            for one in found:
+                if isinstance(one, Message):
+                    self._show(spec, one, side)
                     continue
                 switches += 1
-                after = protocols.get(found.protocol)
-                say(f"hands over to {found.protocol or 'whoever recognises it'}")
+                say(f"hands over to {one.protocol or 'whoever recognises it'}")
+                after = self.protocols.get(one.protocol)
                 if after is None or switches > SWITCHES:
-                    return DONE
-                dissector = after.dissector()
-                waiting[:0] = _handed_over(found)
-        for found in dissector.close():
-            if isinstance(found, Message):
-                shown += 1
-                show(found, Side(found.side) if found.side >= 0 else Side.CLIENT)
-    except DissectError as error:
-        say(f"{spec.name}: {type(error).__name__}: {error}")
-        return FAILED
-    except Exception as error:  # a plugin's own code
-        say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
-        return FAILED
-    if total and not shown:
-        say(f"{spec.name}: no message in {total} bytes")
-        return FAILED
-    return DONE
+                    return
+                spec, dissector = after, self._start(after)
+                waiting[:0] = _handed_over(one)
+        for one in dissector.close():
+            if isinstance(one, Message):
+                self._show(spec, one, Side.CLIENT)
+
+    def _start(self, spec: ProtocolSpec) -> Dissector:
+        self.streams = (bytearray(), bytearray())
+        self.given = [0, 0]
+        dissector = spec.dissector()
+        self.trace = None
+        if self.explain and isinstance(dissector, Framed):
+            from kshark.explain import Trace
+
+            self.trace = Trace(dissector)
+        return dissector
+
+    # ------------------------------------------------------------ show
+
+    def _show(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
+        self.shown += 1
+        side = Side(message.side) if message.side >= 0 else side
+        if self.as_json:
+            self._json(spec, message, side)
+            return
+        click.echo(_line(message, side))
+        if self.explain:
+            self._explain(spec, message, side)
+        elif self.full:
+            for name, value in _details(spec, message).items():
+                click.echo(f"    {name}: {talk.one_line(str(value))}")
+
+    def _json(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
+        import msgspec
+
+        row = {
+            "side": side.name.lower(),
+            "kind": _kind(message),
+            **{k: getattr(message, k) for k in ("verb", "target", "status", "ok", "key", "size")},
+            "truncated": message.truncated,
+            "cut": message.cut,
+            "notes": list(message.notes),
+        }
+        if self.full:
+            row["details"] = _details(spec, message)
+        click.echo(msgspec.json.encode(row))
+
+    def _explain(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
+        """The bytes of a message, and what each part of them is."""
+        from kshark.explain import Node, dump, located, tree
+
+        start = self.given[side]
+        self.given[side] = end = start + message.size
+        raw = bytes(self.streams[side][start:end])
+        nodes: list[Node] = _fields(spec, raw, side)
+        if self.trace is not None and not nodes:
+            nodes.append(Node("pieces", inner=self.trace.take(side, start, end)))
+        details = _details_object(spec, message)
+        if details is not None:
+            nodes.append(Node("details", inner=located(details, raw)))
+        for line in (*dump(raw), *tree(nodes)):
+            click.echo(f"    {line}")
+
+
+def _fields(spec: ProtocolSpec, raw: bytes, side: Side) -> list[Any]:
+    """The fields of a grammar's struct with their bytes."""
+    grammar: Any = getattr(spec.dissector, "__self__", None)
+    if not hasattr(grammar, "structs"):
+        return []
+    from kshark.explain import Node
+    from kshark.grammar.offsets import explain
+
+    return [Node("fields", inner=explain(grammar.structs[side], raw))]
 
 
 def _handed_over(switch: Switch) -> list[Piece]:
@@ -120,56 +220,30 @@ def _handed_over(switch: Switch) -> list[Piece]:
     return [(side, data) for side, data in both if data]
 
 
-def _as_text(spec: ProtocolSpec, full: bool) -> Callable[[Message, Side], None]:
-    def show(message: Message, side: Side) -> None:
-        arrow = "<" if (message.side if message.side >= 0 else side) else ">"
-        marks = [name for name in ("truncated", "cut") if getattr(message, name)]
-        parts = [arrow, _kind(message), message.verb, message.target]
-        parts += [str(message.status) if message.status else "", "" if message.ok else "failed"]
-        parts += [f"{message.size} bytes", *message.notes, *marks]
-        click.echo(" ".join(_printable(part) for part in parts if part))
-        details = _details(spec, message) if full else {}
-        for name, value in details.items():
-            click.echo(f"    {name}: {_printable(str(value))}")
-
-    return show
-
-
-def _as_json(spec: ProtocolSpec, full: bool) -> Callable[[Message, Side], None]:
-    import msgspec
-
-    def show(message: Message, side: Side) -> None:
-        row = {
-            "side": Side(message.side if message.side >= 0 else side).name.lower(),
-            "kind": _kind(message),
-            **{k: getattr(message, k) for k in ("verb", "target", "status", "ok", "key", "size")},
-            "truncated": message.truncated,
-            "cut": message.cut,
-            "notes": list(message.notes),
-        }
-        if full:
-            row["details"] = _details(spec, message)
-        click.echo(msgspec.json.encode(row))
-
-    return show
+def _line(message: Message, side: Side) -> str:
+    """A message in a line: who, what, how much."""
+    marks = [name for name in ("truncated", "cut") if getattr(message, name)]
+    parts = [talk.SIGNS[side], _kind(message), message.verb, message.target]
+    parts += [str(message.status) if message.status else "", "" if message.ok else "failed"]
+    parts += [f"{message.size} bytes", *message.notes, *marks]
+    return " ".join(talk.one_line(part) for part in parts if part)
 
 
 def _kind(message: Message) -> str:
-    from kshark.api import Kind
-
     return Kind(message.kind).name.lower()
 
 
 def _details(spec: ProtocolSpec, message: Message) -> dict[str, Any]:
-    """The typed details, redacted as everywhere."""
+    """The typed details as plain values."""
     import msgspec
 
-    from kshark.render import Renderer
-
-    found = Renderer({spec.name: spec}).details(message, spec.name)
+    found = _details_object(spec, message)
     details: dict[str, Any] = {} if found is None else msgspec.to_builtins(found)
     return details
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]
+def _details_object(spec: ProtocolSpec, message: Message) -> Any:
+    """The typed details, redacted as everywhere."""
+    from kshark.render import Renderer
+
+    return Renderer({spec.name: spec}).details(message, spec.name)

@@ -6,7 +6,7 @@ Everything that can be wrong with a user's input is found here, before a socket 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,7 +70,7 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
     registry = load(plugin_files, where.plugin_options(), needed=needed)
     plan = Plan(run, registry)
     plan.notes += [found.line() for found in registry.refused()]
-    plan.assume = _assume(run, registry)
+    plan.assume = assumptions(run.assume, registry)
     for name in run.protocol:
         registry.find("protocols", name, "--protocol")
     _choose_backends(plan, backend_uses, where, layers)
@@ -114,9 +114,10 @@ def _workers(text: str, backends: Sequence[Chosen]) -> int:
     return int(text)
 
 
-def _assume(run: RunOptions, registry: Registry) -> dict[int, str]:
+def assumptions(texts: Iterable[str], registry: Registry) -> dict[int, str]:
+    """``6380=redis`` for a port and its protocol, checked."""
     found = {}
-    for text in run.assume:
+    for text in texts:
         port, equals, name = text.partition("=")
         if not equals or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise PluginError(f"--assume {text}: must be PORT=NAME, as in 6380=redis")
