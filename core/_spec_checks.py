@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from msgspec.structs import fields
+
 from kshark.api import (
     BackendSpec,
     Details,
@@ -15,10 +17,13 @@ from kshark.api import (
     Redact,
     SinkSpec,
 )
+from kshark.entry_json import EntryJson
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 OWN: Final = frozenset({"auto", "tcp", "udp", "icmp", "opaque", "unknown"})
 """Names that kshark uses itself: for the choice of a backend, and for flows that nobody claims."""
+ENTRY: Final = frozenset(field.name for field in fields(EntryJson))
+"""Members of an entry's JSON: no other object may replace one."""
 FANOUT_KEYS: Final = frozenset({"policy", "queue"})
 """Options that every sink has, from the fan-out."""
 
@@ -90,7 +95,15 @@ def _sink(spec: SinkSpec) -> list[str]:
 
 
 def _enricher(spec: EnricherSpec) -> list[str]:
-    return _callable(spec, "make") + _options(spec)
+    found = _callable(spec, "make") + _options(spec)
+    if not isinstance(spec.adds, Mapping):
+        return [*found, "adds must be a mapping of names to types"]
+    for name, kind in spec.adds.items():
+        if not isinstance(name, str) or not NAME.match(name) or name in ENTRY:
+            found.append(f"adds {name!r}, which is no name for an object of an entry")
+        elif not (isinstance(kind, type) and issubclass(kind, Details)):
+            found.append(f"adds {name}, which must be a subclass of kshark.api.Details")
+    return found
 
 
 _CHECKS: Final[Mapping[type[Any], Callable[[Any], list[str]]]] = {

@@ -309,6 +309,7 @@ class Entry(msgspec.Struct, gc=False):
     truncated: bool = False
     swapped: bool = False  # the server end asked (server push, peer to peer)
     packets: Sequence[Packet] = ()  # with a sink that stores packets only
+    extra: dict[str, Details] | None = None  # what enrichers add, by the names in `EnricherSpec.adds`
 
     @property
     def id(self) -> str:
@@ -456,7 +457,10 @@ class SinkSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnricherSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """``adds``: typed objects that it puts into `Entry.extra`, by name; shown with full, like a protocol's."""
+
     name: str
     make: Callable[[Any, Context], Enricher]
     options: type[Options] = Options
     doc: str = ""
+    adds: Mapping[str, type[Details]] = {}

@@ -75,7 +75,7 @@ def dissect(
 
     if not watch:
         return once()
-    from kshark.watch import again_and_again
+    from kshark.cli_watch import again_and_again
 
     return again_and_again(plugins, once)
 

@@ -191,5 +191,6 @@ def schema(plugins: Sequence[str], config: str) -> int:
     from kshark.render import Renderer
 
     found = registry(plugins, config, needed={"protocols": _all("protocols")})
-    _json(Renderer(found.protocols).schema())
+    adds = {name: kind for e in found.enrichers.values() for name, kind in e.adds.items()}
+    _json(Renderer(found.protocols, adds=adds).schema())
     return DONE

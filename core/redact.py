@@ -191,6 +191,8 @@ def body(text: str) -> str:
 
 
 def _hide_member(found: re.Match[str]) -> str:
+    if found[3][0] in "-0123456789" and _plain(found[2]).endswith("tokens"):
+        return found[0]  # a count, as in "max_tokens": 100
     return f'{found[1]}"{REDACTED}"' if secret_parameter(found[2]) else found[0]
 
 

@@ -39,8 +39,14 @@ class Renderer:
     b''
     """
 
-    def __init__(self, protocols: Mapping[str, ProtocolSpec], redact: bool = True) -> None:
+    def __init__(
+        self,
+        protocols: Mapping[str, ProtocolSpec],
+        redact: bool = True,
+        adds: Mapping[str, type[Details]] | None = None,
+    ) -> None:
         self.protocols = protocols
+        self.adds = adds or {}  # of enrichers, for the schema
         self._redactor = Redactor() if redact else None
         self._rows = Rows()
 
@@ -48,7 +54,7 @@ class Renderer:
         """The entries as JSON, one object a line; with `full`, each with its protocol's object."""
         if not full or not batch:
             return self._rows.encode(batch)
-        return self._rows.encode(batch, [self._member(entry) for entry in batch])
+        return self._rows.encode(batch, [self._members(entry) for entry in batch])
 
     def as_dict(self, entry: Entry, full: bool = False) -> dict[str, Any]:
         """The same as a dict of plain values."""
@@ -72,12 +78,14 @@ class Renderer:
         """The JSON Schema (2020-12) of a line, with the object of every protocol."""
         specs = [spec for spec in self.protocols.values() if spec.details is not None]
         kinds = [kind for spec in specs for kind in (spec.request, spec.response) if kind]
-        wanted = list(dict.fromkeys([EntryJson, *kinds]))
+        wanted = list(dict.fromkeys([EntryJson, *kinds, *self.adds.values()]))
         found, components = msgspec.json.schema_components(wanted, ref_template="#/$defs/{name}")
         refs = dict(zip(wanted, found, strict=True))
         entry = components["EntryJson"]
         for spec in specs:
             entry["properties"][spec.name] = _object_schema(spec, refs)
+        for name, kind in self.adds.items():
+            entry["properties"].setdefault(name, refs[kind])
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "kshark entry",
@@ -88,6 +96,25 @@ class Renderer:
     def _has_details(self, protocol: str) -> bool:
         spec = self.protocols.get(protocol)
         return spec is not None and spec.details is not None and protocol not in RESERVED
+
+    def _members(self, entry: Entry) -> bytes:
+        """The objects that follow a row: the protocol's, and what enrichers added."""
+        if not entry.extra:
+            return self._member(entry)
+        taken = {entry.protocol, *RESERVED}
+        added = (self._added(n, d) for n, d in entry.extra.items() if n not in taken)
+        return b"".join((self._member(entry), *added))
+
+    def _added(self, name: str, details: Details) -> bytes:
+        """``,"genai":{...}``, redacted by its own schema."""
+        try:
+            if not isinstance(details, Details):
+                raise TypeError(name)
+            shown = details if self._redactor is None else self._redactor.apply(details)
+            found = _json(shown)
+        except Exception as error:  # a plugin's object; its text may quote what is secret
+            found = _json({"error": f"{name} cannot be shown: {type(error).__name__}"})
+        return b"," + _json(name) + b":" + found
 
     def _member(self, entry: Entry) -> bytes:
         """``,"http":{...}``, or nothing for a protocol without details."""

@@ -211,3 +211,10 @@ def test_what_is_surely_public_is_not_looked_at_twice() -> None:
     for _ in range(3):
         assert suspects.find([made], frozenset({"http"})) == []
     assert asked == ["limit", "watch"]
+
+
+def test_counts_of_tokens_are_no_secrets() -> None:
+    text = '{"max_tokens": 100, "usage": {"total_tokens": 12}, "token": 5, "tokens": "abc"}'
+    assert redact.body(text) == (
+        '{"max_tokens": 100, "usage": {"total_tokens": 12}, "token": "REDACTED", "tokens": "REDACTED"}'
+    )

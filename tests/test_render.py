@@ -466,3 +466,33 @@ def test_two_protocols_may_call_their_types_the_same() -> None:
         properties[name]["properties"]["request"]["anyOf"][0]["$ref"] for name in ("http", "mq")
     }
     assert len(refs) == 2
+
+
+class Tenant(Details):
+    """What an enricher may add."""
+
+    name: Annotated[str, doc("Who pays")] = ""
+    secret: Annotated[str, doc("Their key", redact=Redact.VALUE)] = ""
+
+
+def test_what_enrichers_add_is_shown_under_its_name_and_redacted() -> None:
+    made = entry()
+    made.extra = {"tenant": Tenant(name="acme", secret="xyz")}
+    renderer = Renderer({"http": spec()}, adds={"tenant": Tenant})
+    line = renderer.as_dict(made, full=True)
+    assert line["tenant"] == {"name": "acme", "secret": "REDACTED"}
+    assert "http" in line
+    assert "tenant" not in renderer.as_dict(made)
+    validator(renderer).validate(line)
+    with pytest.raises(jsonschema.ValidationError):
+        validator(renderer).validate({**line, "tenant": {"name": 5}})
+
+
+def test_what_enrichers_add_replaces_nothing_and_breaks_nothing() -> None:
+    made = entry()
+    wrong: Any = {"outcome": Tenant(), "http": Tenant(), "odd": "text", "tenant": Tenant(name="a")}
+    made.extra = wrong
+    line = Renderer({"http": spec()}).as_dict(made, full=True)
+    assert (line["outcome"], line["tenant"]) == ("ok", {"name": "a"})
+    assert line["odd"] == {"error": "odd cannot be shown: TypeError"}
+    assert "request" in line["http"]
