@@ -72,6 +72,7 @@ class Other(Node):
 
 
 _PRIMITIVES: Final = ("", "bool", "int", "uint", "double", "string", "bytes")
+_SUMS: Final = ("_+_", "_-_", "_*_", "_/_", "_%_", "-_")
 _WELL_KNOWN: Final = ("", "dyn", "timestamp", "duration")
 _CONSTANTS: Final[Mapping[int, str]] = {
     1: "null_type", 2: "bool", 3: "int", 4: "uint", 5: "double", 6: "string", 7: "bytes",
@@ -123,11 +124,14 @@ class _Reader:
         return Select(*base, self.node(wire[1][0]), text(wire.get(2)), test)
 
     def call(self, base: tuple[str, int], wire: Wire, number: int) -> Node:
-        args = [*wire.get(1, []), *wire.get(3, [])]
-        return Call(*base, text(wire.get(2)), [self.node(arg) for arg in args])
+        function = text(wire.get(2))
+        args = [self.node(arg) for arg in (*wire.get(1, []), *wire.get(3, []))]
+        return Call(_honest(base[0], function, args), base[1], function, args)
 
     def items(self, base: tuple[str, int], wire: Wire, number: int) -> Node:
-        return Items(*base, [self.node(one) for one in wire.get(1, [])])
+        elements = [self.node(one) for one in wire.get(1, [])]
+        dynamic = any("dyn" in one.type for one in elements)
+        return Items("list(dyn)" if dynamic else base[0], base[1], elements)
 
     def struct(self, base: tuple[str, int], wire: Wire, number: int) -> Node:
         return Other(*base, "a map or message between braces")
@@ -153,6 +157,17 @@ _KINDS: Final = {
     8: _Reader.struct,
     9: _Reader.loop,
 }
+
+
+def _honest(kind: str, function: str, args: list[Node]) -> str:
+    """The type of a call. The checker takes what it hopes of a dynamic operand for a fact."""
+    if function == "_[_]" and "dyn" in args[0].type:
+        return "dyn"
+    if function == "_?_:_" and any("dyn" in arg.type for arg in args[1:]):
+        return "dyn"
+    if function in _SUMS and any("dyn" in arg.type for arg in args):
+        return "list(dyn)" if all(arg.type.startswith("list") for arg in args) else "dyn"
+    return kind
 
 
 def _type(wire: Wire) -> str:

@@ -49,7 +49,11 @@ def _fields_of(node: Node, fields: Mapping[str, Field]) -> Names:
     if not isinstance(node, Name):
         return None
     one = fields.get(node.name.removeprefix(HAS))
-    return frozenset({one.protocol}) if one is not None and one.protocol else None
+    if one is None or not one.protocol:
+        return None
+    if node.name.startswith(HAS) and not one.needs:  # has(http) is always true
+        return None
+    return frozenset({one.protocol})
 
 
 def _named(node: Call) -> Names:

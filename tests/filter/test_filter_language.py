@@ -294,6 +294,7 @@ def test_no_entry_is_kept_after_a_batch() -> None:
         ('!(http.request.method == "GET")', None),
         ('http.request.headers["a"] == "b" || redis.request.inline', {"http", "redis"}),
         ("has(http.request.host)", {"http"}),
+        ("has(http)", None),
         ("has(http.request.headers.host)", {"http"}),
         ('protocol == "tcp"', {"tcp"}),
         ('"tcp" == protocol', {"tcp"}),
