@@ -8,6 +8,7 @@ otherwise, and a plugin's mistake there costs that object and not the entry.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -81,6 +82,8 @@ class Renderer:
         wanted = list(dict.fromkeys([EntryJson, *kinds, *self.adds.values()]))
         found, components = msgspec.json.schema_components(wanted, ref_template="#/$defs/{name}")
         refs = dict(zip(wanted, found, strict=True))
+        for part in components.values():  # until Python 3.13 a docstring keeps its indentation
+            part["description"] = cleandoc(part.get("description", ""))
         entry = components["EntryJson"]
         for spec in specs:
             entry["properties"][spec.name] = _object_schema(spec, refs)

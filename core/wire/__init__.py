@@ -96,17 +96,17 @@ END_CAPTURE = 7
 DROPS: Final = (
     "bad_record",  # the record points outside its block: a broken backend
     "linktype",  # a link layer that is not decoded
-    "non_ip",
+    "non_ip",  # neither IPv4 nor IPv6: ARP and the like
     "truncated",  # the snap length cut a header, or a fragment
-    "bad_ip",
-    "bad_l4",
+    "bad_ip",  # an IP header that contradicts itself
+    "bad_l4",  # a TCP, UDP or ICMP header that contradicts itself
     "other_l4",  # neither TCP, UDP, ICMP nor a tunnel
-    "tunnel_depth",
-    "duplicate",
-    "fragment_held",
-    "fragment_timeout",
-    "fragment_limit",
-    "fragment_bad",
+    "tunnel_depth",  # more tunnels in each other than TUNNELS
+    "duplicate",  # the same packet on a second interface
+    "fragment_held",  # a fragment whose datagram is not whole yet
+    "fragment_timeout",  # a fragment whose datagram did not become whole in FRAGMENT_WAIT
+    "fragment_limit",  # a fragment beyond FRAGMENTS, FRAGMENT_BYTES or FRAGMENT_PIECES
+    "fragment_bad",  # a fragment that overlaps another, or lies outside its datagram
     "late",  # of a flow that has ended
     "failed",  # a consumer raised before the packet had reached its flow
 )
@@ -121,13 +121,13 @@ COUNTERS: Final = (
     "retransmitted",  # segments that brought nothing new
     "overlap",  # segments that repeated some bytes
     "out_of_order",  # segments held
-    "gaps",
-    "gap_bytes",
-    "rst_ignored",
-    "reused",
-    "idle",
-    "half_open",
-    "evicted",
+    "gaps",  # holes that flows were told of
+    "gap_bytes",  # bytes missing in them
+    "rst_ignored",  # resets that were out of the window
+    "reused",  # flows that a new connection on the same ports ended
+    "idle",  # flows that ended after IDLE without a packet
+    "half_open",  # flows that ended after HALF_OPEN without an answer
+    "evicted",  # flows that had to go, since the table or the memory was full
     "not_kept",  # packets beyond kept_packets or kept_bytes of their flow
 )
 """All counters of a wire."""
