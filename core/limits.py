@@ -1,7 +1,7 @@
-"""Every bound of kshark: unit, reason, precedent, and the counter that moves when it fires.
+"""Every bound of kshark: unit, reason, precedent.
 
-All are per worker process. A limit that fires is never silent: its counter in `FIRES` shows in the
-ledger (`kshark doctor`, the closing line, ``/metrics``).
+All are per worker process. A limit that fires is never silent: it is counted in the ledger, or noted on the
+entry that it shortened.
 """
 
 from __future__ import annotations
