@@ -246,8 +246,8 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         "Also recognised by": "a look at the first bytes of either side" if spec.probe else "",
         "Ports that break ties": ", ".join(map(str, spec.ports)),
     }
-    if any(facts.values()):
-        yield from table(("", ""), ([name, text] for name, text in facts.items() if text))
+    yield from (f"- {name}: {text}" for name, text in facts.items() if text)
+    yield ""
     same = spec.request is spec.response
     halves = {"Request and response" if same else "Request": spec.request}
     halves |= {} if same else {"Response": spec.response}
