@@ -1,7 +1,8 @@
-from kshark._message cimport date, kind, last, notes, side as side_of
+from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
+from kshark.wire.listener cimport Listener
 cimport cython
 
 cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
@@ -9,7 +10,7 @@ cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
 cdef long long SILENT_BYTES, EARLY_MESSAGES, HELD
 cdef tuple SIDES
 
-cdef class Guard:
+cdef class Guard(Listener):
     cdef public object engine, wire, dissector, feed, refused, reason, server_name
     cdef public Tally tally
     cdef public int state, flip
@@ -24,9 +25,9 @@ cdef class Guard:
     cdef long long silent[2]
     cpdef bint chunk(self, int side, bytes data, long long ns) except -1
     cpdef bint dissect(self, int side, bytes data, long long ns) except -1
-    @cython.locals(first=cython.longlong, held=cython.longlong, sender=cython.int)
+    @cython.locals(now=object, first=object, held=cython.longlong, sender=cython.int, message=Message)
     cpdef bint accept(self, list found, int side, long long ns) except -1
     @cython.locals(what=cython.int)
-    cpdef route(self, object message, int side)
+    cpdef route(self, Message message, int side)
     cpdef Pairing pairing(self, int asker)
     cpdef reserve(self, long long amount)

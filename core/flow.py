@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
-from kshark._message import date, kind, last, notes
-from kshark._message import side as side_of
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState
 from kshark.identify import Choice, View
@@ -21,6 +19,7 @@ from kshark.pairing import Emitter, Pairing
 from kshark.unknown import whole
 from kshark.window import Window
 from kshark.wire import END_EVICTED, END_RST, WireFlow
+from kshark.wire.listener import Listener
 
 if TYPE_CHECKING:
     from kshark.engine import Engine
@@ -43,7 +42,7 @@ NOBODY = "no dissector matched"
 EMPTY = "no payload"
 
 
-class Guard:
+class Guard(Listener):
     """A `kshark.wire.Consumer`: takes one flow's chunks, gives entries to the engine."""
 
     def __init__(self, engine: Engine, wire: WireFlow) -> None:
@@ -239,24 +238,30 @@ class Guard:
 
     def accept(self, found: Iterable[Message | Switch], side: int, ns: int) -> bool:
         """Date the messages of one feed and pair them."""
-        first = self.since[side] or ns
+        now = ns  # one object for all stamps
+        first = self.since[side] or now
         held = self.held[side]
-        for message in found:
-            if type(message) is not Message:
+        for item in found:
+            if type(item) is not Message:
                 self.held[side] = max(0, held)
-                return self.switch(message, ns)
+                return self.switch(item, ns)
+            message = item
             if self.strict:
                 validate(message)
-            sender = side_of(message)
+            sender = message.side
             if sender >= 0 and sender != side:
                 self.date_other(message, ns)
                 self.route(message, sender)
                 continue
-            if notes(message) and "resync" in message.notes:
-                first = ns  # what it skipped before belongs to no message ...
+            if message.notes and "resync" in message.notes:
+                first = now  # what it skipped before belongs to no message ...
                 self.lost(side)  # ... that anybody has seen
-            held -= date(message, first, ns)
-            first = ns
+            if not message.first_ns:
+                message.first_ns = first
+            if not message.last_ns:
+                message.last_ns = now
+            held -= message.size
+            first = now
             self.silent[side] = 0
             self.route(message, side)
         if held > 0:
@@ -287,7 +292,7 @@ class Guard:
         if not self.proven and self.messages >= EARLY_MESSAGES:
             self.proven = True
             self.window.pieces = []
-        what = kind(message)
+        what = message.kind
         if what == RESPONSE:
             tally.responses += 1
             self.pairing(1 - side).response(message)
@@ -296,7 +301,7 @@ class Guard:
             self.pairing(side).request(message)
             if not self.timed:
                 self.timed = True
-                self.engine.watch(self, last(message))
+                self.engine.watch(self, message.last_ns)
         elif what == INTERIM:
             tally.interim += 1
             self.pairing(1 - side).interim(message)
@@ -522,6 +527,8 @@ def validate(message: Message) -> None:
         (message.key, int),
         (message.side, int),
         (message.gap_bytes, int),
+        (message.first_ns, int),
+        (message.last_ns, int),
         (message.notes, tuple),
     ):
         if not isinstance(value, expected):

@@ -1,5 +1,5 @@
 cdef class Tally:
-    cdef public long long chunks, payload, messages, requests, responses, interim, oneway, pairs
+    cdef public long long chunks, payload, messages, requests, responses, interim, oneway
     cdef public long long settled, dissected, reserved
     cdef public long long ok, error, unanswered, orphan, cut
     cdef public long long feeds

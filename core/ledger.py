@@ -25,7 +25,6 @@ class Tally:
         self.responses = 0
         self.interim = 0
         self.oneway = 0
-        self.pairs = 0
         self.settled = 0  # packets whose fate is known
         self.dissected = 0  # ... because a dissector took their flow
         self.reserved = 0  # bytes held for unfinished and unanswered messages

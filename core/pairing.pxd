@@ -1,4 +1,4 @@
-from kshark._message cimport cut, first, gap_bytes, key, last, ok, truncated, weight
+from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 cimport cython
 
@@ -11,8 +11,7 @@ cdef class Emitter:
     cdef public bint midstream
     cdef public long long seq
     @cython.locals(gap=cython.longlong, capped=cython.bint)
-    cpdef emit(self, object request, object response, object outcome, bint swapped)
-    cpdef count(self, object outcome)
+    cpdef emit(self, Message request, Message response, object outcome, bint swapped)
 
 cdef class Pairing:
     cdef public Emitter emitter
@@ -23,10 +22,13 @@ cdef class Pairing:
     cdef public dict keyed
     cdef public tuple early
     cdef public long long late, last_ns, calm
-    cpdef request(self, object message)
-    cpdef wait_keyed(self, object message)
-    cpdef response(self, object message)
-    cpdef interim(self, object message)
+    cpdef request(self, Message message)
+    cpdef wait_keyed(self, Message message)
+    @cython.locals(asked=Message)
+    cpdef response(self, Message message)
+    cpdef interim(self, Message message)
     cpdef give_up(self)
-    cpdef release(self, object message, object outcome)
+    cpdef release(self, Message message, object outcome)
     cpdef bint settled(self, long long now) except? -1
+
+cdef long long weight(Message message) except? -1

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 
 from kshark import limits
-from kshark._message import cut, first, gap_bytes, key, last, ok, truncated, weight
 from kshark.api import Entry, Flow, Message, Outcome
 from kshark.ledger import Ledger, Tally
 from kshark.wire import WireFlow
@@ -45,43 +44,38 @@ class Emitter:
         self, request: Message | None, response: Message | None, outcome: Outcome, swapped: bool
     ) -> None:
         """One entry, at least one half given."""
+        tally = self.tally
+        if outcome is OK:
+            tally.ok += 1
+        elif outcome is ERROR:
+            tally.error += 1
+        elif outcome is UNANSWERED:
+            tally.unanswered += 1
+        elif outcome is ORPHAN:
+            tally.orphan += 1
+        else:
+            tally.cut += 1
         gap, capped = 0, False
         if request is not None:
-            gap, capped = gap_bytes(request), truncated(request)
+            gap = request.gap_bytes
+            capped = request.truncated
         if response is not None:
-            gap += gap_bytes(response)
-            capped = capped or truncated(response)
-        self.count(outcome)
-        packets = () if self.wire is None else self.wire.take_packets()
-        self.out.append(
-            Entry(
-                self.flow,
-                self.seq,
-                self.protocol,
-                request,
-                response,
-                outcome,
-                gap,
-                self.midstream,
-                capped,
-                swapped,
-                packets,
-            )
-        )
+            gap += response.gap_bytes
+            if response.truncated:
+                capped = True
+        entry = Entry(self.flow, self.seq, self.protocol, request, response, outcome)
+        if gap:
+            entry.gap_bytes = gap
+        if capped:
+            entry.truncated = True
+        if self.midstream:
+            entry.midstream = True
+        if swapped:
+            entry.swapped = True
+        if self.wire is not None:
+            entry.packets = self.wire.take_packets()
         self.seq += 1
-
-    def count(self, outcome: Outcome) -> None:
-        """Into the books."""
-        if outcome is OK:
-            self.tally.ok += 1
-        elif outcome is ERROR:
-            self.tally.error += 1
-        elif outcome is UNANSWERED:
-            self.tally.unanswered += 1
-        elif outcome is ORPHAN:
-            self.tally.orphan += 1
-        else:
-            self.tally.cut += 1
+        self.out.append(entry)
 
 
 class Pairing:
@@ -104,10 +98,10 @@ class Pairing:
 
     def request(self, message: Message) -> None:
         """A request waits for its answer."""
-        if key(message):
+        if message.key:
             self.wait_keyed(message)
             return
-        if self.unsure and not self.settled(first(message)):
+        if self.unsure and not self.settled(message.first_ns):
             self.emitter.emit(message, None, CUT, self.swapped)
             return
         queue = self.queue
@@ -119,8 +113,8 @@ class Pairing:
             message.notes = (*message.notes, *self.early)
             self.early = ()
         queue.append(message)
-        self.tally.reserved += weight(message) + COST
-        self.last_ns = last(message)
+        self.tally.reserved += len(message.head) + len(message.body) + COST
+        self.last_ns = message.last_ns
 
     def wait_keyed(self, message: Message) -> None:
         keyed = self.keyed
@@ -131,7 +125,7 @@ class Pairing:
         if old is not None:
             self.release(old, UNANSWERED)
         keyed[message.key] = message
-        self.tally.reserved += weight(message) + COST
+        self.tally.reserved += weight(message)
 
     def response(self, message: Message) -> None:
         """An answer finds its request, or is an orphan."""
@@ -139,26 +133,25 @@ class Pairing:
         if self.unsure:
             self.calm = self.calm + 1 if self.asked_last else 0
             self.asked_last = False
-        number = key(message)
+        number = message.key
         if number:
             asked = self.keyed.pop(number, None)
         elif self.late:
             self.late -= 1
         elif self.queue:
             asked = self.queue.popleft()
-        self.last_ns = last(message)
+        self.last_ns = message.last_ns
         if asked is None:
-            self.emitter.emit(None, message, CUT if cut(message) else ORPHAN, self.swapped)
+            self.emitter.emit(None, message, CUT if message.cut else ORPHAN, self.swapped)
             return
-        self.tally.reserved -= weight(asked) + COST
-        self.tally.pairs += 1
-        if first(message) < first(asked):  # the capture's clock had them the other way round
+        self.tally.reserved -= len(asked.head) + len(asked.body) + COST
+        if message.first_ns < asked.first_ns:  # the capture's clock had them the other way round
             message.first_ns = asked.first_ns
             message.last_ns = max(message.last_ns, asked.first_ns)
-        if cut(message) or cut(asked):
+        if message.cut or asked.cut:
             outcome = CUT
         else:
-            outcome = OK if ok(message) and ok(asked) else ERROR
+            outcome = OK if message.ok and asked.ok else ERROR
         self.emitter.emit(asked, message, outcome, self.swapped)
 
     def interim(self, message: Message) -> None:
@@ -178,8 +171,8 @@ class Pairing:
         self.late += 1
 
     def release(self, message: Message, outcome: Outcome) -> None:
-        self.tally.reserved -= weight(message) + COST
-        self.emitter.emit(message, None, CUT if cut(message) else outcome, self.swapped)
+        self.tally.reserved -= weight(message)
+        self.emitter.emit(message, None, CUT if message.cut else outcome, self.swapped)
 
     def lost(self, answers: bool) -> None:
         """A hole of unknown content among the answers, or else among the requests.
@@ -230,7 +223,7 @@ class Pairing:
     def forget(self) -> None:
         """Another protocol was meant: those that wait were no requests."""
         for message in (*self.queue, *self.keyed.values()):
-            self.tally.reserved -= weight(message) + COST
+            self.tally.reserved -= weight(message)
         self.queue.clear()
         self.keyed.clear()
 
@@ -242,3 +235,8 @@ class Pairing:
             self.release(message, outcome)
         self.queue.clear()
         self.keyed.clear()
+
+
+def weight(message: Message) -> int:
+    """What a message that waits is accounted for."""
+    return len(message.head) + len(message.body) + COST

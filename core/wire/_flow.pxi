@@ -149,6 +149,7 @@ cdef class Flow:
     cdef Books books
     cdef object consumer
     cdef object on_chunk
+    cdef Listener listener  # the consumer again, where it is one
     cdef bint opaque
     cdef bint ended
     cdef Half halves[2]
@@ -227,7 +228,11 @@ cdef class Flow:
 
     cdef give(self, Half* half, bytes data, int64_t ns):
         half.bytes += len(data)
-        if self.on_chunk is not None and self.on_chunk(half.side, data, ns):
+        cdef Listener listener = self.listener
+        if listener is not None:
+            if listener.chunk(half.side, data, ns):
+                self.shut()
+        elif self.on_chunk is not None and self.on_chunk(half.side, data, ns):
             self.shut()
 
     cdef lose(self, Half* half, int64_t missing, int64_t ns):

@@ -16,6 +16,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from kshark.wire.listener cimport Listener
+
 from bisect import bisect_left
 from collections import OrderedDict
 from sys import byteorder
@@ -496,7 +498,10 @@ cdef class Wire:
         flow.bucket = bucket
         flow.shelf = -1
         flow.consumer = self.on_flow(flow)
-        flow.on_chunk = flow.consumer.chunk
+        if isinstance(flow.consumer, Listener):
+            flow.listener = flow.consumer
+        else:
+            flow.on_chunk = flow.consumer.chunk
         self.alive.add(flow)
         flow.chain = self.buckets[bucket]
         self.buckets[bucket] = <void*>flow
@@ -585,7 +590,7 @@ cdef class Wire:
         else:
             self.unlink(flow)
         consumer = flow.consumer
-        flow.consumer = flow.on_chunk = None
+        flow.consumer = flow.on_chunk = flow.listener = None
         try:
             consumer.end(reason, ns)
         finally:
