@@ -95,7 +95,7 @@ def count(head: bytes) -> int:
 def split(line: bytes, most: int) -> list[bytes]:
     r"""Words of an inline command, as Redis splits it (sdssplitargs): quotes and escapes.
 
-    >>> split(rb'SET "a b" \'c\' "\x00\n"', 9)
+    >>> split(rb'''SET "a b" 'c' "\x00\n"''', 9)
     [b'SET', b'a b', b'c', b'\x00\n']
     """
     found: list[bytes] = []
