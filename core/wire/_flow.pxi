@@ -536,16 +536,30 @@ cdef class Flow:
             self.skip(peer, first.need, first.ns)
 
     cdef skip(self, Half* half, int64_t to, int64_t ns):
-        """Declare bytes lost. A single acknowledged one may have been a FIN: it is owed until more comes."""
-        cdef int64_t missing
+        """Declare bytes lost, piece by piece: what the peer said after one piece is delivered after it."""
+        cdef Half* peer = &self.halves[1 - half.side]
+        cdef list held
+        cdef Held heard
         if half.fin_at >= 0:
             to = least(to, half.fin_at)
+        while not self.over():
+            held = self.held(peer)
+            heard = held[0] if held else None
+            if heard is None or heard.pos > peer.next or not half.next < heard.need < to:
+                self.give_up(half, to, ns)
+                return
+            self.give_up(half, heard.need, ns)
+            half.silent = False
+            self.run(peer, half)
+
+    cdef give_up(self, Half* half, int64_t to, int64_t ns):
+        """Declare bytes lost. A single acknowledged one may have been a FIN: it is owed until more comes."""
+        cdef int64_t missing = to - half.next + (1 if half.owed else 0)
         if to <= half.next:
             return
-        missing = to - half.next + (1 if half.owed else 0)
         move(half, to)
         half.silent = not self.held(half)  # what is held comes next, and before what answers it
-        half.owed = missing == 1 and not self.held(half) and half.fin_at < 0
+        half.owed = missing == 1 and half.silent and half.fin_at < 0
         if not half.owed:
             self.lose(half, missing, ns)
 

@@ -496,15 +496,27 @@ class Flow:
             self.skip(peer, first.need, first.ns)
 
     def skip(self, half: Half, to: int, ns: int) -> None:
-        """Declare bytes lost. A single acknowledged one may have been a FIN: it is owed until more comes."""
+        """Declare bytes lost, piece by piece: what the peer said after one piece is delivered after it."""
+        peer = half.peer
         if half.fin_at >= 0:
             to = min(to, half.fin_at)
+        while not (self.opaque or self.ended):
+            heard = peer.held[0] if peer.held else None
+            if heard is None or heard.pos > peer.next or not half.next < heard.need < to:
+                self.give_up(half, to, ns)
+                return
+            self.give_up(half, heard.need, ns)
+            half.silent = False
+            self.run(peer, half)
+
+    def give_up(self, half: Half, to: int, ns: int) -> None:
+        """Declare bytes lost. A single acknowledged one may have been a FIN: it is owed until more comes."""
         missing = to - half.next + half.owed
         if to <= half.next:
             return
         half.move(to)
         half.silent = not half.held  # what is held comes next, and before what answers it
-        half.owed = int(missing == 1 and not half.held and half.fin_at < 0)
+        half.owed = int(missing == 1 and half.silent and half.fin_at < 0)
         if not half.owed:
             self.lost(half, missing, ns)
 
