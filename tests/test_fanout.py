@@ -124,7 +124,7 @@ def test_waiting_batches_are_merged_up_to_a_bound() -> None:
 def test_block_waits_and_loses_nothing() -> None:
     async def work() -> None:
         gate = asyncio.Event()
-        sink = Recorder(lambda call: gate.wait() if call == 1 else None)  # type: ignore[arg-type]
+        sink = Recorder(lambda call: gate.wait() if call == 1 else None)  # type: ignore[arg-type, return-value]
         bench = Bench(sink, queue=10)
         await bench.fanout.open()
         putting = asyncio.create_task(put_all(bench, 100, 5))

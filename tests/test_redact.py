@@ -23,6 +23,7 @@ from kshark.api import (
     Redact,
     doc,
 )
+from kshark.unknown import never
 
 try:
     from kshark import _rows
@@ -154,7 +155,7 @@ def test_every_shape_is_redacted_and_still_fits_its_type() -> None:
 
 
 def specs(kind: Redact) -> dict[str, ProtocolSpec]:
-    return {"http": ProtocolSpec(name="http", dissector=lambda: None, target_redact=kind)}
+    return {"http": ProtocolSpec(name="http", dissector=never, target_redact=kind)}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from oracle import CAPTURES, CORPORA, Found, Known, differences, replayed, settl
 
 from kshark.api import Entry, Kind, Message
 from kshark.protocols import redis
-from kshark.protocols.redis.details import RedisCommand, RedisReply
+from kshark.protocols.redis.details import RedisCommand, RedisReply, details
 from kshark.testing import converse
 
 pytestmark = [pytest.mark.corpora, pytest.mark.usefixtures("corpora")]
@@ -38,13 +38,13 @@ def entries(name: str) -> tuple[Entry, ...]:
 
 
 def command(message: Message | None) -> RedisCommand:
-    found = redis.details(message) if message is not None else None
+    found = details(message) if message is not None else None
     assert isinstance(found, RedisCommand)
     return found
 
 
 def reply(message: Message | None) -> RedisReply:
-    found = redis.details(message) if message is not None else None
+    found = details(message) if message is not None else None
     assert isinstance(found, RedisReply)
     return found
 
@@ -278,12 +278,12 @@ def unmet(where: str, want: dict[str, Any], beat: dict[str, Any]) -> Found:
     """An expectation that does not hold."""
     name = want["value"] if want["op"] == "has_key" else want["field"][0]
     value = beat.get(name)
-    holds = {
+    checks: dict[str, Callable[[], bool]] = {
         "has_key": lambda: name in beat,
         ">": lambda: value is not None and value > want["value"],
         "==": lambda: value == want["value"],
-    }[want["op"]]()
-    return {} if holds else {(where, name): (want["value"], value)}
+    }
+    return {} if checks[want["op"]]() else {(where, name): (want["value"], value)}
 
 
 # ---------------------------------------------------------------- Kindling

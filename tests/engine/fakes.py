@@ -140,7 +140,7 @@ class Table:
     def __init__(self, *specs: ProtocolSpec, **settings: Any) -> None:
         self.said: list[str] = []
         self.engine = Engine(specs or (TOY,), EngineSettings(**settings), self.said.append)
-        self.wire: FakeWire = self.engine.wire
+        self.wire: Any = self.engine.wire  # a FakeWire
         self.ns = 1_000
 
     def open(self, **facts: Any) -> Any:

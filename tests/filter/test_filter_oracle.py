@@ -214,11 +214,13 @@ def _quoted(text: str) -> str:
 def part(draw: Any, kind: str, depth: int, item: int = 0) -> Part:
     """An expression of a type; `item`: 1 in what a macro walks, 2 in its body, where ``n`` is text."""
     if depth <= 0 or draw(st.integers(0, 3)) == 0:
-        return draw(leaf(kind, item))
+        single: Part = draw(leaf(kind, item))
+        return single
     shapes = SHAPES[kind]
     shape, kinds = draw(st.sampled_from(shapes))
     if kind in ("bool", "list(string)") and not item and draw(st.integers(0, 5)) == 0:
-        return draw(looped(kind, depth))
+        loop: Part = draw(looped(kind, depth))
+        return loop
     return Part(kind, shape, tuple(draw(part(k, depth - 1, item)) for k in kinds))
 
 

@@ -116,22 +116,22 @@ TIME         PROTO    SOURCE -> DESTINATION                REQUEST              
 """
 
 
-def test_eighty_columns(terminal, make_entry):
+def test_eighty_columns(terminal: Any, make_entry: Any) -> None:
     shown = terminal(samples(make_entry))
     assert plain(shown) == GOLDEN_80
     assert all(len(line) == 80 for line in GOLDEN_80.splitlines())
 
 
-def test_plain_in_a_pipe(context, tmp_path, make_entry):
+def test_plain_in_a_pipe(context: Any, tmp_path: Path, make_entry: Any) -> None:
     assert piped(context, tmp_path, samples(make_entry)[:2]) == GOLDEN_PIPE
 
 
-def test_a_pipe_gets_long_targets_whole(context, tmp_path, make_entry):
+def test_a_pipe_gets_long_targets_whole(context: Any, tmp_path: Path, make_entry: Any) -> None:
     target = "/" + "x" * 3000
     assert f"GET {target} 200 " in piped(context, tmp_path, [make_entry(target=target)])
 
 
-def test_colour_by_outcome(terminal, make_entry):
+def test_colour_by_outcome(terminal: Any, make_entry: Any) -> None:
     lines = terminal(samples(make_entry)).splitlines()[1:]
     for line, code in zip(lines, ["32", "31", "35", "33", "33"], strict=True):
         assert f"\x1b[{code}m" in line
@@ -148,12 +148,20 @@ def test_colour_by_outcome(terminal, make_entry):
         ("never", "TERM", "xterm", False),
     ],
 )
-def test_who_decides_on_colour(terminal, make_entry, monkeypatch, color, variable, value, colored):
+def test_who_decides_on_colour(
+    terminal: Any,
+    make_entry: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    color: Any,
+    variable: Any,
+    value: Any,
+    colored: Any,
+) -> None:
     monkeypatch.setenv(variable, value)
     assert ("\x1b[" in terminal([make_entry()], color=color)) is colored
 
 
-def test_a_pipe_has_no_colour_unless_asked(context, tmp_path, make_entry):
+def test_a_pipe_has_no_colour_unless_asked(context: Any, tmp_path: Path, make_entry: Any) -> None:
     assert "\x1b" not in piped(context, tmp_path, [make_entry()])
     assert "\x1b[32m200" in piped(context, tmp_path, [make_entry()], color="always")
 
@@ -171,7 +179,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_peers_cannot_draw(terminal, make_entry, text):
+def test_peers_cannot_draw(terminal: Any, make_entry: Any, text: Any) -> None:
     made = make_entry(target=text)
     made.protocol = text
     made.response.target = text
@@ -181,12 +189,12 @@ def test_peers_cannot_draw(terminal, make_entry, text):
     assert all(c.isprintable() or c == "\n" for c in shown)
 
 
-def test_escapes_are_readable():
+def test_escapes_are_readable() -> None:
     assert visible("\x1b[2J\x9b\u202e\udcff\t") == r"\x1b[2J\x9b\u202e\udcff\t"
 
 
 @pytest.mark.parametrize("columns", [1, 20, 40, 59, 60, 80, 99, 100, 120, 250])
-def test_no_line_is_wider_than_the_terminal(terminal, make_entry, columns):
+def test_no_line_is_wider_than_the_terminal(terminal: Any, make_entry: Any, columns: Any) -> None:
     wide = make_entry(target="/日本語" * 100)
     marks = make_entry(target="e\u0301" * 5000)
     wide.flow = Flow("f", "tcp", Endpoint("fe80::1", 1, name="n" * 99), Endpoint("::1", 6379))
@@ -199,7 +207,7 @@ def test_no_line_is_wider_than_the_terminal(terminal, make_entry, columns):
         assert all(line.endswith(("B", "K", "SIZE")) for line in shown.splitlines())
 
 
-def test_wide_characters_are_counted():
+def test_wide_characters_are_counted() -> None:
     line = Layout(Palette(False), 80)
     made = Entry(
         Flow("f", "tcp", Endpoint("a", 1), Endpoint("b", 2)),
@@ -213,7 +221,9 @@ def test_wide_characters_are_counted():
     assert cells(line.line(made)) == 80
 
 
-def test_names_and_processes_are_shown_before_addresses(context, tmp_path, make_entry):
+def test_names_and_processes_are_shown_before_addresses(
+    context: Any, tmp_path: Path, make_entry: Any
+) -> None:
     made = make_entry()
     made.flow = Flow(
         "f", "tcp", Endpoint("10.0.0.1", 5, pid=7, comm="curl"), Endpoint("::1", 80, name="web")
@@ -225,18 +235,18 @@ def test_names_and_processes_are_shown_before_addresses(context, tmp_path, make_
     assert " ::2 -> [::1]:80 " in shown
 
 
-def test_the_width_may_be_given(context, tmp_path, make_entry):
+def test_the_width_may_be_given(context: Any, tmp_path: Path, make_entry: Any) -> None:
     shown = piped(context, tmp_path, [make_entry(target="/" * 500)], columns=70)
     assert {len(line) for line in shown.splitlines()} == {70}
 
 
-def test_the_window_may_be_resized(context, make_entry):
+def test_the_window_may_be_resized(context: Any, make_entry: Any) -> None:
     ours, theirs = os.openpty()
 
     async def go() -> list[int]:
         sink = Console(ConsoleOptions(target=os.ttyname(theirs), color="never"), context)
         await sink.open()
-        widths = []
+        widths: list[int] = []
         for columns in (80, 120):
             size = struct.pack("HHHH", 24, columns, 0, 0)
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
@@ -254,25 +264,27 @@ def test_the_window_may_be_resized(context, make_entry):
 # ---------------------------------------------------------------- the rate
 
 
-def test_a_flood_is_counted_on_a_terminal(terminal, make_entry):
+def test_a_flood_is_counted_on_a_terminal(terminal: Any, make_entry: Any) -> None:
     shown = terminal([make_entry(n) for n in range(2000)], [make_entry(9)], color="never")
     lines = shown.splitlines()
     assert len(lines) == 1 + 50 + 1
     assert lines[-1] == "… 1,951 more"
 
 
-def test_the_rate_may_be_another_or_none(terminal, make_entry):
+def test_the_rate_may_be_another_or_none(terminal: Any, make_entry: Any) -> None:
     batch = [make_entry(n) for n in range(60)]
     assert terminal(batch, rate=5).count("\n") == 1 + 5 + 1
     assert terminal(batch, rate=0).count("\n") == 1 + 60
 
 
-def test_a_pipe_gets_all(context, tmp_path, make_entry):
+def test_a_pipe_gets_all(context: Any, tmp_path: Path, make_entry: Any) -> None:
     shown = piped(context, tmp_path, [make_entry(n) for n in range(2000)])
     assert shown.count("\n") == 2001
 
 
-def test_what_was_hidden_is_told_when_its_second_is_over(context, make_entry, monkeypatch):
+def test_what_was_hidden_is_told_when_its_second_is_over(
+    context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though nothing comes any more; and the next second has room again."""
     monkeypatch.setattr(console, "WINDOW", 0.05)
     ours, theirs = os.openpty()

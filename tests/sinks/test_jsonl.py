@@ -8,13 +8,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kshark.api import Entry, PluginError, SinkBusy
-from kshark.sinks import _output, _store
+from kshark.sinks import _output
 from kshark.sinks.jsonl import Jsonl, JsonlOptions
 
 
@@ -42,13 +43,15 @@ def rotated(folder: Path) -> list[Path]:
     )
 
 
-def test_a_file_gets_a_line_an_entry(tmp_path, context, make_entry):
+def test_a_file_gets_a_line_an_entry(tmp_path: Path, context: Any, make_entry: Any) -> None:
     out = tmp_path / "out.ndjson"
     write(context, [make_entry(0), make_entry(1)], [make_entry(2)], target=str(out))
     assert ids(out.read_bytes()) == ["f1-0", "f1-1", "f1-2"]
 
 
-def test_append_is_the_default_and_truncate_begins_anew(tmp_path, context, make_entry):
+def test_append_is_the_default_and_truncate_begins_anew(
+    tmp_path: Path, context: Any, make_entry: Any
+) -> None:
     out = tmp_path / "out.ndjson"
     write(context, [make_entry(0)], target=str(out))
     write(context, [make_entry(1)], target=str(out))
@@ -57,7 +60,9 @@ def test_append_is_the_default_and_truncate_begins_anew(tmp_path, context, make_
     assert ids(out.read_bytes()) == ["f1-2"]
 
 
-def test_half_a_line_left_by_a_crash_is_not_joined(tmp_path, context, make_entry):
+def test_half_a_line_left_by_a_crash_is_not_joined(
+    tmp_path: Path, context: Any, make_entry: Any
+) -> None:
     out = tmp_path / "out.ndjson"
     out.write_bytes(b'{"id":"half')
     write(context, [make_entry(0)], target=str(out))
@@ -65,7 +70,9 @@ def test_half_a_line_left_by_a_crash_is_not_joined(tmp_path, context, make_entry
     assert ids(out.read_bytes().split(b"\n", 1)[1]) == ["f1-0"]
 
 
-def test_rotation_by_size_never_divides_a_line(tmp_path, context, make_entry):
+def test_rotation_by_size_never_divides_a_line(
+    tmp_path: Path, context: Any, make_entry: Any
+) -> None:
     out = tmp_path / "out.ndjson"
     batch = [make_entry(n) for n in range(40)]
     line = len(context.encode(batch[:1]))
@@ -77,7 +84,9 @@ def test_rotation_by_size_never_divides_a_line(tmp_path, context, make_entry):
     assert [i for path in files for i in ids(path.read_bytes())] == [f"f1-{n}" for n in range(40)]
 
 
-def test_a_line_larger_than_a_file_gets_one_of_its_own(tmp_path, context, make_entry):
+def test_a_line_larger_than_a_file_gets_one_of_its_own(
+    tmp_path: Path, context: Any, make_entry: Any
+) -> None:
     out = tmp_path / "out.ndjson"
     batch = [make_entry(n, target="/" + "x" * 500) for n in range(3)]
     write(context, batch, target=str(out), rotate_bytes=100)
@@ -85,9 +94,11 @@ def test_a_line_larger_than_a_file_gets_one_of_its_own(tmp_path, context, make_e
     assert [ids(path.read_bytes()) for path in files] == [["f1-0"], ["f1-1"], ["f1-2"]]
 
 
-def test_rotation_by_age(tmp_path, context, make_entry, monkeypatch):
+def test_rotation_by_age(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 1000.0
-    monkeypatch.setattr(_store.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     out = tmp_path / "out.ndjson"
 
     async def go() -> None:
@@ -107,8 +118,10 @@ def test_rotation_by_age(tmp_path, context, make_entry, monkeypatch):
     assert ids(out.read_bytes()) == ["f1-2"]
 
 
-def test_names_tell_time_and_order_and_the_oldest_go(tmp_path, context, make_entry, monkeypatch):
-    monkeypatch.setattr(_store.time, "gmtime", lambda: (2026, 1, 2, 3, 4, 5, 4, 2, 0))
+def test_names_tell_time_and_order_and_the_oldest_go(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "gmtime", lambda: (2026, 1, 2, 3, 4, 5, 4, 2, 0))
     out = tmp_path / "my.out.ndjson"
     other = tmp_path / "my.out.other.ndjson"
     other.touch()
@@ -132,7 +145,9 @@ def unpack(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("packing", ["gz", "zst"])
-def test_rotated_files_are_packed(tmp_path, context, make_entry, packing):
+def test_rotated_files_are_packed(
+    tmp_path: Path, context: Any, make_entry: Any, packing: Any
+) -> None:
     if packing == "zst":
         pytest.importorskip("zstandard")
     out = tmp_path / "out.ndjson"
@@ -148,8 +163,8 @@ def test_rotated_files_are_packed(tmp_path, context, make_entry, packing):
 @pytest.mark.parametrize("packing", ["gz", "zst"])
 @pytest.mark.parametrize("by_name", [True, False])
 def test_live_compression_is_readable_after_each_batch(
-    tmp_path, context, make_entry, packing, by_name
-):
+    tmp_path: Path, context: Any, make_entry: Any, packing: Any, by_name: Any
+) -> None:
     if packing == "zst":
         pytest.importorskip("zstandard")
     out = tmp_path / f"out.ndjson.{packing}"
@@ -176,7 +191,9 @@ def test_live_compression_is_readable_after_each_batch(
     assert ids(unpack(out)) == ["f1-0", "f1-1", "f1-2"]
 
 
-def test_a_full_disk_is_asked_again_and_loses_nothing(tmp_path, context, make_entry, monkeypatch):
+def test_a_full_disk_is_asked_again_and_loses_nothing(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out.ndjson"
     batch = [make_entry(n) for n in range(5)]
     size = len(context.encode(batch))
@@ -195,7 +212,7 @@ def test_a_full_disk_is_asked_again_and_loses_nothing(tmp_path, context, make_en
         nonlocal room
         sink = Jsonl(JsonlOptions(target=str(out)), context)
         await sink.open()
-        monkeypatch.setattr(_output.os, "write", full)
+        monkeypatch.setattr(os, "write", full)
         with pytest.raises(SinkBusy, match="disk is full"):
             await sink.write(batch)
         with pytest.raises(SinkBusy):
@@ -211,15 +228,15 @@ def test_a_full_disk_is_asked_again_and_loses_nothing(tmp_path, context, make_en
 
 
 def test_a_disk_that_stays_full_ends_the_sink_with_one_line(
-    tmp_path, context, make_entry, monkeypatch
-):
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(fd: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     async def go() -> None:
         sink = Jsonl(JsonlOptions(target=str(tmp_path / "out")), context)
         await sink.open()
-        monkeypatch.setattr(_output.os, "write", full)
+        monkeypatch.setattr(os, "write", full)
         batch = [make_entry()]
         for _ in range(_output.FULL_TRIES):
             with pytest.raises(SinkBusy):
@@ -232,7 +249,7 @@ def test_a_disk_that_stays_full_ends_the_sink_with_one_line(
     asyncio.run(go())
 
 
-def test_a_device_that_is_full_stays_so(context, make_entry):
+def test_a_device_that_is_full_stays_so(context: Any, make_entry: Any) -> None:
     with pytest.raises(PluginError, match=r"^/dev/full: the disk is full"):
         write(context, [make_entry()], target="/dev/full")
 
@@ -241,33 +258,39 @@ def test_a_device_that_is_full_stays_so(context, make_entry):
     ("target", "told"),
     [("nowhere/out.ndjson", "no such file or directory"), (".", "is a directory")],
 )
-def test_what_cannot_be_opened_is_told_in_one_line(tmp_path, context, target, told, monkeypatch):
+def test_what_cannot_be_opened_is_told_in_one_line(
+    tmp_path: Path, context: Any, target: Any, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PluginError, match=f"{target}: {told}"):
         write(context, target=target)
 
 
-def test_only_a_file_rotates(context):
+def test_only_a_file_rotates(context: Any) -> None:
     with pytest.raises(PluginError, match="only a file can rotate"):
         write(context, target="/dev/null", rotate_bytes=100)
 
 
-def test_a_fifo_without_a_reader_is_refused(tmp_path, context):
+def test_a_fifo_without_a_reader_is_refused(tmp_path: Path, context: Any) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(PluginError, match="nobody reads it"):
         write(context, target=str(tmp_path / "fifo"))
 
 
 @pytest.mark.parametrize("when", ["never", "rotate", "batch"])
-def test_fsync_when_asked(tmp_path, context, make_entry, monkeypatch, when):
-    calls = []
-    monkeypatch.setattr(_store.os, "fsync", calls.append)
+def test_fsync_when_asked(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch, when: Any
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
     batches = [[make_entry(0)], [make_entry(1)]]
     write(context, *batches, target=str(tmp_path / "o.ndjson"), rotate_bytes=1, fsync=when)
     assert len(calls) == {"never": 0, "rotate": 2, "batch": 4}[when]
 
 
-def test_a_slow_disk_is_written_in_a_thread(tmp_path, context, make_entry, monkeypatch):
+def test_a_slow_disk_is_written_in_a_thread(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_output, "SLOW_WRITE", -1.0)
     out = tmp_path / "out.ndjson"
     write(context, [make_entry(0)], [make_entry(1)], [make_entry(2)], target=str(out))
@@ -299,7 +322,7 @@ def run(count: int, **pipes: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, **pipes)
 
 
-def test_a_closed_standard_output_is_told_once():
+def test_a_closed_standard_output_is_told_once() -> None:
     process = run(100_000, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.read(1000)
@@ -310,7 +333,7 @@ def test_a_closed_standard_output_is_told_once():
     assert process.wait(10) == 0
 
 
-def test_a_slow_reader_gets_every_byte_and_keeps_its_pipe_blocking():
+def test_a_slow_reader_gets_every_byte_and_keeps_its_pipe_blocking() -> None:
     read, written = os.pipe()
     process = run(500, stdout=written)
     assert os.get_blocking(written)
@@ -324,7 +347,9 @@ def test_a_slow_reader_gets_every_byte_and_keeps_its_pipe_blocking():
     process.stderr.close()
 
 
-def test_a_stalled_reader_does_not_stop_the_loop(context, make_entry, monkeypatch):
+def test_a_stalled_reader_does_not_stop_the_loop(
+    context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The pipe is full: the write can be cancelled, and closing waits no longer than CLOSE_WAIT."""
     monkeypatch.setattr(_output, "CLOSE_WAIT", 0.05)
     read, written = os.pipe()
@@ -342,7 +367,7 @@ def test_a_stalled_reader_does_not_stop_the_loop(context, make_entry, monkeypatc
     os.close(written)
 
 
-def test_standard_output_as_a_socket():
+def test_standard_output_as_a_socket() -> None:
     import socket
 
     ours, theirs = socket.socketpair()

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from kshark.api import Entry, Outcome, Packet, PluginError, SinkBusy
-from kshark.sinks import _output
 from kshark.sinks import pcap as module
 from kshark.sinks.pcap import Pcap, PcapOptions
 
@@ -66,7 +65,9 @@ def tshark(path: Path, *fields: str) -> list[list[str]]:
 
 
 @tshark_needed
-def test_packets_with_a_comment_on_the_first_of_an_entry(tmp_path, context, make_entry):
+def test_packets_with_a_comment_on_the_first_of_an_entry(
+    tmp_path: Path, context: Any, make_entry: Any
+) -> None:
     out = tmp_path / "out.pcapng"
     batch = [
         make_entry(0, packets=packets(0)),
@@ -97,7 +98,7 @@ def test_packets_with_a_comment_on_the_first_of_an_entry(tmp_path, context, make
 
 
 @tshark_needed
-def test_it_can_be_read_while_it_grows(tmp_path, context, make_entry):
+def test_it_can_be_read_while_it_grows(tmp_path: Path, context: Any, make_entry: Any) -> None:
     out = tmp_path / "out.pcapng"
 
     async def go() -> None:
@@ -113,7 +114,7 @@ def test_it_can_be_read_while_it_grows(tmp_path, context, make_entry):
 
 
 @tshark_needed
-def test_each_rotated_file_stands_alone(tmp_path, context, make_entry):
+def test_each_rotated_file_stands_alone(tmp_path: Path, context: Any, make_entry: Any) -> None:
     out = tmp_path / "out.pcapng"
     batch = [make_entry(n, packets=packets(n, 2, f"if{n % 2}")) for n in range(10)]
     write(context, batch[:5], batch[5:], target=str(out), rotate_bytes=1000)
@@ -125,7 +126,9 @@ def test_each_rotated_file_stands_alone(tmp_path, context, make_entry):
 
 
 @tshark_needed
-def test_too_many_interfaces_begin_a_new_section(tmp_path, context, make_entry, monkeypatch):
+def test_too_many_interfaces_begin_a_new_section(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PCAPNG_IFACES", 2)
     out = tmp_path / "out.pcapng"
     batch = [make_entry(n, packets=packets(n, 1, f"if{n}")) for n in range(5)]
@@ -135,7 +138,7 @@ def test_too_many_interfaces_begin_a_new_section(tmp_path, context, make_entry, 
 
 
 @tshark_needed
-def test_hostile_names_sizes_and_times(tmp_path, context, make_entry):
+def test_hostile_names_sizes_and_times(tmp_path: Path, context: Any, make_entry: Any) -> None:
     out = tmp_path / "out.pcapng"
     odd = Packet(-5, b"", 0, RAW, "\ud800" + "é" * 1000)
     late = Packet(2**70, udp(7, b""), 2**40, RAW, "eth0")
@@ -147,7 +150,9 @@ def test_hostile_names_sizes_and_times(tmp_path, context, make_entry):
 
 
 @tshark_needed
-def test_a_full_disk_leaves_no_hole(tmp_path, context, make_entry, monkeypatch):
+def test_a_full_disk_leaves_no_hole(
+    tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every write takes 50 bytes and then finds the disk full, in the midst of files that rotate."""
     out = tmp_path / "out.pcapng"
     genuine = os.write
@@ -163,7 +168,7 @@ def test_a_full_disk_leaves_no_hole(tmp_path, context, make_entry, monkeypatch):
     async def go() -> None:
         sink = Pcap(PcapOptions(target=str(out), rotate_bytes=800), context)
         await sink.open()
-        monkeypatch.setattr(_output.os, "write", reluctant)
+        monkeypatch.setattr(os, "write", reluctant)
         batch = [make_entry(n, packets=packets(n)) for n in range(6)]
         while True:
             try:
@@ -180,7 +185,7 @@ def test_a_full_disk_leaves_no_hole(tmp_path, context, make_entry, monkeypatch):
     assert got == [str(1000 + n // 2) for n in range(12)]
 
 
-def test_a_terminal_is_refused(context, monkeypatch):
+def test_a_terminal_is_refused(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "isatty", lambda fd: True)
     with pytest.raises(PluginError, match="use pcap:FILE or a pipe"):
         write(context, [])

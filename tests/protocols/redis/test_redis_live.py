@@ -13,8 +13,7 @@ from redis_kit import C, ask, chopped, listen, pairs, row, rows
 from redis_proxy import Chunk, Recorder
 
 from kshark.api import Kind, Message
-from kshark.protocols.redis import details
-from kshark.protocols.redis.details import RedisReply
+from kshark.protocols.redis.details import RedisReply, details
 
 
 def client(recorder: Recorder, protocol: int = 2) -> Any:
