@@ -100,6 +100,8 @@ class Capture:
         self.stopped = asyncio.Event()
         self.hurried = asyncio.Event()
         self.entries = 0  # that the engines made
+        self.passed = 0  # that came through the filter
+        self.filtered = 0  # that did not
         self.beyond = 0  # after --count
         self.enriched_away = 0
         self.enricher_errors: dict[str, int] = {}
@@ -143,7 +145,8 @@ class Capture:
         live = any(source.live for source in self.sources)
         for chosen in plan.sinks:
             sink = made(f"sink {chosen.label}", chosen.spec.make, chosen.options, self.context)
-            self.fanout.add(chosen.label, sink, chosen.lane, live=live)
+            select = chosen.filter.select if chosen.filter is not None else None
+            self.fanout.add(chosen.label, sink, chosen.lane, live=live, select=select)
 
     def make_sources(self) -> list[Source]:
         """The backends, each with an engine."""
@@ -254,19 +257,27 @@ class Capture:
         return source.engine.feed(block)
 
     def accept(self, batch: list[Entry]) -> list[Entry]:
-        """Entries of an engine: counted, enriched, redacted."""
+        """Entries of an engine: counted, enriched, redacted, filtered."""
         self.entries += len(batch)
-        limit = self.plan.run.count
-        if limit and self.entries >= limit:
-            surplus = min(self.entries - limit, len(batch))
-            self.beyond += surplus
-            batch = batch[: len(batch) - surplus]
-            self.stop()
         for name, enricher in self.enrichers:
             batch = self._enriched(name, enricher, batch)
         if self.plan.run.redact and batch:
             batch = redact_targets(batch, self.specs)
-        return batch
+        if self.plan.filter is not None:
+            wanted = self.plan.filter.select(batch)
+            self.filtered += len(batch) - len(wanted)
+            batch = wanted
+        return self._up_to(self.plan.run.count, batch)
+
+    def _up_to(self, limit: int, batch: list[Entry]) -> list[Entry]:
+        """What --count leaves of a batch; the run ends with the last of them."""
+        self.passed += len(batch)
+        if not limit or self.passed < limit:
+            return batch
+        self.stop()
+        surplus = min(self.passed - limit, len(batch))
+        self.beyond += surplus
+        return batch[: len(batch) - surplus]
 
     def _enriched(self, name: str, enricher: Enricher, batch: list[Entry]) -> list[Entry]:
         try:
@@ -328,6 +339,7 @@ class Capture:
         total["backends"] = {s.label: backend_books(s.books) for s in self.sources}
         total["delivery"] = {
             "made": self.entries,
+            "filtered": self.filtered,
             "beyond_count": self.beyond,
             "dropped_by_enrichers": self.enriched_away,
             "lost_between": self.lost_between(),
@@ -359,7 +371,7 @@ def make_engine(plan: Plan, backend: str, say: Say) -> Engine:
     settings = EngineSettings(
         backend=backend,
         assume=plan.assume,
-        only=frozenset(plan.run.protocol),
+        only=plan.only,
         dedupe=plan.run.dedupe,
         keep_packets=any(chosen.spec.packets for chosen in plan.sinks),
     )
@@ -384,13 +396,15 @@ def check(snapshot: Mapping[str, Any]) -> list[str]:
     """The laws of a run's ledger: the engine's, and those of delivery and of each sink."""
     found = books.balance(dict(snapshot))
     delivery = snapshot["delivery"]
-    given = delivery["made"] - delivery["beyond_count"] - delivery["dropped_by_enrichers"]
+    ends = ("dropped_by_enrichers", "filtered", "beyond_count")
+    given = delivery["made"] - sum(delivery[end] for end in ends)
     made_by_engine = sum(snapshot["entries"].values())
     taken = delivery["made"] + sum(delivery["lost_between"].values())
     if taken != made_by_engine:
         found.append(f"entries: {made_by_engine} made, {taken} taken")
     for name, sink in snapshot["sinks"].items():
         ended = sink["delivered"] + sum(sink["dropped"].values()) + sink["queued"]
+        ended += sink["filtered"]
         if sink["entries"] != ended:
             found.append(f"sink {name}: {sink['entries']} entries, {ended} accounted for")
         if sink["entries"] != given:

@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "kshark.cli_doctor",
     "dissect": "kshark.cli_dissect",
     "schema": "kshark.cli_lists",
+    "fields": "kshark.cli_fields",
     "flows": "kshark.cli_flows",
     "new-plugin": "kshark.cli_new",
     "fuzz": "kshark.cli_fuzz",

@@ -13,6 +13,7 @@ from kshark.cli import EXITS, common, registry, say
 @click.command(epilog=EXITS)
 @click.option("--read", "path", metavar="FILE", help="Account for every packet of this file.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Dissect only these.")
+@click.option("--filter", metavar="CEL", default="", help="Only entries for which this holds.")
 @click.option("--assume", multiple=True, metavar="PORT=NAME", help="A port's protocol.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @common
@@ -20,6 +21,7 @@ def doctor(
     path: str | None,
     protocols: Sequence[str],
     assume: Sequence[str],
+    filter: str,
     as_json: bool,
     plugins: Sequence[str],
     config: str,
@@ -36,7 +38,7 @@ def doctor(
     if path is None:
         report = diagnosis.machine(registry(plugins, config))
         return _print(report, as_json, diagnosis.machine_lines)
-    books, code = diagnosis.books(path, protocols, assume, plugins, config, say)
+    books, code = diagnosis.books(path, protocols, assume, filter, plugins, config, say)
     return _print(books, as_json, diagnosis.book_lines) or code
 
 

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-def _print(rows: Sequence[Row], wants_json: bool, columns: Sequence[str]) -> int:
+def print_rows(rows: Sequence[Row], wants_json: bool, columns: Sequence[str]) -> int:
     if wants_json:
         _json(rows)
     else:
@@ -49,7 +49,7 @@ def protocols(plugins: Sequence[str], config: str, as_json: bool) -> int:
     """The protocols that are dissected, and how each is recognised."""
     found = registry(plugins, config, needed={"protocols": _all("protocols")})
     rows = [_protocol(found, spec) for spec in found.protocols.values()]
-    return _print(rows, as_json, ("name", "transport", "recognised", "ports", "plugin", "doc"))
+    return print_rows(rows, as_json, ("name", "transport", "recognised", "ports", "plugin", "doc"))
 
 
 def _all(kind: str) -> set[str]:
@@ -88,7 +88,7 @@ def backends(name: str | None, plugins: Sequence[str], config: str, as_json: boo
     if name:
         return _options("backend", found.find("backends", name), as_json)
     rows = [_backend(found, spec) for spec in found.backends.values()]
-    return _print(rows, as_json, ("name", "available", "rank", "plugin", "doc"))
+    return print_rows(rows, as_json, ("name", "available", "rank", "plugin", "doc"))
 
 
 def _backend(found: Registry, spec: BackendSpec) -> Row:
@@ -116,7 +116,7 @@ def sinks(name: str | None, plugins: Sequence[str], config: str, as_json: bool) 
         {"name": s.name, "plugin": owner(found, "sink", s.name), "doc": s.doc}
         for s in found.sinks.values()
     ]
-    return _print(rows, as_json, ("name", "plugin", "doc"))
+    return print_rows(rows, as_json, ("name", "plugin", "doc"))
 
 
 def _options(kind: str, spec: Any, wants_json: bool) -> int:
@@ -125,7 +125,7 @@ def _options(kind: str, spec: Any, wants_json: bool) -> int:
         from kshark.fanout import LaneOptions
 
         rows += option_rows(kind, spec.name, LaneOptions)
-    return _print(rows, wants_json, ("option", "type", "default", "environment", "doc"))
+    return print_rows(rows, wants_json, ("option", "type", "default", "environment", "doc"))
 
 
 def option_rows(kind: str, name: str, options: type[Options]) -> list[Row]:
@@ -177,11 +177,11 @@ def plugins(plugins: Sequence[str], config: str, as_json: bool) -> int:
         for p in found.plugins
     ]
     if as_json:
-        return _print(rows, True, ())
+        return print_rows(rows, True, ())
     for row in rows:
         row["package"] = f"{row['distribution'] or ''} {row['version'] or ''}".strip()
         row["registers"] = f"refused: {row['refused']}" if row["refused"] else row["registers"]
-    return _print(rows, False, ("name", "origin", "package", "registers", "source"))
+    return print_rows(rows, False, ("name", "origin", "package", "registers", "source"))
 
 
 @click.command()

@@ -22,6 +22,7 @@ METAVARS: Final = {
     "netns": "PATH|NAME|PID",
     "user": "NAME",
     "protocol": "NAME",
+    "filter": "CEL",
     "assume": "PORT=NAME",
     "workers": "N|auto",
     "duration": "SECONDS",
@@ -39,6 +40,7 @@ def run(plugins: Sequence[str], config: str, quiet: bool, **values: Any) -> int:
     \b
     kshark run                                         live, as a list
     kshark run --iface 'eth*' --protocol http          some interfaces, one protocol
+    kshark run --filter 'http && slow(100)'            calls that took 100 ms; `kshark fields`
     kshark run --bpf 'port 6379' --assume 6379=redis   filtered by the kernel
     kshark run --read a.pcap --sink jsonl:-            a file, as JSON lines
     kshark run --sink console --sink jsonl:out.ndjson,rotate_bytes=1GiB,full

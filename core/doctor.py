@@ -101,6 +101,7 @@ def books(
     path: str,
     protocols: Sequence[str],
     assume: Sequence[str],
+    filter: str,
     plugins: Sequence[str],
     config: str,
     say: Callable[[str], None],
@@ -113,7 +114,10 @@ def books(
         line["protocol"] = Given(tuple(protocols), "--protocol")
     if assume:
         line["assume"] = Given(tuple(assume), "--assume")
+    if filter:
+        line["filter"] = Given(filter, "--filter")
     plan = make_plan(places(line, config), plugins, with_sinks=False)
+    plan.only = frozenset(plan.run.protocol)  # the account is of everything
     for note in plan.notes:
         say(note)
     spec = SinkSpec(name="discard", make=lambda options, context: _Discard(), doc="Nothing")
@@ -145,7 +149,8 @@ def book_lines(report: Report) -> Iterator[str]:
     entries = {k: v for k, v in report["entries"].items() if v}
     yield from _stage("paired", sum(report["entries"].values()), "entries", entries)
     sink = report["sinks"].get("discard", {"delivered": 0, "dropped": {}})
-    yield from _stage("delivered", sink["delivered"], "entries", sink["dropped"])
+    refused = {"filtered out": n} if (n := report["delivery"]["filtered"]) else {}
+    yield from _stage("delivered", sink["delivered"], "entries", refused | sink["dropped"])
     for table in ("limits", "errors"):
         for name, count in report[table].items():
             yield f"{table:<12} {count:>14,}  {name}"

@@ -27,6 +27,7 @@ log: Final = logging.getLogger("kshark")
 def read(
     path: str | PathLike[str],
     *,
+    filter: str = "",
     protocols: Iterable[str] = (),
     assume: Mapping[int, str] | None = None,
     plugins: Iterable[str] = (),
@@ -42,11 +43,13 @@ def read(
     ...     print(entry.src.ip, entry.request.verb, entry.request.target, entry.outcome)
     >>> os.unlink(file.name)
 
-    `protocols` are those to dissect (all if empty), `assume` maps ports to protocols, `plugins` are
+    `filter` is that of ``kshark run --filter``: ``"http && response.status >= 500"``. `protocols` are
+    those to dissect (all if empty), `assume` maps ports to protocols, `plugins` are
     files to load beside what is installed.
     """
     line = {
         "read": [fspath(path)],
+        "filter": filter,
         "protocol": list(protocols),
         "assume": [f"{port}={name}" for port, name in (assume or {}).items()],
         "redact": redact,
@@ -69,6 +72,7 @@ def _entries(plan: Plan) -> Iterator[Entry]:
 def capture(
     backend: str = "auto",
     *,
+    filter: str = "",
     protocols: Iterable[str] = (),
     assume: Mapping[int, str] | None = None,
     plugins: Iterable[str] = (),
@@ -91,6 +95,7 @@ def capture(
     }
     line: dict[str, Any] = {
         "backend": [backend],
+        "filter": filter,
         "protocol": list(protocols),
         "assume": [f"{port}={name}" for port, name in (assume or {}).items()],
         "redact": redact,

@@ -5,7 +5,7 @@ kernel then drops and counts). ``drop_oldest``: what has waited longest is dropp
 above half of the queue only every 2nd entry is taken, above three quarters every 4th, and so on, so
 that a flood is thinned evenly.
 
-The law, at every moment and for each sink: ``entries == delivered + sum(dropped) + queued``. A
+The law, at every moment and for each sink: ``entries == filtered + delivered + sum(dropped) + queued``. A
 queue overshoots by at most one batch, and only under ``block``. `Fanout.put` never loses half a
 batch to a cancellation: it hands over first and waits afterwards.
 """
@@ -57,17 +57,28 @@ class LaneOptions(Options):
         msgspec.Meta(ge=0, le=10_000_000),
         option("Entries that may wait; 0 is the default: 65536 live, 4096 for files"),
     ] = 0
+    filter: Annotated[
+        str, option("Entries for which this holds alone: http && response.status >= 500")
+    ] = ""
+
+
+Select = Callable[[Sequence[Entry]], list[Entry]]
+"""A filter: those of a batch that a sink shall have."""
 
 
 class Lane:
     """A sink with its queue. `run` is its task."""
 
-    def __init__(self, name: str, sink: Sink, policy: str, size: int) -> None:
+    def __init__(
+        self, name: str, sink: Sink, policy: str, size: int, select: Select | None = None
+    ) -> None:
         self.name = name
         self.sink = sink
         self.policy = policy
         self.size = size
+        self.select = select
         self.entries = 0
+        self.filtered = 0  # entries that this sink does not want
         self.delivered = 0
         self.dropped: dict[str, int] = {}
         self.busy = 0  # times that the sink raised SinkBusy
@@ -96,6 +107,7 @@ class Lane:
     def snapshot(self) -> dict[str, Any]:
         return {
             "entries": self.entries,
+            "filtered": self.filtered,
             "delivered": self.delivered,
             "dropped": dict(self.dropped),
             "queued": self.queued,
@@ -107,6 +119,10 @@ class Lane:
     def offer(self, batch: Sequence[Entry]) -> None:
         """Queue a batch as the policy says. Never waits."""
         self.entries += len(batch)
+        if self.select is not None:
+            wanted = self.select(batch)
+            self.filtered += len(batch) - len(wanted)
+            batch = wanted
         if self.failure is not None:
             self.drop(self.end, len(batch))
             return
@@ -230,10 +246,18 @@ class Fanout:
         self.dead = asyncio.Event()  # no lane is left
         self.idle: dict[str, tuple[int, int]] = {}  # by lane: delivered, and for how many looks
 
-    def add(self, name: str, sink: Sink, options: LaneOptions, *, live: bool) -> None:
+    def add(
+        self,
+        name: str,
+        sink: Sink,
+        options: LaneOptions,
+        *,
+        live: bool,
+        select: Select | None = None,
+    ) -> None:
         policy = options.policy or ("drop_oldest" if live else "block")
         size = options.queue or (limits.QUEUE if live else limits.READ_AHEAD)
-        self.lanes.append(Lane(name, sink, policy, size))
+        self.lanes.append(Lane(name, sink, policy, size, select))
 
     async def open(self) -> None:
         """Open every sink, then start their tasks; if one cannot open, the opened are closed."""

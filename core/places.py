@@ -43,6 +43,9 @@ class RunOptions(Options):
     netns: Annotated[list[str], option("Network namespaces: path, name or pid")] = []
     user: Annotated[str, option("Become this user once the sockets are open")] = ""
     protocol: Annotated[list[str], option("Dissect these protocols only")] = []
+    filter: Annotated[
+        str, option("Entries for which this holds alone: http && response.status >= 500")
+    ] = ""
     assume: Annotated[list[str], option("Take what this port carries for that protocol")] = []
     workers: Annotated[str, option("Engine processes: a number, or auto for one a core")] = "1"
     duration: Annotated[

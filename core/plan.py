@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kshark import settings
 from kshark.api import BackendSpec, EnricherSpec, PluginError, SinkSpec
@@ -18,6 +18,9 @@ from kshark.places import Places, RunOptions, strange_variables
 from kshark.plugins import DEFAULT_PLUGINS, Registry, load
 from kshark.settings import Given, Layer, Use, nearest
 
+if TYPE_CHECKING:
+    from kshark.filter import Filter
+
 AUTO: Final = "auto"
 BACKEND_FLAGS: Final = ("follow", "iface", "bpf", "netns", "user")
 """Flags of a run that are options of its backends; ``iface`` is the target of a live one."""
@@ -25,6 +28,8 @@ SINK_FLAGS: Final = ("full",)
 """Flags of a run that are options of its sinks."""
 WORKERS: Final = 256
 """Engine processes at most."""
+HELD: Final = frozenset({"redis"})
+"""Built-ins that never hand a flow over to another protocol: dissected only if their entries are wanted."""
 SHARED: Final = frozenset({"fanout", "worker"})
 """Options of a backend that several processes can share: their group, and the number of each."""
 
@@ -37,6 +42,7 @@ class Chosen:
     spec: Any
     options: Any
     lane: LaneOptions = field(default_factory=LaneOptions)  # of a sink
+    filter: Filter | None = None  # of a sink
 
 
 @dataclass(slots=True)
@@ -49,6 +55,8 @@ class Plan:
     sinks: list[Chosen] = field(default_factory=list)
     enrichers: list[Chosen] = field(default_factory=list)
     assume: dict[int, str] = field(default_factory=dict)
+    filter: Filter | None = None  # of all sinks
+    only: frozenset[str] = frozenset()  # the protocols to dissect, empty for all
     workers: int = 1
     notes: list[str] = field(default_factory=list)  # what the user should know of the choice
 
@@ -62,8 +70,9 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
     run = settings.resolve(RunOptions, layers, "run")
     backend_uses = _backend_uses(run)
     sink_uses = _sink_uses(run, where) if with_sinks else []
+    filtered = run.filter or any(_lane_text(where, use) for use in sink_uses)
     needed = {
-        "protocols": set(run.protocol) or builtin_names("protocols"),
+        "protocols": builtin_names("protocols") if filtered else _protocols(run),
         "backends": {u.name for u in backend_uses} - {AUTO} or builtin_names("backends"),
         "sinks": {u.name for u in sink_uses},
     }
@@ -75,6 +84,7 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
         registry.find("protocols", name, "--protocol")
     _choose_backends(plan, backend_uses, where, layers)
     _choose_sinks(plan, sink_uses, where, layers)
+    _choose_filters(plan, layers)
     for name, spec in registry.enrichers.items():
         options, _ = _options(spec, "enricher", Use(name, name), where, layers, ())
         plan.enrichers.append(Chosen(name, spec, options))
@@ -95,6 +105,10 @@ def _backend_uses(run: RunOptions) -> list[Use]:
         origin = f"--read {path}"
         uses.append(Use("pcap", origin, {"target": Given(path, origin)}))
     return uses or [Use(AUTO, "--backend auto")]
+
+
+def _protocols(run: RunOptions) -> set[str]:
+    return set(run.protocol) or builtin_names("protocols")
 
 
 def _sink_uses(run: RunOptions, where: Places) -> list[Use]:
@@ -201,6 +215,50 @@ def _lane_layers(where: Places, use: Use) -> list[Layer]:
     names = {settings.variable("sink", use.name, k): k for k in keys}
     environ = {k: Given(where.environ[n], n) for n, k in names.items() if n in where.environ}
     return [_only(where.of("sink", use), keys), environ, _only(use.given, keys)]
+
+
+def _lane_text(where: Places, use: Use) -> bool:
+    """Whether a sink has a filter of its own."""
+    return any("filter" in layer for layer in _lane_layers(where, use))
+
+
+# ---------------------------------------------------------------- filters
+
+
+def _choose_filters(plan: Plan, layers: Sequence[Layer]) -> None:
+    """Compile the filters, and decide what need not be dissected for them."""
+    plan.only = frozenset(plan.run.protocol)
+    if plan.run.filter.strip():
+        origin = next(held["filter"].origin for held in reversed(layers) if "filter" in held)
+        plan.filter = _compiled(plan, plan.run.filter, origin)
+    for chosen in plan.sinks:
+        if chosen.lane.filter.strip():
+            chosen.filter = _compiled(plan, chosen.lane.filter, f"sink {chosen.label} filter")
+    if plan.only or plan.registry.enrichers:  # which may learn from what nobody else wants
+        return
+    spared = HELD - _matched(plan) - set(plan.assume.values())
+    if spared & set(plan.registry.protocols):
+        plan.only = frozenset(plan.registry.protocols) - spared - FLOWS
+
+
+def _compiled(plan: Plan, text: str, origin: str) -> Filter:
+    from kshark.filter import compile_filter
+
+    return compile_filter(text, plan.registry.protocols, redact=plan.run.redact, origin=origin)
+
+
+def _matched(plan: Plan) -> frozenset[str]:
+    """The protocols of entries that some sink may want.
+
+    Flows without a dissector are entries, too: where these may be wanted, or those of a plugin, which
+    might take a flow that nobody else claims, all is dissected.
+    """
+    every = frozenset(plan.registry.protocols)
+    found: set[str] = set()
+    for own in [chosen.filter for chosen in plan.sinks] or [None]:
+        kept = [one.protocols for one in (plan.filter, own) if one is not None]
+        found |= every.intersection(*(names for names in kept if names is not None))
+    return frozenset(found) if found <= builtin_names("protocols") else every
 
 
 def _only(layer: Layer, keys: Collection[str]) -> dict[str, Given]:

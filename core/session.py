@@ -156,7 +156,7 @@ def compiled() -> bool:
 def start_line(plan: Plan) -> str:
     """What runs, in one line."""
     sources = ", ".join(_source(chosen) for chosen in plan.backends)
-    known = plan.run.protocol or sorted(set(plan.registry.protocols) - FLOWS)
+    known = plan.run.protocol or sorted(set(plan.only or plan.registry.protocols) - FLOWS)
     sinks = ", ".join(chosen.label for chosen in plan.sinks)
     text = f"{sources}; protocols {', '.join(known) or 'none'}; sinks {sinks}"
     if plan.workers > 1:
@@ -180,9 +180,12 @@ def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
     parts = [f"{packets['received']:,} packets" + _brackets(snapshot["backends"])]
     outcomes = ", ".join(f"{n:,} {name}" for name, n in entries.items() if n)
     parts.append(f"{sum(entries.values()):,} entries" + (f" ({outcomes})" if outcomes else ""))
+    if filtered := snapshot["delivery"]["filtered"]:
+        parts.append(f"{filtered:,} filtered out")
     for name, sink in snapshot["sinks"].items():
         lost = ", ".join(_lost(reason, n) for reason, n in sink["dropped"].items())
-        parts.append(f"{name} {sink['delivered']:,}" + (f", {lost}" if lost else ""))
+        refused = f", {sink['filtered']:,} filtered out" if sink["filtered"] else ""
+        parts.append(f"{name} {sink['delivered']:,}{refused}" + (f", {lost}" if lost else ""))
     opaque = packets["opaque"]
     if opaque:
         parts.append(f"{sum(opaque.values()):,} packets of unknown protocols")

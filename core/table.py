@@ -36,7 +36,7 @@ def _rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name == "name")
+        table.add_column(name, overflow="fold", no_wrap=name in ("name", "field"))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -150,6 +150,7 @@ def _work(plan: Plan, end: socket.socket) -> int:
         run=msgspec.structs.replace(plan.run, duration=0.0, count=0, redact=False),
         sinks=[Chosen("pipe", spec, Options(), LaneOptions())],
         enrichers=[],
+        filter=None,  # the parent's business: enrichers may add what it asks for
         workers=1,
     )
     capture = Capture(plan, said.append)
