@@ -22,16 +22,16 @@ def error(text: str) -> list[str]:
 # Each case: the filter, a line of carets below the place, and the words.
 CASES = [
     # fields and functions that nearly exist
-    ("respons.status > 1",
-     "^", "no field respons.status; did you mean response.status,"),
-    ("http && http.request.metod == 'a'",
-     "        ^", "no field http.request.metod; did you mean http.request.method,"),
+    ("responze.status > 1",
+     "^", "no field responze.status; did you mean response.status,"),
+    ("http && http.request.methud == 'a'",
+     "        ^", "no field http.request.methud; did you mean http.request.method,"),
     ("src.ip.foo == 'a'",
      "^", "no field src.ip.foo; did you mean src.ip,"),
     ("status >= 500",
      "^", "no field status; did you mean response.status, http.response.status?"),
-    ("http || hhttp",
-     "        ^", "no field hhttp; did you mean http?"),
+    ("http || httpx",
+     "        ^", "no field httpx; did you mean http?"),
     ("zzz == 1",
      "^", "no field zzz; `kshark fields` lists them"),
     ("has(src.nme)",
@@ -126,10 +126,10 @@ CASES = [
     ("slow('soon')",
      "      ^", "slow() takes milliseconds or a time: slow(100), slow(1.5s)"),
     # the column is that of what was typed: after a literal that grew, after wide letters
-    ("latency > 100ms && respons.ok",
-     "                   ^", "no field respons.ok; did you mean response.ok,"),
-    ("slow(1) && has(src.name) && respons.ok",
-     "                            ^", "no field respons.ok; did you mean response.ok,"),
+    ("latency > 100ms && responze.ok",
+     "                   ^", "no field responze.ok; did you mean response.ok,"),
+    ("slow(1) && has(src.name) && responze.ok",
+     "                            ^", "no field responze.ok; did you mean response.ok,"),
     ("'日本' == src.iq",
      "          ^", "no field src.iq; did you mean src.ip,"),
     # what a filter cannot do
