@@ -7,7 +7,7 @@ that was built, `LIMIT` bounds what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -38,9 +38,17 @@ class Frame(Protocol):
 
 
 class _Counted:
-    """A head from which the length of the whole follows."""
+    """A head from which the length of the whole follows.
+
+    `first`, where given, are the bytes that a message may begin with: what begins otherwise is none,
+    so that the framing is found again sooner after a loss.
+    """
 
     most: int
+    first: Container[int] | None
+
+    def _begins(self, data: bytes, at: int) -> bool:
+        return self.first is None or data[at] in self.first
 
     def _need(self) -> int:
         raise NotImplementedError
@@ -74,6 +82,7 @@ class LengthPrefix(_Counted):
     endian: Literal["big", "little"] = "big"
     adjust: int | None = None
     most: int = MOST
+    first: Container[int] | None = None
 
     def _need(self) -> int:
         return self.at + self.width
@@ -86,7 +95,7 @@ class LengthPrefix(_Counted):
             return 0
         start = at + self.at
         total = int.from_bytes(data[start : start + self.width], self.endian) + self._more()
-        return total if self._need() <= total <= self.most else -1
+        return total if self._need() <= total <= self.most and self._begins(data, at) else -1
 
     def seal(self, raw: bytes) -> bytes:
         value = (len(raw) - self._more()).to_bytes(self.width, self.endian)
@@ -103,12 +112,15 @@ class VarintPrefix(_Counted):
     at: int = 0
     adjust: int = 0
     most: int = MOST
+    first: Container[int] | None = None
 
     def _need(self) -> int:
         return self.at + 1
 
     def size(self, data: bytes, at: int) -> int:
         value = 0
+        if at < len(data) and not self._begins(data, at):
+            return -1
         for number in range(VARINT):
             place = at + self.at + number
             if place >= len(data):
@@ -139,6 +151,7 @@ class Fixed(_Counted):
     head: int
     more: Callable[[bytes], int] | None = None
     most: int = MOST
+    first: Container[int] | None = None
 
     def _need(self) -> int:
         return self.head
@@ -147,7 +160,8 @@ class Fixed(_Counted):
         if len(data) - at < self.head:
             return 0
         more = 0 if self.more is None else self.more(data[at : at + self.head])
-        return self.head + more if 0 <= more <= self.most - self.head else -1
+        sound = 0 <= more <= self.most - self.head and self._begins(data, at)
+        return self.head + more if sound else -1
 
     def seal(self, raw: bytes) -> bytes:
         return raw

@@ -42,7 +42,8 @@ class Grammar:
     is made so that 0, which would mean "in order", cannot come of it; a `key` of None pairs in order.
 
     `redact` gives redaction classes to fields by their dotted names; `request` and `response` are
-    typed details to use in place of those that are derived from the structs. `resync` allows to look
+    typed details to use in place of those that are derived from the structs, and `values` gives their
+    values from the parsed message where these are not its own fields. `resync` allows to look
     for the next message after a gap: where one parses whole with another right behind it, or with
     the end of the chunk.
     """
@@ -63,6 +64,7 @@ class Grammar:
         redact: Mapping[str, Redact] | None = None,
         request: type[Details] | None = None,
         response: type[Details] | None = None,
+        values: Callable[[Any], Mapping[str, Any]] | None = None,
         resync: bool = False,
         compile: bool = True,
     ) -> None:
@@ -76,6 +78,7 @@ class Grammar:
             if rule is not None
         }
         self.key = attrgetter(key) if isinstance(key, str) else key
+        self.values = values
         self.resyncs = resync
         self.why_not_compiled = "" if compile else "compile=False"
         self._wants_compiled = compile
@@ -101,15 +104,26 @@ class Grammar:
             text = str(error).strip().splitlines() or [""]
             raise DissectError(f"{type(error).__name__}: {text[-1][:80]}") from error
 
-    def message(self, raw: bytes, side: Side, whole: bool = True) -> Message:
-        """The message for its bytes; where some are missing, what its beginning tells."""
+    def remains(self, raw: bytes, side: Side) -> Message | None:
+        """What the beginning of a message tells, where the rest is missing or not kept.
+
+        If that is not enough for the struct: a message by its side alone, where nothing else decides
+        its kind; nothing, where pairs are found by key and so none is wrong without it; else an error, after
+        which nobody relies on the order.
+        """
         try:
-            parsed = self.parse(raw, side)
+            return self.message(raw, side, whole=False)
         except DissectError:
-            if whole:
-                raise
-            own = Kind.ONEWAY if self.kind is not None else Kind(1 + side)
-            return Message(own, body=raw, truncated=True, notes=("unparsed",), extra=int(side))
+            if self.kind is None:
+                kind, notes = Kind(1 + side), ("unparsed",)
+                return Message(kind, body=raw, truncated=True, notes=notes, extra=int(side))
+            if self.key is not None:
+                return None
+            raise
+
+    def message(self, raw: bytes, side: Side, whole: bool = True) -> Message:
+        """The message for its bytes."""
+        parsed = self.parse(raw, side)
         message = Message(
             Kind(1 + side) if self.kind is None else self.kind(parsed, side),
             body=raw,
@@ -130,9 +144,10 @@ class Grammar:
         )
         details = self.response if side == Side.SERVER else self.request
         try:
-            return fill(details, plain(self.parse(message.body, side)))
+            parsed = self.parse(message.body, side)
         except DissectError:
-            return details()
+            return details()  # cut: its row is all that is known
+        return fill(details, plain(parsed if self.values is None else self.values(parsed)))
 
     # ------------------------------------------------------------ build
 
@@ -268,7 +283,9 @@ class _Stream(Framed):
         grammar = self.grammar
         while True:
             raw, whole = yield from grammar.frame.take()
-            yield grammar.message(raw, side, whole)
+            message = grammar.message(raw, side) if whole else grammar.remains(raw, side)
+            if message is not None:
+                yield message
 
     def resync(self, side: Side, data: bytes) -> int:
         return self.grammar.resync(side, data)
@@ -281,9 +298,12 @@ class _Datagrams:
         self.grammar = grammar
 
     def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
-        message = self.grammar.message(data[:LIMIT], side, len(data) <= LIMIT)
+        whole, raw = len(data) <= LIMIT, data[:LIMIT]
+        message = self.grammar.message(raw, side) if whole else self.grammar.remains(raw, side)
+        if message is None:
+            return ()
         message.size = len(data)
-        return [message]
+        return (message,)
 
     def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
         return ()

@@ -10,6 +10,7 @@ from typing import Any
 
 from kshark.api import Side
 from kshark.testing._case import NAMES, Case, Face, Talk, brief, face, fail, guarded, short, tell
+from kshark.testing._cost import drop
 from kshark.testing.play import Piece, converse
 from kshark.testing.strategies import explore, garbage, hypothesis
 
@@ -182,8 +183,8 @@ def check_prefix(case: Case, side: Side, noise: bytes) -> None:
     pieces: list[Piece] = [(side, noise), (side, 1), *case.again, *case.again]
     heard = guarded("prefix", lambda: case.hear(pieces), pieces)
     found = case.faces(heard, "prefix")
-    guarded("prefix", lambda: [list(probe.feed(side, noise))] if not heard.errors else [], pieces)
-    if inside is not None and not heard.errors and inside(side):
-        return  # it believes in a long counted body: nobody could know better
+    wrong = guarded("prefix", partial(drop, partial(probe.feed, side, noise)), pieces)
+    if inside is not None and not wrong and inside(side):
+        return  # it believes in a counted body: nobody could know better
     if case.recovers and heard.switch is None:
         check_recovery("prefix", case, found, f"after {short(noise)} ({tell(pieces[:2])})")

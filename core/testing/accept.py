@@ -20,6 +20,10 @@ from kshark.testing.laws import check_laws
 from kshark.testing.play import Conversation, converse, hear, play, rows
 from kshark.testing.strategies import cut_talk, explore, garbage, mutations
 
+COSTLY = frozenset({"memory", "time"})
+"""Laws that take seconds, and tell of a dissector rather than of a conversation."""
+_WEIGHED: set[ProtocolSpec] = set()
+"""Specs that kept the costly laws in this process, with their first conversation."""
 FUZZED = 20_000
 """Bytes of `assert_dissector`'s own fuzzing; ``kshark fuzz`` does the rest."""
 
@@ -38,8 +42,8 @@ def assert_dissector(
     """Everything that kshark relies on, for one conversation; `AssertionError` says what is wrong.
 
     It must be understood as `expected` says (the rows of a case; see `kshark.testing.rows`), keep the laws
-    (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`), be recognised without a
-    port where the spec says how, have documented details of the declared types, and survive `fuzz` bytes of damage.
+    (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`; COSTLY ones are tried
+    with the first conversation of a spec alone), be recognised without a port where the spec says how, have documented details of the declared types, and survive `fuzz` bytes of damage.
     """
     pieces = conversation.pieces if isinstance(conversation, Case) else conversation
     if isinstance(conversation, Case):
@@ -51,9 +55,9 @@ def assert_dissector(
     _documented(spec)
     if expected is not None:
         _expected(spec, pieces, expected)
-    check_laws(
-        spec, pieces, again=again, recovers=recovers, skip=skip, examples=examples
-    )  # expected is known by now
+    skipped = {*skip, *(COSTLY if spec in _WEIGHED else ())}
+    check_laws(spec, pieces, again=again, recovers=recovers, skip=skipped, examples=examples)
+    _WEIGHED.add(spec)
     talk_ = joined(pieces, spec.transport)
     _typed(spec, talk_)
     _recognised(spec, talk_)
