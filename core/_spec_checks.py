@@ -24,7 +24,7 @@ OWN: Final = frozenset({"auto", "tcp", "udp", "icmp", "opaque", "unknown"})
 """Names that kshark uses itself: for the choice of a backend, and for flows that nobody claims."""
 ENTRY: Final = frozenset(field.name for field in fields(EntryJson))
 """Members of an entry's JSON: no other object may replace one."""
-FANOUT_KEYS: Final = frozenset({"policy", "queue"})
+FANOUT_KEYS: Final = frozenset({"filter", "policy", "queue"})
 """Options that every sink has, from the fan-out."""
 
 

@@ -15,10 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 import kshark
-from kshark import session
+from kshark import session, settings
+from kshark._spec_checks import FANOUT_KEYS
 from kshark.api import PluginError
 from kshark.app import Capture
 from kshark.cli import cli, main
+from kshark.fanout import LaneOptions
 from kshark.filter import known_fields
 from kshark.places import places
 from kshark.plan import HELD, Plan, builtin_names, make_plan
@@ -298,3 +300,8 @@ def test_fields() -> None:
     assert re.match(r"redis +bool +\S", shown[1])
     assert all(line.startswith("redis") for line in shown[1:])
     assert main(["fields", "htp"]) == 2
+
+
+def test_options_of_every_sink_are_taken() -> None:
+    """A plugin's sink may not have an option of the same name: it would never get it."""
+    assert frozenset(field.key for field in settings.fields(LaneOptions)) == FANOUT_KEYS
