@@ -96,11 +96,12 @@ _SHORT: Final = (
 
 
 def known_fields(protocols: Mapping[str, ProtocolSpec]) -> dict[str, Field]:
-    """Every field by name: of the row, of each protocol, and the short forms."""
+    """Every field by name: of the row, of each protocol (- in its name is _), and the short forms."""
     found = {field.name: field for field in (*_row(EntryJson, "", 0), *_SHORT)}
-    for name, spec in protocols.items():
+    for spec in protocols.values():
+        name = spec.name.replace("-", "_")
         if NAME.fullmatch(name) and name not in TAKEN and name not in found:
-            found |= {field.name: field for field in _of(spec)}
+            found |= {field.name: field for field in _of(name, spec)}
     return found
 
 
@@ -117,17 +118,17 @@ def _row(kind: type, before: str, level: int) -> Iterator[Field]:
             yield Field(name, _type(bare), text, code, needs)
 
 
-def _of(spec: ProtocolSpec) -> Iterator[Field]:
+def _of(name: str, spec: ProtocolSpec) -> Iterator[Field]:
     """The fields of a protocol: its name as a yes or no, and those of its schema."""
     this = f"(e.protocol == {spec.name!r})"  # NAME has looked at it
-    yield Field(spec.name, "bool", spec.doc, this, protocol=spec.name)
+    yield Field(name, "bool", spec.doc, this, protocol=spec.name)
     if spec.details is None:
         return
     for half, kind in (("request", spec.request), ("response", spec.response)):
         if kind is not None:
             read = "asked(e)" if half == "request" else "answered(e)"
             needs = (this, *HALVES[half])
-            yield from _schema(spec.name, f"{spec.name}.{half}", kind, read, needs, 1)
+            yield from _schema(spec.name, f"{name}.{half}", kind, read, needs, 1)
 
 
 def _schema(

@@ -12,6 +12,7 @@ from calls import (
     FLOW,
     PROTOCOLS,
     REDIS,
+    TOY,
     UNANSWERED,
     UNKNOWN,
     WHOLE,
@@ -360,6 +361,14 @@ def test_lone_surrogates_of_a_peer_are_no_trouble() -> None:
     odd: list[Entry] = [entry(request(target="/\udcff"), None)]
     assert made('request.target.matches("/")').select(odd) == []
     assert made('request.target.startsWith("/")').select(odd) == odd
+
+
+def test_a_protocol_with_a_hyphen() -> None:
+    spec = msgspec.structs.replace(TOY, name="toy-2")
+    wanted = compile_filter('toy_2 && toy_2.request.text == "x"', {"toy-2": spec})
+    assert wanted.protocols == {"toy-2"}
+    assert wanted.match(entry(request(extra=Ask(text="x")), None, "toy-2"))
+    assert not wanted.match(toy(Ask(text="x")))
 
 
 def test_batches() -> None:
