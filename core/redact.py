@@ -99,6 +99,9 @@ SCHEMES: Final = frozenset(
 NAME_BYTES: Final = 128
 """Longer names of headers and parameters are judged by their first so many characters."""
 
+NAMES_KEPT: Final = 4096
+"""Parameter names known to be public that are kept, so that most targets cost one look."""
+
 _PUNCTUATION = str.maketrans("", "", "-_.[] ")
 _USER_INFO = re.compile(r"//[^/?#\s]*@")
 _PARAMETER = re.compile(
@@ -106,6 +109,9 @@ _PARAMETER = re.compile(
     r"(?:[?&;#]|%3[FB]|%26|%23)((?:[^?&;#=/%]|%(?!3[FBD]|2[36])[0-9A-F]{2})+)(?:=|%3D)",
     re.IGNORECASE,
 )
+_NAMES = re.compile(
+    "[?&;#]([^?&;#=/]+)="
+)  # at least the same, in a text without escaped delimiters
 _VALUE_END = re.compile(r"[&#]|%26|%23")
 _FORM = re.compile(r"[\w%.+\[\]-]+=")
 _MEMBER = re.compile(
@@ -333,20 +339,36 @@ class Suspects:
     """Finds the entries whose targets may hold a secret; plain twin of that in ``_rows.pyx``."""
 
     def __init__(self, secret: Callable[[str], bool]) -> None:
-        """`secret` tells of a parameter's name; unused here: `url` asks soon enough."""
+        """`secret` tells of a parameter's name; those of which it says no are kept."""
+        self._secret = secret
+        self._public: set[str] = set()
 
     def find(self, batch: list[Entry], protocols: frozenset[str]) -> list[Entry]:
         """Entries of these protocols with a target that `url` might change."""
-        return [
-            entry
-            for entry in batch
-            if entry.protocol in protocols
-            and any(_marks(half.target) for half in (entry.request, entry.response) if half)
-        ]
+        found = []
+        public, names = self._public.issuperset, _NAMES.findall
+        for entry in batch:
+            if entry.protocol not in protocols:
+                continue
+            for half in (entry.request, entry.response):
+                if half is None:
+                    continue
+                target = half.target
+                if target and ("=" in target or "@" in target or "%3" in target):
+                    odd = "@" in target or "%2" in target or "%3" in target
+                    if odd or (not public(names(target)) and self._meets(names(target))):
+                        found.append(entry)
+                        break
+        return found
 
-
-def _marks(target: str) -> bool:
-    return "=" in target or "@" in target or "%3" in target
+    def _meets(self, names: list[str]) -> bool:
+        """Whether one of them is secret; the others are known from now on, within NAMES_KEPT."""
+        for name in names:
+            if self._secret(name):
+                return True
+            if len(self._public) < NAMES_KEPT and len(name) <= 64:
+                self._public.add(name)
+        return False
 
 
 def redact_targets(batch: list[Entry], specs: Mapping[str, ProtocolSpec]) -> list[Entry]:

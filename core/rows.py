@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
-from kshark.api import Endpoint, Entry, Flow, Message
+from kshark.api import Endpoint, Entry, Flow, Message, Outcome
 from kshark.entry_json import SECOND, date_time, notes_of
 from kshark.limits import ROW_FLOWS
 
@@ -93,8 +93,11 @@ class FlowCache:
     def get(self, flow: Flow, protocol: str) -> FlowPieces:
         """The pieces for an entry of this flow; they hold the flow, so its id() stays its own."""
         found = self._young.get(id(flow))
-        if found is not None and found.fits(flow, protocol):
-            return found
+        if (
+            found is not None and found[0] is flow and found[3] is protocol
+            and found[1] is flow.client and found[2] is flow.server
+        ):  # fmt: skip
+            return found  # `fits`, without its call
         return self._find(flow, protocol)
 
     def _find(self, flow: Flow, protocol: str) -> FlowPieces:
@@ -112,7 +115,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._flows = FlowCache()
-        self._second: int | None = None
+        self._from = self._until = 0  # ns: the second of which the date and time are kept
         self._date_time = ""
 
     def encode(self, batch: Sequence[Entry], objects: Sequence[bytes] = ()) -> bytes:
@@ -135,6 +138,28 @@ class Rows:
     def _row(self, entry: Entry) -> str:
         flow, protocol = entry.flow, entry.protocol
         shared = self._flows.get(flow, protocol)
+        request, response = entry.request, entry.response
+        if (
+            request is not None and response is not None and response.status
+            and not (response.target or request.notes or response.notes)
+        ):  # fmt: skip
+            asked_ns, answered_ns = request.first_ns, response.first_ns
+            when, outcome = self._time(asked_ns), entry.outcome
+            # "+" makes plain integers of booleans and enumerations; a format of its own would cost more
+            return (
+                f'{shared.head}{+entry.seq}","time":"{when}'
+                f'{shared.swapped if entry.swapped else shared.ends}{{"verb":{quote(request.verb)}'
+                f',"target":{quote(request.target)},"size":{+request.size},"time":"{when}"}}'
+                f',"response":{{"status":{+response.status},"ok":{"true" if response.ok else "false"}'
+                f',"size":{+response.size},"time":"{self._time(answered_ns)}"}}'
+                f',"latency_ns":{answered_ns - asked_ns},"duration_ns":{response.last_ns - asked_ns}'
+                f',"outcome":"{"ok" if outcome is Outcome.OK else str.__str__(outcome)}"'
+                f',"gap_bytes":{+entry.gap_bytes},"midstream":{"true" if entry.midstream else "false"}'
+                f',"truncated":{"true" if entry.truncated else "false"}{shared.backend}}}\n'
+            )
+        return self._any_row(entry, shared)
+
+    def _any_row(self, entry: Entry, shared: FlowPieces) -> str:
         request, response = entry.request, entry.response
         latency = duration = "null"
         asked = answered = "null"
@@ -162,10 +187,13 @@ class Rows:
         )
 
     def _time(self, ns: int) -> str:
-        second, rest = divmod(ns, SECOND)
-        if second != self._second:
-            self._second, self._date_time = second, date_time(second)
-        return f"{self._date_time}.{rest:09d}Z"
+        if not self._from <= ns < self._until:
+            second = ns // SECOND
+            if second <= 0:  # its digits would not do
+                return f"{date_time(second)}.{ns % SECOND:09d}Z"
+            self._from, self._until = second * SECOND, (second + 1) * SECOND
+            self._date_time = date_time(second)
+        return f"{self._date_time}.{str(ns)[-9:]}Z"
 
 
 def _response(message: Message, when: str) -> str:
