@@ -65,18 +65,19 @@ def extensions() -> list[Extension]:
     except ImportError:
         return []
     include = declarations()
-    wanted = [
-        Extension(module(p), [str(p)], optional=True, extra_compile_args=["-O3", "-g0"]) for p in sources()
-    ]
-    return list(
-        cythonize(
-            wanted,
-            compiler_directives=DIRECTIVES,
-            include_path=[str(include)],
-            build_dir="build/cython",
-            quiet=True,
-        )
+    wanted = [Extension(module(p), [str(p)], extra_compile_args=["-O3", "-g0"]) for p in sources()]
+    made: list[Extension] = cythonize(
+        wanted,
+        compiler_directives=DIRECTIVES,
+        include_path=[str(include)],
+        build_dir="build/cython",
+        quiet=True,
     )
+    for extension in made:  # here, since cythonize() forgets it
+        extension.optional = True
+    return made
 
 
-setup(ext_modules=extensions())
+JOBS = min(4, os.cpu_count() or 1)  # compilers at once; each takes a few hundred MB
+
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": JOBS}})
