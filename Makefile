@@ -5,14 +5,19 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Root captures and makes namespaces. It writes no bytecode, which its owner could not remove.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo) env PYTHONDONTWRITEBYTECODE=1
 ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What is compiled: a change rebuilds it. The list of all modules: a new one is linked in.
-COMPILED := $(shell find core backends protocols sinks -name '*.pyx' -o -name '*.pxd') \
+COMPILED := $(shell find core backends protocols sinks -name '*.pyx' -o -name '*.px[di]') \
   $(shell find core backends protocols sinks -name '*.pxd' | sed 's/pxd$$/py/' | xargs -r ls 2>/dev/null)
 MODULES := $(shell find core backends protocols sinks -name '*.py' | sort | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-live test-slow lint bench bench-gate fuzz docs dist clean dev system tools
+# What an extra of pyproject.toml needs.
+extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
+
+.PHONY: help run test test-slow lint bench bench-gate docs dist clean dev system tools
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +47,8 @@ bench-gate: dev tools ## fails when a ratio falls below 80 % of the accepted one
 	@$(BIN)/python benchmarks/gate.py
 
 docs: dev ## the site, in site/
-	@$(BIN)/python -m pip install -q -e '.[docs]' --config-settings editable_mode=strict
-	@$(BIN)/python docs/generate.py && $(BIN)/mkdocs build --strict -q && echo "site/index.html"
+	@$(BIN)/python -c 'import material, mkdocs' 2>/dev/null || $(BIN)/python -m pip install -q $(call extra,docs)
+	@$(BIN)/python docs/generate.py && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q && echo "site/index.html"
 
 dist: dev ## wheel and sdist in dist/
 	@$(BIN)/python -m pip install -q build && $(BIN)/python -m build -o dist . && ls dist
@@ -52,27 +57,33 @@ dev: $(VENV)/.ready-$(MODULES) ## the virtual environment with kshark in it, com
 
 $(VENV)/.ready-$(MODULES): pyproject.toml setup.py $(COMPILED)
 	@$(MAKE) -s system
-	@echo "setting up $(VENV)"
+	@echo "setting up $(VENV) (a minute or two: it compiles the core)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --upgrade pip
-	@rm -rf build/__editable__*
-	@$(BIN)/python -m pip install -q -e '.[dev]' --config-settings editable_mode=strict
-	@$(BIN)/python -c 'from kshark.wire import COMPILED; print("compiled core:", "yes" if COMPILED else "no (install gcc and python3-dev, then make clean run)")'
+	@rm -rf build/__editable__* && mkdir -p build
+	@{ $(BIN)/python -m pip install -q --upgrade pip \
+	  && $(BIN)/python -m pip install -q -e '.[dev]' --config-settings editable_mode=strict; } >build/setup.log 2>&1 \
+	  || { tail -30 build/setup.log; echo "setting up failed; all of it is in build/setup.log"; exit 1; }
+	@$(BIN)/python -m compileall -q build/__editable__*/kshark
+	@$(BIN)/python -c 'from kshark.wire import COMPILED; print("compiled core:", "yes" if COMPILED else "no, plain Python (install gcc and python3-dev, then make clean run)")'
 	@rm -f $(VENV)/.ready-* && touch $@
 
 system:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "$(PYTHON) is not Python 3.11 or newer; say which is: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@missing=""; \
-	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
-	command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="python3-venv"; \
+	sh tests/apt.sh needed "$$missing"; \
+	missing=""; \
+	command -v gcc >/dev/null || missing="gcc libc6-dev"; \
 	[ -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing="$$missing python3-dev"; \
-	sh tests/apt.sh "$$missing"
+	sh tests/apt.sh useful "$$missing"
 
 tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian packages)
 	@missing=""; \
 	need() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ] || missing="$$missing $$2"; }; \
 	need tshark tshark; need tcpdump tcpdump; need nginx nginx-light; need redis-server redis-server; need redis-cli redis-tools; \
 	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; \
-	sh tests/apt.sh "$$missing"
+	sh tests/apt.sh useful "$$missing"
 
 clean: ## remove what was built
 	@rm -rf build dist site $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

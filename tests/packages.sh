@@ -1,35 +1,76 @@
 #!/usr/bin/env bash
-# Wheel and sdist install and run on every Python from 3.11 on that this machine has, with and without a compiler.
+# Wheel and sdist hold what they must, and install and run on every Python from 3.11 on that this machine has,
+# with and without a compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ -x .venv/bin/python ] || { echo "there is no .venv: make dev" >&2; exit 1; }
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-.venv/bin/python -m pip install -q build
-.venv/bin/python -m build -q -o "$work/dist" . >/dev/null
-ls "$work/dist"
-[ -n "$(unzip -l "$work"/dist/*.whl | grep 'kshark/wire/fast.*\.so')" ] || { echo "the wheel has no compiled core"; exit 1; }
-unzip -l "$work"/dist/*.whl | grep -q 'kshark/py.typed' || { echo "the wheel has no py.typed"; exit 1; }
+fail() { echo "failed: $*" >&2; exit 1; }
 
-check() { # check NAME PYTHON WHAT EXPECTED [ENVIRONMENT ...]
-    local name=$1 python=$2 what=$3 expected=$4
-    shift 4
+# ------------------------------------------------------------------ what is in them
+.venv/bin/python -m pip install -q build
+echo "building sdist and wheel"
+.venv/bin/python -m build -o "$work/dist" . >"$work/build.log" 2>&1 || { tail -30 "$work/build.log" >&2; fail "build"; }
+wheel=$(echo "$work"/dist/*.whl) sdist=$(echo "$work"/dist/*.tar.gz)
+.venv/bin/python -m zipfile -l "$wheel" | awk 'NR > 1 {print $1}' | sort >"$work/wheel.txt"
+tar tzf "$sdist" | sed 's,^[^/]*/,,' | sort >"$work/sdist.txt"
+in_wheel() { grep -qE "$1" "$work/wheel.txt" || fail "the wheel has no $1"; }
+for source in $(git ls-files core backends protocols sinks); do
+    inside=kshark/${source#core/}
+    in_wheel "^$inside\$"
+    grep -qx "$source" "$work/sdist.txt" || fail "the sdist has no $source"
+    compiled=${inside%.py*}
+    case $source in
+        *.pyx) in_wheel "^$compiled\.[^/]*\.so\$" ;;
+        *.pxd) [ ! -e "${source%.pxd}.py" ] || in_wheel "^${compiled%.pxd}\.[^/]*\.so\$" ;;
+    esac
+done
+! grep -E '\.(c|o)$|^(build|tests|benchmarks|docs)/' "$work/wheel.txt" || fail "build leftovers are in the wheel"
+! grep -E '\.(c|o|so)$|(^|/)(build|\.venv|__pycache__)/' "$work/sdist.txt" || fail "build leftovers are in the sdist"
+echo "ok: $(wc -l <"$work/wheel.txt") files in $(basename "$wheel"), $(wc -l <"$work/sdist.txt") in $(basename "$sdist")"
+
+# ------------------------------------------------------------------ install, run
+install() { # install NAME PYTHON WHAT [ENVIRONMENT ...]
+    local name=$1 python=$2 what=$3
+    shift 3
     "$python" -m venv "$work/$name"
-    env "$@" "$work/$name/bin/python" -m pip install -q "$what"
-    (cd "$work" && "$work/$name/bin/python" -c "
-from kshark.wire import COMPILED
-assert COMPILED is $expected, COMPILED")
-    local out
-    out=$(cd "$work" && printf '*1\r\n$4\r\nPING\r\n' | "$work/$name/bin/kshark" dissect --protocol redis)
-    case $out in *PING*) echo "ok: $name ($("$python" -V 2>&1))" ;; *) echo "failed: $name: $out"; exit 1 ;; esac
+    env "$@" "$work/$name/bin/python" -m pip install -q "$what" || fail "$name: pip install"
+    "$work/$name/bin/python" -m pip check -q || fail "$name: pip check"
 }
+
+works() { # works NAME COMPILED
+    local bin=$work/$1/bin out
+    cd "$work"
+    "$bin/python" -c "from kshark.wire import COMPILED; assert COMPILED is $2, COMPILED" || fail "$1: compiled is not $2"
+    out=$(printf '*1\r\n$4\r\nPING\r\n' | "$bin/kshark" dissect --protocol redis)
+    case $out in *PING*) ;; *) fail "$1: kshark dissect says $out" ;; esac
+    printf '\xd4\xc3\xb2\xa1\2\0\4\0\0\0\0\0\0\0\0\0\0\0\4\0\1\0\0\0' >empty.pcap
+    out=$("$bin/kshark" run --read empty.pcap 2>&1) || fail "$1: kshark run says $out"
+    case $2.$out in
+        True.*"plain Python"*) fail "$1: compiled, but says $out" ;;
+        False.*"plain Python"* | True.*) ;;
+        *) fail "$1: not compiled, and does not say so: $out" ;;
+    esac
+    "$bin/kshark" doctor >/dev/null || fail "$1: kshark doctor"
+    echo "ok: $1 ($("$bin/python" -V))"
+    cd - >/dev/null
+}
+
+install wheel .venv/bin/python "$wheel"
+works wheel True
+install no-compiler .venv/bin/python "$sdist" CC=/nonexistent/cc
+works no-compiler False
 
 seen=""
 for candidate in python3 python3.11 python3.12 python3.13 "$HOME"/.pyenv/versions/3.1[123].*/bin/python; do
     python=$(command -v "$candidate" 2>/dev/null) || continue
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    case "$version $seen" in 3.11*3.11*|3.12*3.12*|3.13*3.13*) continue ;; 3.11*|3.12*|3.13*) ;; *) continue ;; esac
+    version=$("$python" -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+    case " $seen " in *" $version "*) continue ;; esac
+    case $version in 3.11 | 3.12 | 3.13) ;; *) continue ;; esac
     seen="$seen $version"
-    check "sdist-$version" "$python" "$(ls "$work"/dist/*.tar.gz)" True
+    install "sdist-$version" "$python" "$sdist"
+    works "sdist-$version" True
 done
-check wheel .venv/bin/python "$(ls "$work"/dist/*.whl)" True
-check "no-compiler" .venv/bin/python "$(ls "$work"/dist/*.tar.gz)" False CC=/nonexistent/cc
+echo "installed and run on Python$seen"
