@@ -182,6 +182,7 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; gives the exit code."""
+    _open_streams()
     try:
         code = _guarded(arguments)
         sys.stdout.flush()
@@ -190,7 +191,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         silence_stdout()
         return DONE
+    except OSError as error:  # of a listing: a full disk, a closed standard output
+        from kshark.fanout import explain, silence_stdout
+
+        silence_stdout()
+        say(explain(error))
+        return FAILED
     return code
+
+
+def _open_streams() -> None:
+    """Where the shell closed a standard stream (``>&-``), no file of ours may get its number.
+
+    The null device stands in: writing to standard output then fails, as it should, since it is opened
+    for reading; what we would say on standard error is lost.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def _guarded(arguments: Sequence[str] | None) -> int:
@@ -207,7 +230,7 @@ def _guarded(arguments: Sequence[str] | None) -> int:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return FAILED
-    except (BrokenPipeError, ReaderGone):
+    except (OSError, ReaderGone):
         raise
     except Exception as error:  # the one place where our own mistakes end
         if debug:

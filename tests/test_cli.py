@@ -114,6 +114,33 @@ def test_closed_standard_output_of_a_listing() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("redirected", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("command", ["protocols", "doctor", "run --read {pcap} --sink jsonl:-"])
+def test_standard_output_that_cannot_be_written(redirected: str, command: str, pcap: Path) -> None:
+    line = f"{sys.executable} -m kshark {command.format(pcap=pcap)} {redirected}"
+    done = subprocess.run(line, shell=True, capture_output=True, env=environment(), check=False)
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert re.search("full|space|descriptor", said)
+    assert "Traceback" not in said
+    assert "mistake" not in said
+
+
+def test_closed_standard_streams_and_a_file(pcap: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ndjson"
+    line = f"{sys.executable} -m kshark run --read {pcap} --sink jsonl:{out} <&- >&- 2>&-"
+    done = subprocess.run(line, shell=True, env=environment(), check=False)
+    assert done.returncode == 0
+    assert [json.loads(row)["protocol"] for row in out.read_text().splitlines()] == ["udp"] * 20
+
+
+def test_closed_standard_error_does_not_reach_standard_output(pcap: Path) -> None:
+    line = f"{sys.executable} -m kshark run --read {pcap} --sink jsonl:- 2>&-"
+    done = subprocess.run(line, shell=True, capture_output=True, env=environment(), check=False)
+    assert done.returncode == 0
+    assert all(row.startswith(b"{") for row in done.stdout.splitlines())
+
+
 def interrupted(*arguments: str, times: int = 1) -> tuple[int, str]:
     """Start a run that does not end, send Ctrl-C once it writes; its exit code and what it said."""
     process = subprocess.Popen(
