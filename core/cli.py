@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "flows": "kshark.cli_flows",
     "new-plugin": "kshark.cli_new",
     "fuzz": "kshark.cli_fuzz",
+    "verify": "kshark.cli_verify",
 }
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
