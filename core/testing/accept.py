@@ -35,15 +35,19 @@ def assert_dissector(
     *,
     again: Conversation | None = None,
     recovers: bool | None = None,
+    pipelined: bool = False,
     skip: Collection[str] = (),
     examples: int = 40,
     fuzz: int = FUZZED,
 ) -> None:
     """Everything that kshark relies on, for one conversation; `AssertionError` says what is wrong.
 
-    It must be understood as `expected` says (the rows of a case; see `kshark.testing.rows`), keep the laws
-    (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`; COSTLY ones are tried
-    with the first conversation of a spec alone), be recognised without a port where the spec says how, have documented details of the declared types, and survive `fuzz` bytes of damage.
+    It must be understood as `expected` says (or the rows of a case; see `kshark.testing.rows`), keep the
+    laws (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`; COSTLY
+    ones are tried with the first conversation of a spec alone), be recognised without a port where the
+    spec says how, have documented details of the declared types, and survive `fuzz` bytes of damage.
+    `pipelined`: requests may go out before earlier ones are answered, so the same pairs must come
+    of the conversation with all that the client says moved ahead.
     """
     pieces = conversation.pieces if isinstance(conversation, Case) else conversation
     if isinstance(conversation, Case):
@@ -58,11 +62,13 @@ def assert_dissector(
     skipped = {*skip, *(COSTLY if spec in _WEIGHED else ())}
     check_laws(spec, pieces, again=again, recovers=recovers, skip=skipped, examples=examples)
     _WEIGHED.add(spec)
-    talk_ = joined(pieces, spec.transport)
-    _typed(spec, talk_)
-    _recognised(spec, talk_)
+    whole = joined(pieces, spec.transport)
+    if pipelined:
+        _pipelined(spec, whole)
+    _typed(spec, whole)
+    _recognised(spec, whole)
     if fuzz:
-        report = Fuzzer(spec, [talk_]).run(size=fuzz)
+        report = Fuzzer(spec, [whole], skip=skip).run(size=fuzz)
         if report.findings:
             raise AssertionError(f"found by fuzzing: {report.findings[0]}")
 
@@ -79,6 +85,17 @@ def _beside(wanted: list[str], got: list[str]) -> Iterable[str]:
     from difflib import ndiff
 
     return [line for line in ndiff(wanted, got) if not line.startswith("?")]
+
+
+def _pipelined(spec: ProtocolSpec, pieces: Talk) -> None:
+    """All questions first, then all answers: the same pairs."""
+    ahead = sorted(pieces, key=lambda piece: piece[0])
+    one, other = (sorted(rows(converse(spec, talk))) for talk in (pieces, ahead))
+    if one != other:
+        raise AssertionError(
+            "other pairs when the client does not wait for answers (a pipeline):\n"
+            + "\n".join(_beside(one, other))
+        )
 
 
 def _documented(spec: ProtocolSpec) -> None:

@@ -8,29 +8,10 @@ from typing import Annotated
 
 from kshark.api import Details, DissectError, Framed, Kind, Message, ProtocolSpec, Redact, Side, Take, doc, hookimpl
 
-STORAGE = {b"set", b"add", b"replace", b"append", b"prepend", b"cas"}
-OTHER = {
-    b"get",
-    b"gets",
-    b"gat",
-    b"gats",
-    b"delete",
-    b"incr",
-    b"decr",
-    b"touch",
-    b"stats",
-    b"version",
-}
-FAILED = {b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR"}
-ANSWERS = FAILED | {
-    b"STORED",
-    b"NOT_STORED",
-    b"EXISTS",
-    b"NOT_FOUND",
-    b"DELETED",
-    b"TOUCHED",
-    b"OK",
-}
+STORAGE = set(b"set add replace append prepend cas".split())
+OTHER = set(b"get gets gat gats delete incr decr touch stats version flush_all verbosity quit".split())
+FAILED = set(b"ERROR CLIENT_ERROR SERVER_ERROR".split())
+ANSWERS = FAILED | set(b"STORED NOT_STORED EXISTS NOT_FOUND DELETED TOUCHED OK VERSION RESET".split())
 LONGEST = 1 << 30  # bytes of an item; memcached's own bound is 1 MiB unless -I says otherwise
 
 

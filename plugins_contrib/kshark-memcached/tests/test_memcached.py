@@ -15,7 +15,7 @@ def test_case(case):
 
 
 def test_a_pipeline_and_what_has_no_answer():
-    asked = b"set a 0 0 1 noreply\r\nx\r\nget a b\r\nincr n 1\r\n"
+    asked = b"set a 0 0 1 noreply\r\nx\r\nget a b\r\nincr n 1\r\nquit\r\n"
     entries = converse(SPEC, [(Side.CLIENT, asked), (Side.SERVER, b"VALUE a 0 1\r\nx\r\nEND\r\n5\r\n")])
-    assert rows(entries) == ["set a -> - [ok]", "get a -> VALUE [ok]", "incr n -> 5 [ok]"]
-    assert SPEC.details(entries[1].request).keys == ["a", "b"]
+    assert rows(entries) == ["set a -> - [ok]", "quit -> - [ok]", "get a -> VALUE [ok]", "incr n -> 5 [ok]"]
+    assert SPEC.details(entries[2].request).keys == ["a", "b"]
