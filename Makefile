@@ -37,7 +37,7 @@ lint: dev ## ruff, mypy --strict, codespell
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy build/__editable__*/kshark tests benchmarks || { echo "mypy found something"; exit 1; }
-	@$(BIN)/codespell core backends protocols sinks docs tests benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+	@$(BIN)/codespell $$(git ls-files 2>/dev/null | grep -v LICENSE)
 
 bench: dev tools ## cost per packet and transaction against tshark, tcpflow and ndpiReader; live throughput
 	@$(BIN)/python benchmarks/offline.py $(ARGS)
@@ -58,7 +58,7 @@ dev: $(VENV)/.ready-$(MODULES) ## the virtual environment with kshark in it, com
 $(VENV)/.ready-$(MODULES): pyproject.toml setup.py $(COMPILED)
 	@$(MAKE) -s system
 	@echo "setting up $(VENV) (a minute or two: it compiles the core)"
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --copies $(VENV)
 	@rm -rf build/__editable__* && mkdir -p build
 	@{ $(BIN)/python -m pip install -q --upgrade pip \
 	  && $(BIN)/python -m pip install -q -e '.[dev]' --config-settings editable_mode=strict; } >build/setup.log 2>&1 \

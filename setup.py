@@ -10,7 +10,12 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-ROOTS = {"core": "kshark", "backends": "kshark.backends", "protocols": "kshark.protocols", "sinks": "kshark.sinks"}
+ROOTS = {
+    "core": "kshark",
+    "backends": "kshark.backends",
+    "protocols": "kshark.protocols",
+    "sinks": "kshark.sinks",
+}
 DIRECTIVES = {
     "language_level": "3",
     "boundscheck": True,

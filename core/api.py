@@ -93,7 +93,9 @@ class Message(msgspec.Struct, gc=False):
     head: bytes = b""  # raw, may hold secrets: for details() only
     body: bytes = b""  # raw and capped (BODY_KEPT)
     truncated: bool = False  # bytes are missing from head or body: capped, cut or lost
-    notes: tuple[str, ...] = ()  # what a reader must know: "bad-chunk"; "resync": its size includes bytes skipped
+    notes: tuple[
+        str, ...
+    ] = ()  # what a reader must know: "bad-chunk"; "resync": its size includes bytes skipped
     gap_bytes: int = 0  # bytes of this message that the capture lost
     first_ns: int = 0  # dated by the engine while 0
     last_ns: int = 0
@@ -227,9 +229,9 @@ class Redact(StrEnum):
 def doc(text: str, *, otel: str = "", redact: Redact = Redact.NONE) -> msgspec.Meta:
     """Describe a schema field: its doc line, OpenTelemetry attribute name and redaction class.
 
-        >>> from typing import Annotated
-        >>> class Login(Details):
-        ...     password: Annotated[str, doc("What the user typed", redact=Redact.VALUE)] = ""
+    >>> from typing import Annotated
+    >>> class Login(Details):
+    ...     password: Annotated[str, doc("What the user typed", redact=Redact.VALUE)] = ""
     """
     return msgspec.Meta(description=text, extra={"otel": otel, "redact": redact.value})
 
@@ -309,7 +311,9 @@ class Entry(msgspec.Struct, gc=False):
     truncated: bool = False
     swapped: bool = False  # the server end asked (server push, peer to peer)
     packets: Sequence[Packet] = ()  # with a sink that stores packets only
-    extra: dict[str, Details] | None = None  # what enrichers add, by the names in `EnricherSpec.adds`
+    extra: dict[str, Details] | None = (
+        None  # what enrichers add, by the names in `EnricherSpec.adds`
+    )
 
     @property
     def id(self) -> str:

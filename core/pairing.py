@@ -93,7 +93,9 @@ class Pairing:
         self.unsure = False  # after a hole: whose answers come next is not known
         self.calm = 0  # exchanges in lockstep since then
         self.asked_last = False
-        self.early: tuple[str, ...] = ()  # notes of interim answers to a request that is not whole yet
+        self.early: tuple[
+            str, ...
+        ] = ()  # notes of interim answers to a request that is not whole yet
         self.last_ns = 0
 
     def request(self, message: Message) -> None:
@@ -156,7 +158,9 @@ class Pairing:
 
     def interim(self, message: Message) -> None:
         """An answer before the answer: noted on the request that waits, or that is still being sent."""
-        waits = self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
+        waits = (
+            self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
+        )
         note = f"interim-{message.status}"
         if waits is None:
             if not message.key and len(self.early) < INTERIM_NOTES:

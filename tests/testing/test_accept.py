@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import pytest
 from dissectors import FRAME_ROWS, FRAME_TALK, C, Frames, Line, S, spec
 
@@ -48,7 +49,10 @@ class Bare(Details):
             {"details": lambda m: Details()},
             r"details\(\) gives Details for 'frame', not Frame or Frame",
         ),
-        ({"details": lambda m: Frame(body=5)}, r"are not what their types say: Expected `str`"),
+        (
+            {"details": lambda m: msgspec.structs.replace(Frame(), body=5)},
+            r"are not what their types say: Expected `str`",
+        ),
         ({"probe": lambda data, side: Verdict.NO}, "not recognised by its bytes"),
     ],
     ids=["refused", "undocumented", "magic", "type", "value", "probe"],
