@@ -85,10 +85,11 @@ def _piece(line: str) -> bytes | int | None:
 def _quoted(text: str) -> bytes:
     """The bytes of ``"PING\\r\\n"``; characters beyond ASCII are UTF-8."""
     try:
-        return bytes(ast.literal_eval("b" + text))
-    except (SyntaxError, ValueError):
-        value = ast.literal_eval(text)
-    return str(value).encode()
+        if text.isascii():
+            return bytes(ast.literal_eval("b" + text))
+        return str(ast.literal_eval(text)).encode()
+    except (SyntaxError, UnicodeEncodeError) as error:
+        raise ValueError(text) from error
 
 
 def show(pieces: Iterable[Piece], rows: Sequence[str] = (), comment: str = "") -> str:

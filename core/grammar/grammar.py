@@ -107,19 +107,19 @@ class Grammar:
     def remains(self, raw: bytes, side: Side) -> Message | None:
         """What the beginning of a message tells, where the rest is missing or not kept.
 
-        If that is not enough for the struct: a message by its side alone, where nothing else decides
-        its kind; nothing, where pairs are found by key and so none is wrong without it; else an error, after
-        which nobody relies on the order.
+        If that is not enough for the struct: nothing, where pairs are found by key and so none is wrong
+        without it; a message by its side alone, where nothing else decides its kind; else an error, after which
+        nobody relies on the order.
         """
         try:
             return self.message(raw, side, whole=False)
         except DissectError:
-            if self.kind is None:
-                kind, notes = Kind(1 + side), ("unparsed",)
-                return Message(kind, body=raw, truncated=True, notes=notes, extra=int(side))
             if self.key is not None:
                 return None
-            raise
+            if self.kind is not None:
+                raise
+            kind, notes = Kind(1 + side), ("unparsed",)
+            return Message(kind, body=raw, truncated=True, notes=notes, extra=int(side))
 
     def message(self, raw: bytes, side: Side, whole: bool = True) -> Message:
         """The message for its bytes."""

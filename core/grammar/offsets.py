@@ -78,7 +78,10 @@ class _Spy:
 
     def base(self, stream: Any) -> int:
         """Where in the message a stream begins, -1 if that cannot be told."""
-        if stream is self.stream:
+        outermost = stream
+        while hasattr(outermost, "parent_stream"):  # BytesIOWithOffsets tells places in its parent
+            outermost = outermost.parent_stream
+        if outermost is self.stream:
             return 0
         if not isinstance(stream, BytesIO):
             return -1
