@@ -391,7 +391,9 @@ class HttpDissector:
     # ------------------------------------------------------------ bodies
 
     def take_counted(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
-        end = min(pos + lane.left, len(data))
+        end = len(data)
+        if lane.left < end - pos:  # not pos + left, which may be beyond 2**63
+            end = pos + lane.left
         lane.left -= end - pos
         lane.keep(data, pos, end)
         if lane.left == 0:
