@@ -66,6 +66,26 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
             compile(files[title], title, "exec")
 
 
+def test_the_examples_of_the_python_face(tmp_path: Path) -> None:
+    files = files_of(DOCS / "python.md")
+    generate = [sys.executable, ROOT / "benchmarks" / "generate.py", "http", "--transactions", "3"]
+    subprocess.run([*generate, "--out", tmp_path / "capture.pcap"], check=True, capture_output=True)
+    wanted = {
+        "read.py": "-> 10.",
+        "details.py": "[('host', ",
+        "engine.py": "icmp 10.0.0.1 10.0.0.2",
+    }
+    assert set(files) == {*wanted, "live.py"}
+    compile(files["live.py"], "live.py", "exec")
+    for name, text in wanted.items():
+        (tmp_path / name).write_text(files[name])
+        done = subprocess.run(
+            [sys.executable, name], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert text in done.stdout, done.stdout
+
+
 def test_every_law_is_explained() -> None:
     text = (DOCS / "testing.md").read_text()
     assert re.findall(r"^\| `(\w+)` \| [A-Z]", text, re.M) == list(LAWS)
