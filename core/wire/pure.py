@@ -41,6 +41,7 @@ from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
 _RECORD = Struct(INDEX_FORMAT)
 _COMMON = Struct(">IHHI2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
+FIELDS = 8  # of _COMMON; no mark of a packet has so many
 _IP4_PLAIN = 0x080045  # the ethertype; version 4, five words
 _FRAGMENT = 0x3FFF_00FF  # "more" and offset, and the protocol
 _SPECIAL = SYN | FIN | RST | ACK
@@ -170,7 +171,7 @@ class Wire:
                 if iface != known:
                     known, number = iface, self._number(iface)
                 if captured >= least:
-                    kind, total, ident, frag, key, seq, ack, flags = common(data, at + 12)
+                    fields = kind, total, _, frag, key, seq, ack, flags = common(data, at + 12)
                     half = find(key)
                     head, end = 34 + (flags >> 12 << 2), 14 + total
                     if (
@@ -181,10 +182,9 @@ class Wire:
                     ):  # fmt: skip
                         length = end - head
                         if dedupe:
-                            mark = (ident, seq, ack, flags & 0xFF, length)
                             if number == half.number:
-                                half.remember((number, ns, mark))
-                            elif self._copy(half, mark, number, ns):
+                                half.remember((number, ns, fields))
+                            elif self._copy(half, _mark(fields), number, ns):
                                 counts["duplicate"] += 1
                                 continue
                         placed += 1
@@ -318,11 +318,9 @@ class Wire:
         """Whether this very packet was seen on another interface a moment ago; remember it."""
         if number != half.number:
             for there, when, before in half.recent:
-                if (
-                    before == mark
-                    and there != number
-                    and abs(ns - when) <= self._limits.duplicate_wait
-                ):
+                if there == number or abs(ns - when) > self._limits.duplicate_wait:
+                    continue
+                if mark == (_mark(before) if len(before) == FIELDS else before):
                     return True
             half.number = -1 if half.recent else number
         half.remember((number, ns, mark))
@@ -488,6 +486,12 @@ class Packing:
 
     def packet(self) -> Packet:
         return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
+
+
+def _mark(fields: tuple[int, ...]) -> tuple[int, ...]:
+    """What `Decoder.tcp` makes of the packet with these fields of _COMMON."""
+    _, total, ident, _, _, seq, ack, flags = fields
+    return ident, seq, ack, flags & 0xFF, total - 20 - (flags >> 12 << 2)
 
 
 def _keys(found: Datagram) -> tuple[bytes, bytes]:
