@@ -32,7 +32,9 @@ from kshark.backends._records import INDEX
 from kshark.backends._source import MOMENT, PAUSE, File, Replaced, open_file, pause, unpacked
 from kshark.limits import KIB, MIB
 
-BLOCK: Final = 128 * KIB  # what is made of a block fits a core's second cache: a quarter quicker than 1 MiB
+BLOCK: Final = (
+    128 * KIB
+)  # what is made of a block fits a core's second cache: a quarter quicker than 1 MiB
 LEAST, MOST, PEEK = 4 * KIB, 64 * MIB, 64 * KIB
 NEVER: Final = 2**63
 

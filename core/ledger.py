@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kshark import limits
 from kshark.wire import DROPS
 
 Snapshot = dict[str, Any]
+OTHER = "other reasons"
+TEXT = 120
 
 
 class Tally:
@@ -49,7 +52,10 @@ class Ledger:
         self.errors: dict[str, int] = {}  # "protocol: what"
 
     def count(self, table: dict[str, int], name: str, amount: int = 1) -> None:
-        """Add to one named counter."""
+        """Add to one named counter; a table has REASONS names at most, of TEXT characters."""
+        name = name[:TEXT]
+        if name not in table and len(table) >= limits.REASONS:
+            name = OTHER
         table[name] = table.get(name, 0) + amount
 
     def snapshot(self) -> Snapshot:

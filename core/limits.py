@@ -130,6 +130,9 @@ PCAPNG_IFACES: Final = 4_096
 """Interfaces of one pcapng section; the file is read up to the one that is too many."""
 IFACE_NAME: Final = 256
 """Bytes of an interface's name. Linux IFNAMSIZ 16, Windows device names about 60."""
+REASONS: Final = 256
+"""Names in one table of the ledger: texts of errors come from plugins, and some from what they read. Further
+ones count as "other reasons"."""
 NOTES: Final = 100
 """Notes that a backend keeps for the user; further ones are dropped."""
 

@@ -246,7 +246,7 @@ cdef class Commands(Framing):
             self.todo = count or -1
             return 0
         if line[0] != c"$":
-            raise DissectError(f"expected '$', got {cut(line, 1)!r}")
+            raise DissectError("an argument that is no bulk string")
         self.left = length(line + 1, size - 3, BULK)
         self.tail = 2
         return 0
@@ -327,7 +327,7 @@ cdef class Replies(Framing):
                 found = -1
                 if PyBytes_GET_SIZE(self.part) == 0:
                     if not is_type(raw[pos]):
-                        raise DissectError(f"not RESP: {data[pos : min(size, pos + 8)]!r}")
+                        raise DissectError("not RESP")
                     found = find(raw, pos, min(size, pos + LINE))
                 if found >= 0:
                     element = self.head(raw + pos, found + 1 - pos)
@@ -366,7 +366,7 @@ cdef class Replies(Framing):
         """One line with a length or a short value; true when it is a whole element."""
         cdef unsigned char kind = line[0]
         if size < 3 or line[size - 2] != c"\r":
-            raise wrong(line, size)
+            raise DissectError("not RESP")
         if self.chunks:
             if kind != c";":
                 raise DissectError("a streamed string broken off")
@@ -388,7 +388,7 @@ cdef class Replies(Framing):
         elif not (kind == c"_" and size == 3) and not (
             kind == c"#" and size == 4 and (line[1] == c"t" or line[1] == c"f")
         ):
-            raise wrong(line, size)
+            raise DissectError("not RESP")
         return True
 
     cdef bint string(self, Bytes line, Py_ssize_t size) except -1:
@@ -464,7 +464,3 @@ cdef inline bint is_text(unsigned char kind) noexcept:
 
 cdef inline bint is_type(unsigned char kind) noexcept:
     return memchr(b":$*_#!=%~>|;.", kind, 13) != NULL or is_text(kind)
-
-
-cdef object wrong(Bytes line, Py_ssize_t size):
-    return DissectError(f"not RESP: {cut(line, min(size, 8))!r}")

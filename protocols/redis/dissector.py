@@ -300,9 +300,9 @@ class RedisDissector:
         """Redis takes any line for a command; here it must look like one, and the first must be known."""
         name = next(iter(words(line, 1)), b"")
         if not WORD.fullmatch(name):
-            raise DissectError(f"not a command line: {name[:24]!r}")
+            raise DissectError("not a command line")
         if not half.began and not self.server.began and not is_known(name):
-            raise NotMine(f"{name[:24]!r} is no command of Redis")
+            raise NotMine("the first line is no command of Redis")
 
     def special(self, known: Command, half: Half, head: bytes) -> tuple[int, str, str]:
         """A command whose key is elsewhere, or that changes the connection: its kind, verb and target."""

@@ -38,10 +38,10 @@ SHORT = (b"_\r\n", b"#t\r\n", b"#f\r\n")
 def number(digits: bytes, limit: int) -> int:
     """A strict length: 0, or digits without a leading zero, at most `limit`."""
     if not digits.isdigit() or (len(digits) > 1 and digits[0] == 48) or len(digits) > 19:
-        raise DissectError(f"bad length {digits[:24]!r}")
+        raise DissectError("bad length")
     value = int(digits)
     if value > limit:
-        raise DissectError(f"length {value} is over {limit}")
+        raise DissectError(f"a length over {limit}")
     return value
 
 
@@ -152,7 +152,7 @@ class Commands:
             self.todo = count or -1
             return
         if line[0] != DOLLAR:
-            raise DissectError(f"expected '$', got {line[:1]!r}")
+            raise DissectError("an argument that is no bulk string")
         self.left = number(line[1:-2], BULK)
         self.tail = 2
 
@@ -226,7 +226,7 @@ class Replies:
                     return -1
             else:
                 if not self.part and data[pos] not in TYPES:
-                    raise DissectError(f"not RESP: {data[pos : pos + 8]!r}")
+                    raise DissectError("not RESP")
                 found = data.find(b"\n", pos, pos + LINE)
                 if found < 0:
                     self.part += data[pos : pos + LINE]
@@ -263,7 +263,7 @@ class Replies:
         """One line with a length or a short value; true when it is a whole element."""
         kind, value = line[0], line[1:-2]
         if line[-2:] != b"\r\n" or len(line) < 3:
-            raise DissectError(f"not RESP: {line[:8]!r}")
+            raise DissectError("not RESP")
         if self.chunks:
             if kind != SEMICOLON:
                 raise DissectError("a streamed string broken off")
@@ -282,7 +282,7 @@ class Replies:
                 raise DissectError("an end of no streamed aggregate")
             self.stack.pop()
         elif line not in SHORT:
-            raise DissectError(f"not RESP: {line[:8]!r}")
+            raise DissectError("not RESP")
         return True
 
     def string(self, kind: int, value: bytes) -> bool:
@@ -353,7 +353,7 @@ def integer(value: bytes) -> None:
     """Check ``:`` values: an optional sign, 1 to 19 digits, an int64."""
     digits = value[1:] if value[:1] in (b"-", b"+") else value
     if not digits.isdigit() or len(digits) > 19 or not -(2**63) <= int(value) < 2**63:
-        raise DissectError(f"bad integer {value[:24]!r}")
+        raise DissectError("bad integer")
 
 
 def payload(scan: Commands | Replies, data: bytes, pos: int, size: int) -> int:

@@ -124,7 +124,7 @@ def test_what_construct_cannot_compile_is_interpreted() -> None:
         c.Struct("n" / c.Int8ub, "x" / c.Switch(c.this.n, {}, default=c.Error)),
         c.Struct("n" / c.Int8ub, "x" / c.Computed(c.this.n // (c.this.n - c.this.n))),
         c.Struct("x" / c.Array(3, c.Float64b), c.Terminated),
-        c.Struct("x" / c.Computed(lambda m: {}["no"])),
+        c.Struct("x" / c.Computed(lambda m: m["no"])),
     ],
 )
 @given(st.binary(max_size=12))
@@ -154,8 +154,8 @@ def test_both_sides_may_have_structs_of_their_own() -> None:
     assert entry.response is not None
     assert entry.response.status == 9
     assert (grammar.details(entry.request), grammar.details(entry.response)) == (
-        grammar.request(size=2, word="hi"),  # type: ignore[call-arg]
-        grammar.response(size=1, code=9, rest=""),  # type: ignore[call-arg]
+        grammar.request(size=2, word="hi"),
+        grammar.response(size=1, code=9, rest=""),
     )
 
 
