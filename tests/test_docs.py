@@ -68,8 +68,11 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
 
 def test_the_examples_of_the_python_face(tmp_path: Path) -> None:
     files = files_of(DOCS / "python.md")
-    generate = [sys.executable, ROOT / "benchmarks" / "generate.py", "http", "--transactions", "3"]
-    subprocess.run([*generate, "--out", tmp_path / "capture.pcap"], check=True, capture_output=True)
+    script = str(ROOT / "benchmarks" / "generate.py")
+    generate = [sys.executable, script, "http", "--transactions", "3"]
+    subprocess.run(
+        [*generate, "--out", str(tmp_path / "capture.pcap")], check=True, capture_output=True
+    )
     wanted = {
         "read.py": "-> 10.",
         "details.py": "[('host', ",

@@ -120,16 +120,21 @@ def check_recovery(law: str, case: Case, found: list[Face], when: str) -> None:
 def law_pairs(case: Case) -> None:
     """Whatever is lost, a response is never given to a request that is not its own."""
     right = pairs(case, list(case.talk))
+    if case.spec.transport != "tcp":
+        for number in range(len(case.talk)):
+            rest = case.talk[:number] + case.talk[number + 1 :]
+            check_pairs(case, right, list(rest), f"datagram {number} lost")
+        return
     for hole in holes(case):
-        check_pairs(case, right, hole)
+        check_pairs(case, right, hole.punch(case.talk), str(hole))
 
 
-def check_pairs(case: Case, right: list[Pair], hole: Hole) -> None:
-    pieces = hole.punch(case.talk)
+def check_pairs(case: Case, right: list[Pair], pieces: list[Piece], when: str) -> None:
+    """Every pair that comes of these pieces is one of the right ones."""
     for pair in guarded("pairs", partial(pairs, case, pieces), pieces):
         if not any(pair.may_be(one) for one in right):
             told = f"{brief(pair.answered)} is paired with {brief(pair.asked)}"
-            fail("pairs", f"with {hole}, {told}")
+            fail("pairs", f"with {when}, {told}")
 
 
 @dataclass(slots=True)

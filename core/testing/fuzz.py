@@ -222,7 +222,7 @@ class Fuzzer:
             if "gaps" not in self.skip:
                 check_gap(case, hole)
             if "pairs" not in self.skip:
-                check_pairs(case, right, hole)
+                check_pairs(case, right, pieces, str(hole))
         except LawBroken as error:
             raise _Wrong(error.law, str(error), error.law, pieces) from error
 
@@ -289,7 +289,7 @@ def _beginnings(spec: ProtocolSpec) -> Iterator[Input]:
 def _cases(spec: ProtocolSpec, corpus: Sequence[Input]) -> Iterator[tuple[Case, list[Any]]]:
     """Seeds without holes that are understood whole, with their right pairs."""
     for pieces in corpus:
-        if all(isinstance(piece, bytes) for _, piece in pieces):
+        if spec.transport == "tcp" and all(isinstance(piece, bytes) for _, piece in pieces):
             try:
                 case = make_case(spec, pieces, None, False, 1)
                 if not any(one.cut for one in case.whole):

@@ -366,7 +366,7 @@ def test_lone_surrogates_of_a_peer_are_no_trouble() -> None:
 def test_a_protocol_with_a_hyphen() -> None:
     spec = msgspec.structs.replace(TOY, name="toy-2")
     wanted = compile_filter('toy_2 && toy_2.request.text == "x"', {"toy-2": spec})
-    assert wanted.protocols == {"toy-2"}
+    assert wanted.protocols == frozenset({"toy-2"})
     assert wanted.match(entry(request(extra=Ask(text="x")), None, "toy-2"))
     assert not wanted.match(toy(Ask(text="x")))
 

@@ -17,7 +17,7 @@ Pure: Any = pure.Wire
 def _compiled() -> Any:
     try:
         from kshark.wire.fast import Wire as Compiled
-    except ImportError:
+    except (ImportError, KeyError):  # not there, or KSHARK_PURE took what it is compiled against
         return None
     return Compiled
 
