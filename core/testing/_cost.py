@@ -161,17 +161,19 @@ def drip(case: Case, side: Side, start: bytes) -> float:
 
 def gulp(case: Case, side: Side, piece: bytes) -> float:
     """Time a byte of a long chunk by that of a shorter one; 0 where it is refused."""
-    times = []
-    for size in (BIG // 16, BIG):
-        stream = piece * (size // len(piece) + 1)
-        dissector = case.spec.dissector()
-        with _quiet():
-            began = process_time()
-            refused = drop(partial(dissector.feed, side, stream))
-            times.append((process_time() - began) / len(stream))
-        if refused:
-            return 0.0
-    return times[1] / max(times[0], 1e-10)
+    little = min(timed(case, side, piece, BIG // 16) for _ in range(3))  # noise here hides growth
+    return timed(case, side, piece, BIG) / max(little, 1e-10) if little else 0.0
+
+
+def timed(case: Case, side: Side, piece: bytes, size: int) -> float:
+    """Time a byte of one chunk that is `piece` again and again, 0 where it is refused."""
+    stream = piece * (size // len(piece) + 1)
+    dissector = case.spec.dissector()
+    with _quiet():
+        began = process_time()
+        refused = drop(partial(dissector.feed, side, stream))
+        spent = process_time() - began
+    return 0.0 if refused else spent / len(stream)
 
 
 class _quiet:

@@ -391,9 +391,7 @@ class HttpDissector:
     # ------------------------------------------------------------ bodies
 
     def take_counted(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
-        end = len(data)
-        if lane.left < end - pos:  # not pos + left, which may be beyond 2**63
-            end = pos + lane.left
+        end = pos + min(lane.left, len(data) - pos)  # pos + left may be beyond 2**63
         lane.left -= end - pos
         lane.keep(data, pos, end)
         if lane.left == 0:

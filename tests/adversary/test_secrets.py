@@ -14,7 +14,6 @@ from kshark.engine import Engine
 GOOD = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"
 BROKEN = [
     b"\x01hunter2 \r\n",
-    b"hunter2\r\n",
     b"*hunter2\r\n",
     b"*2\r\nhunter2\r\n",
     b"*2\r\n$hunter2\r\n",
