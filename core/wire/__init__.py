@@ -252,7 +252,7 @@ def load() -> type[Wire]:
     if not _pure.pure("kshark.wire.fast"):
         try:
             from kshark.wire.fast import Wire as Fast
-        except ImportError:  # no compiler when kshark was installed
+        except (ImportError, KeyError):  # not compiled, or what it stands on (`listener`) is not
             pass
         else:
             return Fast
