@@ -219,7 +219,7 @@ class Head:
         self._stale = True
         while found is not None:
             which, value = found.groups()
-            digits = value[1:]  # after the space that nearly all write
+            digits = value[1:] if value[:1] == b" " else value  # nearly all write a space
             if (
                 which in _LENGTH
                 and digits.isdigit()

@@ -95,6 +95,7 @@ class TestTwins:
     @example(b"HTTP/1.1 200\r\n\r\n", True, 0)
     @example(b"HTTP/1.1  200 \r\n\r\n", True, 0)
     @example(b"HTTP/1.1 2000\r\n\r\n", True, 0)
+    @example(b"POST / HTTP/1.1\r\nContent-Length:12\r\n\r\n", False, 0)
     def test_equal_on_any_head(self, data: bytes, answer: bool, start: int) -> None:
         start = min(start, len(data))
         assert scan(pure, data, answer, start) == scan(compiled, data, answer, start)
