@@ -65,6 +65,7 @@ class Guard(Listener):
         self.asked: Pairing | None = None  # the client asks
         self.asked_back: Pairing | None = None  # the server asks
         self.messages = 0
+        self.switches = 0
         self.errors = 0
         self.held = [0, 0]  # bytes of unfinished messages, by side
         self.since = [0, 0]  # when the first of them came
@@ -295,7 +296,11 @@ class Guard(Listener):
         what = message.kind
         if what == RESPONSE:
             tally.responses += 1
-            self.pairing(1 - side).response(message)
+            pairing = self.pairing(1 - side)
+            if pairing.idle() and not message.key and self.inside(1 - side):
+                pairing.await_request(message)
+            else:
+                pairing.response(message)
         elif what == REQUEST:
             tally.requests += 1
             self.pairing(side).request(message)
@@ -434,6 +439,10 @@ class Guard(Listener):
         self.settle("")
         self.leave()
         previous = self.name()
+        self.switches += 1
+        if self.switches > limits.SWITCHES:
+            self.engine.ledger.count(self.engine.ledger.limits, "switches")
+            return self.give_up(f"handed over more than {limits.SWITCHES} times")
         self.state = IDENTIFY
         self.window = Window()
         self.messages = 0

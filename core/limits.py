@@ -75,6 +75,8 @@ EARLY_MESSAGES: Final = 3
 """A DissectError within so many messages means the protocol was chosen wrongly: identify once more."""
 ERRORS: Final = 8
 """DissectErrors after which a flow turns opaque."""
+SWITCHES: Final = 8
+"""Hand-overs of a flow from protocol to protocol (CONNECT within CONNECT); then it turns opaque."""
 WAITING: Final = 4_096
 """Requests a flow that wait for an answer; the oldest ends unanswered. Pipelines of 1,000 commands are
 common (redis-benchmark -P), and each that waits is accounted for in MEMORY."""

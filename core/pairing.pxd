@@ -21,11 +21,14 @@ cdef class Pairing:
     cdef public object queue
     cdef public dict keyed
     cdef public tuple early
+    cdef public Message ahead
     cdef public long long late, last_ns, calm
     cpdef request(self, Message message)
     cpdef wait_keyed(self, Message message)
     @cython.locals(asked=Message)
     cpdef response(self, Message message)
+    cpdef pair(self, Message asked, Message message)
+    cpdef bint idle(self) except -1
     cpdef interim(self, Message message)
     cpdef give_up(self)
     cpdef release(self, Message message, object outcome)

@@ -93,6 +93,7 @@ class Pairing:
         self.unsure = False  # after a hole: whose answers come next is not known
         self.calm = 0  # exchanges in lockstep since then
         self.asked_last = False
+        self.ahead: Message | None = None  # the answer to a request that is not whole yet
         self.early: tuple[
             str, ...
         ] = ()  # notes of interim answers to a request that is not whole yet
@@ -105,6 +106,11 @@ class Pairing:
             return
         if self.unsure and not self.settled(message.first_ns):
             self.emitter.emit(message, None, CUT, self.swapped)
+            return
+        if self.ahead is not None:
+            answer, self.ahead = self.ahead, None
+            self.tally.reserved -= weight(answer)
+            self.pair(message, answer)
             return
         queue = self.queue
         if queue:
@@ -147,6 +153,10 @@ class Pairing:
             self.emitter.emit(None, message, CUT if message.cut else ORPHAN, self.swapped)
             return
         self.tally.reserved -= len(asked.head) + len(asked.body) + COST
+        self.pair(asked, message)
+
+    def pair(self, asked: Message, message: Message) -> None:
+        """A request and its answer are an entry."""
         if message.first_ns < asked.first_ns:  # the capture's clock had them the other way round
             message.first_ns = asked.first_ns
             message.last_ns = max(message.last_ns, asked.first_ns)
@@ -155,6 +165,23 @@ class Pairing:
         else:
             outcome = OK if message.ok and asked.ok else ERROR
         self.emitter.emit(asked, message, outcome, self.swapped)
+
+    def idle(self) -> bool:
+        """Whether the next in-order answer can belong to no request that was seen whole."""
+        return not (self.queue or self.late or self.unsure or self.ahead is not None)
+
+    def await_request(self, answer: Message) -> None:
+        """A final answer to the request that is still being sent (413, 401): it waits for its end."""
+        self.ahead = answer
+        self.tally.reserved += weight(answer)
+        self.last_ns = answer.last_ns
+
+    def orphan_ahead(self) -> None:
+        """The request of the answer that waits will not be known."""
+        if self.ahead is not None:
+            answer, self.ahead = self.ahead, None
+            self.tally.reserved -= weight(answer)
+            self.emitter.emit(None, answer, ORPHAN, self.swapped)
 
     def interim(self, message: Message) -> None:
         """An answer before the answer: noted on the request that waits, or that is still being sent."""
@@ -184,6 +211,7 @@ class Pairing:
         Answers: any that wait may have been answered in it; only a client that never pipelines stays in
         step. Requests: those that wait keep their turn, but how many were lost after them is not known.
         """
+        self.orphan_ahead()
         if answers:
             for message in self.queue:
                 self.release(message, CUT)
@@ -228,11 +256,15 @@ class Pairing:
         """Another protocol was meant: those that wait were no requests."""
         for message in (*self.queue, *self.keyed.values()):
             self.tally.reserved -= weight(message)
+        if self.ahead is not None:
+            self.tally.reserved -= weight(self.ahead)
+            self.ahead = None
         self.queue.clear()
         self.keyed.clear()
 
     def close(self, outcome: Outcome) -> None:
         """The flow is over: nothing that waits will be answered."""
+        self.orphan_ahead()
         for message in self.queue:
             self.release(message, outcome)
         for message in self.keyed.values():

@@ -41,11 +41,6 @@ def test_lengths_near_the_largest_integer(
     assert not blamed
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a final answer before its request is whole (413, 401, a redirect) becomes an orphan, and every "
-    "later answer goes to the request before its own: Pairing must keep it while inside(asker)",
-)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_an_early_answer(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ask(1, b"x" * 10_000)
@@ -58,9 +53,6 @@ def test_an_early_answer(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcomes(exchanged(turns, monkeypatch, cls)) == {"ok": 3, "error": 1}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="as above; the client gives up when it reads the answer, as curl does"
-)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_an_early_answer_that_ends_the_connection(
     cls: Any, monkeypatch: pytest.MonkeyPatch
@@ -74,11 +66,6 @@ def test_an_early_answer_that_ends_the_connection(
     assert entry.response.status == 413
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="each CONNECT within a CONNECT is one more level of recursion (3,000 fit in 64 KiB: about 1 MiB of C "
-    "stack, 0.4 s), and a plugin that switches to itself ends in a segmentation fault: Guard.switch needs a bound",
-)
 def test_tunnels_in_tunnels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     [cls] = CLASSES[0].values
     count = 200
