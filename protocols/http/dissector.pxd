@@ -4,12 +4,12 @@ from kshark.protocols.http._head cimport Head as CHead
 from kshark.protocols.http.lane cimport Lane as CLane
 
 cdef int REQUEST, RESPONSE, INTERIM
-cdef long BAD_CHUNK, BAD_FRAMING, BARE_LF, HUGE_CHUNK, LONG_TARGET, LONG_TRAILERS, LOSSY
+cdef long BAD_CHUNK, BAD_FRAMING, BARE_LF, HUGE_CHUNK, LONG_TARGET, LONG_TRAILERS
 cdef long NO_BODY_ASSUMED, UNASKED_UPGRADE
 cdef long long CHUNK_HUGE, CHUNK_MORE, NO_LENGTH, WRONG_LENGTH
 cdef int CHUNKED, CODED, MORE
 cdef int CHUNK_DATA, CHUNK_END, CHUNK_LINE, COUNTED, HEAD, HELD, OVER, PEEK, SEEK, TRAILERS
-cdef int UNTIL_CLOSE, IS_CONNECT, IS_HEAD, IS_UPGRADE
+cdef int UNTIL_CLOSE, NONE, IS_CONNECT, IS_HEAD, IS_UPGRADE
 cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, PROBE_BYTES
 
 cdef class HttpDissector:
@@ -30,7 +30,7 @@ cdef class HttpDissector:
     @cython.locals(found=CHead, end=Py_ssize_t, body=bytes, status=cython.int, length=cython.longlong, size=cython.longlong, stop=Py_ssize_t)
     cpdef Py_ssize_t response(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     @cython.locals(found=CHead, asks=cython.int, status=cython.int)
-    cpdef Py_ssize_t framed(self, CLane lane, bytes data, Py_ssize_t end, object message, list out) except? -1
+    cpdef Py_ssize_t framed(self, CLane lane, bytes data, Py_ssize_t end, list out) except? -1
     cpdef int answers(self) except? -1
     cpdef Py_ssize_t hand_over(self, CLane lane, bytes data, Py_ssize_t end, int asks, list out) except? -1
     @cython.locals(end=Py_ssize_t)
@@ -43,7 +43,6 @@ cdef class HttpDissector:
     cpdef Py_ssize_t take_trailers(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     cpdef Py_ssize_t peek(self, CLane lane, bytes data, Py_ssize_t pos, list out) except? -1
     cpdef unpeek(self, CLane lane, list out)
-    @cython.locals(body=bytearray)
     cpdef finish(self, CLane lane, list out)
     cpdef unbounded(self, CLane lane, list out)
     cpdef Py_ssize_t break_off(self, CLane lane, long flag, Py_ssize_t pos, list out) except? -1

@@ -36,7 +36,6 @@ from kshark.protocols.http.head import (
     UNASKED_UPGRADE,
     WRONG_LENGTH,
     hopeful,
-    names,
 )
 from kshark.protocols.http.lane import HEAD_END, Lane, line_notes, mark_client
 from kshark.protocols.http.resync import like_status
@@ -50,12 +49,12 @@ from kshark.protocols.http.states import (
     IS_CONNECT,
     IS_HEAD,
     IS_UPGRADE,
+    NONE,
     OVER,
     PEEK,
     SEEK,
     TRAILERS,
     UNTIL_CLOSE,
-    Rest,
 )
 
 REQUEST = int(Kind.REQUEST)
@@ -65,7 +64,6 @@ UNDISSECTED = limits.UNDISSECTED
 BODY_KEPT = limits.BODY_KEPT
 TARGET = limits.TARGET
 PROBE_BYTES = limits.PROBE_BYTES
-LOSSY = LONG_TARGET | BAD_FRAMING
 
 _UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
 
@@ -137,7 +135,7 @@ class HttpDissector:
     def inside(self, side: int) -> bool:
         """Whether that side is within the body of a message whose head was seen."""
         lane = self.server if side else self.client
-        return lane.message is not None
+        return lane.kind != NONE
 
     # ------------------------------------------------------------ the machine
 
@@ -261,7 +259,7 @@ class HttpDissector:
                 lane.size = 0
                 lane.fresh = False
                 return stop
-        lane.message = Message(REQUEST, verb, target, 0, True, 0, 0, found.raw)
+        lane.begin(REQUEST, verb, target, 0, found.raw)
         lane.then = HELD if asks & (IS_UPGRADE | IS_CONNECT) else HEAD
         if asks & IS_CONNECT or (found.coding == 0 and (length == NO_LENGTH or length == 0)):
             self.finish(lane, out)
@@ -289,7 +287,7 @@ class HttpDissector:
         lane.size += end - pos
         lane.flags |= found.flags
         if 100 <= status < 200:
-            lane.message = Message(INTERIM, "", "", status, True, 0, 0, found.raw)
+            lane.begin(INTERIM, "", "", status, found.raw)
             if status == 101:
                 return self.hand_over(lane, data, end, self.answers(), out)
             self.finish(lane, out)
@@ -314,18 +312,14 @@ class HttpDissector:
             lane.size = 0
             lane.fresh = False
             return stop
-        return self.framed(
-            lane, data, end, Message(RESPONSE, "", "", status, status < 400, 0, 0, found.raw), out
-        )
+        lane.begin(RESPONSE, "", "", status, found.raw)
+        return self.framed(lane, data, end, out)
 
-    def framed(
-        self, lane: Lane, data: bytes, end: int, message: Message, out: list[Message | Switch]
-    ) -> int:
+    def framed(self, lane: Lane, data: bytes, end: int, out: list[Message | Switch]) -> int:
         """Choose the framing of a final response: RFC 9112 section 6.3."""
         found = lane.head
         asks = self.answers()
-        status = message.status
-        lane.message = message
+        status = lane.status
         if asks > 0 and asks & IS_CONNECT and status < 300:
             return self.hand_over(lane, data, end, asks, out)
         if self.client.state == HELD and (asks < 0 or asks & (IS_CONNECT | IS_UPGRADE)):
@@ -370,12 +364,11 @@ class HttpDissector:
         self, lane: Lane, data: bytes, end: int, asks: int, out: list[Message | Switch]
     ) -> int:
         """The flow speaks another protocol after this response (101, or 2xx to CONNECT)."""
-        message, client = lane.message, self.client
-        assert message is not None
+        client = self.client
         token = None
-        if message.status == 101:
-            message.kind = RESPONSE
-            token = _UPGRADE.search(message.head)
+        if lane.status == 101:
+            lane.kind = RESPONSE
+            token = _UPGRADE.search(lane.raw)
             if asks >= 0 and not asks & IS_UPGRADE:
                 lane.flags |= UNASKED_UPGRADE
         held = bytes(client.buffer)
@@ -475,20 +468,7 @@ class HttpDissector:
 
     def finish(self, lane: Lane, out: list[Message | Switch]) -> None:
         """Give the message under construction; the next one may begin."""
-        message = lane.message
-        assert message is not None
-        body = lane.body
-        message.size = lane.size
-        if lane.flags:
-            message.notes = names(lane.flags)
-        if lane.body_size or lane.trailers:
-            message.body = bytes(body)
-            if lane.body_size != len(body) or lane.trailers:
-                message.extra = Rest(lane.body_size, lane.trailers)
-        if message.cut or lane.body_size != len(body) or lane.flags & LOSSY:
-            message.truncated = True
-        message.gap_bytes = lane.gap
-        out.append(message)
+        out.append(lane.message())
         lane.size = 0
         lane.flags = 0
         lane.fresh = False
@@ -518,13 +498,13 @@ class HttpDissector:
         """Give the message under construction as far as it came."""
         held = bytes(lane.buffer)
         lane.buffer = bytearray()
-        if lane.message is None and lane.state == HEAD and b"\n" in held:
-            lane.message = lane.half_head(held)
+        if lane.kind == NONE and lane.state == HEAD and b"\n" in held:
+            lane.half_head(held)
         lane.size += len(held)
-        if lane.message is None:
+        if lane.kind == NONE:
             return
         lane.gap += min(missing, lane.left) if lane.state == COUNTED else missing
-        lane.message.cut = True
+        lane.broken = True
         self.finish(lane, out)
 
     # ------------------------------------------------------------ loss, search, hand-over

@@ -10,9 +10,19 @@ import re
 from kshark import limits
 from kshark._pure import pure
 from kshark.api import Kind, Message, Switch
-from kshark.protocols.http.head import BAD, BARE_CR, BARE_LF, RESYNC, VERBS, hopeful
+from kshark.protocols.http.head import (
+    BAD,
+    BAD_FRAMING,
+    BARE_CR,
+    BARE_LF,
+    LONG_TARGET,
+    RESYNC,
+    VERBS,
+    hopeful,
+    names,
+)
 from kshark.protocols.http.resync import LONGEST, find
-from kshark.protocols.http.states import CHUNK_LINE, HEAD, SEEK, TRAILERS
+from kshark.protocols.http.states import CHUNK_LINE, HEAD, NONE, SEEK, TRAILERS, Rest
 
 try:
     if pure(__name__):
@@ -29,6 +39,9 @@ BODY_KEPT = limits.BODY_KEPT
 TARGET = limits.TARGET
 LINE = limits.CHUNK_LINE
 SEEK_LINE = LONGEST
+LOSSY = LONG_TARGET | BAD_FRAMING
+PIECES = 256
+"""Parts of a body that are joined at once: objects have a cost of their own, and chunks may be tiny."""
 
 KNOWN = frozenset(VERBS.values())
 HEAD_END = re.compile(rb"\n\r?\n")
@@ -40,23 +53,29 @@ class Lane:
     __slots__ = (
         "after",
         "answer",
-        "body",
         "body_size",
+        "broken",
         "buffer",
         "flags",
         "fresh",
         "gap",
         "head",
         "hole",
+        "kept",
+        "kind",
         "left",
         "line_start",
-        "message",
+        "pieces",
+        "raw",
         "searched",
         "size",
         "started",
         "state",
+        "status",
+        "target",
         "then",
         "trailers",
+        "verb",
     )
 
     def __init__(self, answer: bool) -> None:
@@ -73,16 +92,60 @@ class Lane:
         self.after = HEAD  # PEEK: the state if there is a body
         self.then = HEAD  # the state after the message under construction
         self.flags = 0  # notes for the next message
+        # The message under construction.
+        self.verb = self.target = ""
+        self.status = 0
+        self.raw = b""  # its head
+        self.pieces: list[bytes] = []  # of its body
         self.clear()
+
+    def begin(self, kind: int, verb: str, target: str, status: int, raw: bytes) -> None:
+        """A head was read; the body follows."""
+        self.kind = kind
+        self.verb = verb
+        self.target = target
+        self.status = status
+        self.raw = raw
 
     def clear(self) -> None:
         """Forget the message under construction."""
-        self.message: Message | None = None
-        self.body = bytearray()
+        self.kind = NONE
+        self.raw = b""
         self.body_size = 0
+        self.kept = 0  # bytes of the body that are in `pieces`
+        if self.pieces:
+            self.pieces = []
         self.trailers = b""
         self.gap = 0
         self.hole = False  # bytes of the body were lost, and it is kept up to there
+        self.broken = False  # its end will not be seen
+
+    def message(self) -> Message:
+        """The message under construction, complete or broken off."""
+        pieces = self.pieces
+        body = b""
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        status = self.status
+        made = Message(
+            self.kind, self.verb, self.target, status, status < 400, 0, self.size, self.raw, body
+        )
+        if (
+            self.flags or self.gap or self.broken
+            or self.body_size != self.kept or self.trailers
+        ):  # fmt: skip
+            self.mark(made)
+        return made
+
+    def mark(self, message: Message) -> None:
+        """Say what is odd about a message."""
+        message.notes = names(self.flags)
+        message.gap_bytes = self.gap
+        message.cut = self.broken
+        partial = self.body_size != self.kept
+        if partial or self.trailers:
+            message.extra = Rest(self.body_size, self.trailers)
+        message.truncated = partial or self.broken or self.flags & LOSSY != 0
 
     def stash(self, data: bytes, pos: int) -> int:
         """Wait for the rest of the element at `pos`."""
@@ -139,26 +202,31 @@ class Lane:
             return True
         return find(data, pos, False, True) == pos
 
-    def half_head(self, held: bytes) -> Message | None:
-        """The message of a head that has not ended, if its start line is known."""
+    def half_head(self, held: bytes) -> None:
+        """Begin the message of a head that has not ended, if its start line is known."""
         if self.start_line(held) == BAD:
-            return None
+            return
         if self.fresh and not self.answer and not self.trusted(held, 0):
-            return None
+            return
         found = self.head
         if self.answer:
             status = found.status
-            kind = INTERIM if status < 200 else RESPONSE
-            return Message(kind, "", "", status, status < 400, 0, 0, held)
-        return Message(REQUEST, found.verb, found.target[:TARGET], 0, True, 0, 0, held)
+            self.begin(INTERIM if status < 200 else RESPONSE, "", "", status, held)
+        else:
+            self.begin(REQUEST, found.verb, found.target[:TARGET], 0, held)
 
     def keep(self, data: bytes, pos: int, end: int) -> int:
         """Count body bytes and keep what the cap allows."""
         self.size += end - pos
         self.body_size += end - pos
-        room = BODY_KEPT - len(self.body)
+        room = BODY_KEPT - self.kept
         if room > 0 and not self.hole:
-            self.body += data[pos : min(end, pos + room)]
+            stop = end if end - pos <= room else pos + room
+            pieces = self.pieces
+            if len(pieces) == PIECES:
+                pieces[:] = [b"".join(pieces)]
+            pieces.append(self.head.piece(data, pos, stop))
+            self.kept += stop - pos
         return end
 
     def seek(self, data: bytes, pos: int) -> int:

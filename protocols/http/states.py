@@ -17,6 +17,9 @@ SEEK = 8  # anything, until a start line
 HELD = 9  # a client after an upgrade request: the answer decides what the bytes are
 OVER = 10  # handed over
 
+NONE = -1
+"""The kind of a lane's message while there is none."""
+
 # What a request means for its answer.
 IS_HEAD = 1
 IS_CONNECT = 2
