@@ -60,6 +60,18 @@ works() { # works NAME COMPILED
 
 install wheel .venv/bin/python "$wheel"
 works wheel True
+
+# ------------------------------------------------------------------ plugins of third parties, as anybody installs them
+cp -r plugins_contrib "$work/plugins"
+"$work/wheel/bin/python" -m pip install -q "$work"/plugins/* || fail "the contributed plugins: pip install"
+"$work/wheel/bin/python" -m pip check -q || fail "the contributed plugins: pip check"
+for plugin in plugins_contrib/*/; do
+    name=$(basename "$plugin")
+    "$work/wheel/bin/kshark" plugins | grep -qE "entry point +$name .*(protocol|enricher)" || fail "$name is installed, but not found"
+done
+echo "ok: $(ls plugins_contrib | xargs)"
+
+# ------------------------------------------------------------------ without a compiler, and on other Pythons
 install no-compiler .venv/bin/python "$sdist" CC=/nonexistent/cc
 works no-compiler False
 
