@@ -11,11 +11,13 @@ from kshark.cli_lists import Row, as_json, print_rows
 
 
 @click.command()
-@click.argument("protocol", required=False)
+@click.argument("name", required=False, metavar="[PROTOCOL]")
 @common
 @as_json
-def fields(protocol: str | None, plugins: Sequence[str], config: str, as_json: bool) -> int:
-    """The fields of filters with their types: those of every entry, or those of PROTOCOL.
+def fields(name: str | None, plugins: Sequence[str], config: str, as_json: bool) -> int:
+    """The fields of filters with their types: all of them, or those of PROTOCOL.
+
+    What an enricher adds to entries is listed by the name of its object.
 
     \b
     kshark fields                    all of them
@@ -26,11 +28,12 @@ def fields(protocol: str | None, plugins: Sequence[str], config: str, as_json: b
     from kshark.plan import builtin_names
 
     found = registry(plugins, config, needed={"protocols": builtin_names("protocols")})
-    if protocol:
-        found.find("protocols", protocol)
+    if name and name not in found.adds:
+        found.find("protocols", name)
+    wanted = name and name.replace("-", "_")
     rows: list[Row] = [
         {"field": one.name, "type": one.type, "doc": one.doc}
-        for one in known_fields(found.protocols).values()
-        if not protocol or one.protocol == protocol
+        for one in known_fields(found.protocols, found.adds).values()
+        if not wanted or one.name.partition(".")[0] == wanted
     ]
     return print_rows(rows, as_json, ("field", "type", "doc"))

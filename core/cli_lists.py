@@ -191,6 +191,5 @@ def schema(plugins: Sequence[str], config: str) -> int:
     from kshark.render import Renderer
 
     found = registry(plugins, config, needed={"protocols": _all("protocols")})
-    adds = {name: kind for e in found.enrichers.values() for name, kind in e.adds.items()}
-    _json(Renderer(found.protocols, adds=adds).schema())
+    _json(Renderer(found.protocols, adds=found.adds).schema())
     return DONE

@@ -244,7 +244,10 @@ def _choose_filters(plan: Plan, layers: Sequence[Layer]) -> None:
 def _compiled(plan: Plan, text: str, origin: str) -> Filter:
     from kshark.filter import compile_filter
 
-    return compile_filter(text, plan.registry.protocols, redact=plan.run.redact, origin=origin)
+    known = plan.registry
+    return compile_filter(
+        text, known.protocols, adds=known.adds, redact=plan.run.redact, origin=origin
+    )
 
 
 def _matched(plan: Plan) -> frozenset[str]:

@@ -28,6 +28,7 @@ from kshark import hookspecs
 from kshark._spec_checks import check
 from kshark.api import (
     BackendSpec,
+    Details,
     EnricherSpec,
     Options,
     PluginError,
@@ -106,6 +107,14 @@ class Registry:
     enrichers: dict[str, EnricherSpec] = field(default_factory=dict)
     plugins: list[Found] = field(default_factory=list)
     commands: list[tuple[Found, Any]] = field(default_factory=list)  # who, and the hook's function
+
+    @property
+    def adds(self) -> dict[str, type[Details]]:
+        """The objects that enrichers add to entries, by name; the first enricher of a name has it."""
+        found: dict[str, type[Details]] = {}
+        for spec in self.enrichers.values():
+            found = {**spec.adds, **found}
+        return found
 
     def refused(self) -> list[Found]:
         return [p for p in self.plugins if p.refused and not p.refused.startswith("denied")]

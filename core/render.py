@@ -73,7 +73,11 @@ class Renderer:
         found = spec.details(message)
         if not isinstance(found, Details):
             raise TypeError(f"details() of {protocol} gave {type(found).__name__}, not Details")
-        return found if self._redactor is None else self._redactor.apply(found)
+        return self.shown(found)
+
+    def shown(self, details: Details) -> Details:
+        """Details as sinks see them: redacted by their own schema."""
+        return details if self._redactor is None else self._redactor.apply(details)
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a line, with the object of every protocol."""
@@ -113,8 +117,7 @@ class Renderer:
         try:
             if not isinstance(details, Details):
                 raise TypeError(name)
-            shown = details if self._redactor is None else self._redactor.apply(details)
-            found = _json(shown)
+            found = _json(self.shown(details))
         except Exception as error:  # a plugin's object; its text may quote what is secret
             found = _json({"error": f"{name} cannot be shown: {type(error).__name__}"})
         return b"," + _json(name) + b":" + found

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kshark import limits
-from kshark.api import Entry, PluginError, ProtocolSpec
+from kshark.api import Details, Entry, PluginError, ProtocolSpec
 from kshark.entry_json import notes_of, time_text
 from kshark.filter import functions
 from kshark.filter.check import MISSING, check
@@ -50,23 +50,26 @@ def compile_filter(
     text: str,
     protocols: Mapping[str, ProtocolSpec],
     *,
+    adds: Mapping[str, type[Details]] | None = None,
     redact: bool = True,
     origin: str = "filter",
 ) -> Filter:
     """Compile a filter for entries of these protocols; `redact`: their details as sinks see them.
 
+    `adds`: the objects that enrichers add to entries, by name (`kshark.plugins.Registry.adds`).
     `PluginError` says what is wrong, with the place in the text below it; it begins with `origin`.
     """
-    known = known_fields(protocols)
+    known = known_fields(protocols, adds)
     emitter = Emitter(known, _regex)
     try:
         tree = check(text, known)
         code = emitter.test(tree, {}).whole
     except Wrong as wrong:
         raise PluginError(f"{origin}: {pointed(text, wrong)}") from wrong
-    halves = functions.Halves(Renderer(protocols, redact).details)
+    renderer = Renderer(protocols, redact)
+    parts = functions.Parts(renderer.details, renderer.shown)
     names: dict[str, Any] = {name: getattr(functions, name) for name in NAMES}
-    names |= {"asked": halves.asked, "answered": halves.answered, "forget": halves.forget}
+    names |= {name: getattr(parts, name) for name in ("asked", "answered", "added", "forget")}
     names |= {"time_text": time_text, "notes_of": notes_of, **emitter.constants}
     source = "\n".join([*emitter.functions, sources(code, bool(emitter.used))])
     exec(compile(source, "<filter>", "exec"), names)  # source of ours: see kshark.filter.emit

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from msgspec import inspect
 
-from kshark.api import ProtocolSpec
+from kshark.api import Details, ProtocolSpec
 from kshark.entry_json import EntryJson
 
 LEVELS: Final = 3
@@ -95,14 +95,27 @@ _SHORT: Final = (
 )
 
 
-def known_fields(protocols: Mapping[str, ProtocolSpec]) -> dict[str, Field]:
-    """Every field by name: of the row, of each protocol (- in its name is _), and the short forms."""
+def known_fields(
+    protocols: Mapping[str, ProtocolSpec], adds: Mapping[str, type[Details]] | None = None
+) -> dict[str, Field]:
+    """Every field by name: of the row, the short forms, of each protocol, and of what enrichers add.
+
+    A hyphen in the name of a protocol or of an added object is written _.
+    """
     found = {field.name: field for field in (*_row(EntryJson, "", 0), *_SHORT)}
     for spec in protocols.values():
-        name = spec.name.replace("-", "_")
-        if NAME.fullmatch(name) and name not in TAKEN and name not in found:
+        if (name := _free(spec.name, found)) is not None:
             found |= {field.name: field for field in _of(name, spec)}
+    for own, kind in (adds or {}).items():
+        if (name := _free(own, found)) is not None:
+            found |= {field.name: field for field in _added(name, own, kind)}
     return found
+
+
+def _free(name: str, found: Mapping[str, Field]) -> str | None:
+    """The name as filters write it, where they can and it is free."""
+    name = name.replace("-", "_")
+    return name if NAME.fullmatch(name) and name not in TAKEN and name not in found else None
 
 
 def _row(kind: type, before: str, level: int) -> Iterator[Field]:
@@ -129,6 +142,14 @@ def _of(name: str, spec: ProtocolSpec) -> Iterator[Field]:
             read = "asked(e)" if half == "request" else "answered(e)"
             needs = (this, *HALVES[half])
             yield from _schema(spec.name, f"{name}.{half}", kind, read, needs, 1)
+
+
+def _added(name: str, own: str, kind: type[Details]) -> Iterator[Field]:
+    """The fields of an object that an enricher adds: its name as a yes or no, and those of its schema."""
+    this = f"(e.extra is not None and {own!r} in e.extra)"  # NAME has looked at it
+    first = (kind.__doc__ or "").partition("\n")[0]
+    yield Field(name, "bool", first or f"An enricher has added {own}", this)
+    yield from _schema("", name, kind, f"added(e, {own!r})", (this,), 1)
 
 
 def _schema(

@@ -66,14 +66,16 @@ def headers(pairs: list[tuple[str, str]]) -> Mapping[str, str]:
     return found
 
 
-class Halves:
-    """The typed details of the entry at hand, each half's made once and only when asked for."""
+class Parts:
+    """The typed details of the entry at hand and of what was added to it, made once and only when asked for."""
 
-    def __init__(self, read: Reader) -> None:
+    def __init__(self, read: Reader, show: Callable[[Details], Details]) -> None:
         self._read = read
+        self._show = show
         self._entry: Entry | None = None
         self._halves: list[Details | None] = [None, None]
         self._failed: list[bool] = [False, False]
+        self._added: dict[str, Details | None] = {}
 
     def asked(self, entry: Entry) -> Details:
         """Those of the request."""
@@ -83,14 +85,26 @@ class Halves:
         """Those of the response."""
         return self._half(entry, entry.response, 1)
 
+    def added(self, entry: Entry, name: str) -> Details:
+        """The object that an enricher added."""
+        if entry is not self._entry:
+            self._take(entry)
+        if name not in self._added:
+            self._added[name] = None  # until it has worked
+            self._added[name] = self._show(need(entry.extra)[name])
+        return need(self._added[name])
+
     def forget(self) -> None:
         """Let go of the entry."""
         self._entry = None
 
+    def _take(self, entry: Entry) -> None:
+        self._entry = entry
+        self._halves, self._failed, self._added = [None, None], [False, False], {}
+
     def _half(self, entry: Entry, message: Message | None, side: int) -> Details:
         if entry is not self._entry:
-            self._entry = entry
-            self._halves, self._failed = [None, None], [False, False]
+            self._take(entry)
         found = self._halves[side]
         if found is not None:
             return found

@@ -48,6 +48,15 @@ class Answer(Details):
     anything: Annotated[Any, doc("Anything")] = None
 
 
+class Tag(Details):
+    """What a made-up enricher says of an entry."""
+
+    text: Annotated[str | None, doc("Text")] = None
+    number: Annotated[int | None, doc("Number")] = None
+    place: Annotated[Place | None, doc("Place")] = None
+    secret: Annotated[str, doc("Secret", redact=Redact.VALUE)] = ""
+
+
 class Asked:
     """Counts the calls of details()."""
 
@@ -70,6 +79,7 @@ TOY = ProtocolSpec(
     name="toy", dissector=_never, doc="A toy", request=Ask, response=Answer, details=details
 )
 PROTOCOLS = {**load().protocols, "toy": TOY}
+ADDS: dict[str, type[Details]] = {"a-tag": Tag}
 
 CLIENT = Endpoint("10.0.0.1", 40_858, pid=7, comm="curl")
 SERVER = Endpoint("10.0.0.2", 80, name="shop")

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from calls import PROTOCOLS, Answer, Ask, Place, entry, request, response
+from calls import ADDS, PROTOCOLS, Answer, Ask, Place, Tag, entry, request, response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +29,7 @@ from kshark.filter.check import _type, library
 from kshark.filter.functions import headers
 from kshark.render import Renderer
 
-FIELDS = known_fields(PROTOCOLS)
+FIELDS = known_fields(PROTOCOLS, ADDS)
 RENDERER = Renderer(PROTOCOLS)
 
 
@@ -154,6 +154,9 @@ def facts(one: Entry) -> dict[str, Any]:
             details = RENDERER.details(message, one.protocol)
             found |= dict(_details(f"{one.protocol}.{half}", details))
     found |= {name: one.protocol == name for name in PROTOCOLS}
+    added = (one.extra or {}).get("a-tag")
+    found["a_tag"] = added is not None
+    found |= dict(_details("a_tag", None if added is None else RENDERER.shown(added)))
     found["error"] = found["outcome"] == "error"
     found |= {n: found[f"{n}_ns"] for n in ("latency", "duration") if f"{n}_ns" in found}
     return found
@@ -352,6 +355,10 @@ asks = st.builds(
 answers = st.builds(
     Answer, text=optional(words), number=optional(numbers), anything=optional(values)
 )
+tags = st.builds(
+    Tag, text=optional(words), number=optional(numbers), secret=words,
+    place=optional(st.builds(Place, city=words, zone=optional(numbers))),
+)  # fmt: skip
 
 
 @st.composite
@@ -385,6 +392,7 @@ def entries(draw: Any) -> Entry:
     return entry(
         req, res, protocol, draw(st.sampled_from(Outcome)), flow, swapped=draw(st.booleans()),
         midstream=draw(st.booleans()), gap_bytes=draw(size),
+        extra=draw(optional(tags.map(lambda tag: {"a-tag": tag}))),
     )  # fmt: skip
 
 
@@ -403,7 +411,7 @@ def refused(text: str) -> bool:
 def check(expression: Part, one: Entry) -> None:
     text = expression.written()
     try:
-        filter_ = compile_filter(text, PROTOCOLS)
+        filter_ = compile_filter(text, PROTOCOLS, adds=ADDS)
     except PluginError as error:
         if "names of headers are lower-case" in str(error) or refused(expression.whole()):
             return
@@ -459,4 +467,4 @@ def test_the_oracle_sees_what_the_filter_sees(asked: Ask) -> None:
 
 @lru_cache(None)
 def _has(name: str) -> Any:
-    return compile_filter(f"has({name})", PROTOCOLS)
+    return compile_filter(f"has({name})", PROTOCOLS, adds=ADDS)

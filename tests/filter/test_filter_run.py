@@ -31,11 +31,15 @@ from kshark.testing._packets import Peers
 FAKE = str(Path(__file__).parent.parent / "fake_plugin.py")
 
 
-def planned(environ: dict[str, str] | None = None, config: str = "", **flags: Any) -> Plan:
+def planned(
+    environ: dict[str, str] | None = None, config: str = "", plugin: str = "", **flags: Any
+) -> Plan:
     """The plan of a run with fake packets: UDP, from ports 1024 to 1123."""
     flags = {"backend": ["fakefile"], "sink": ["fakesink"], **flags}
     line = {key: Given(value, f"--{key}") for key, value in flags.items() if value is not None}
-    return make_plan(places(line, config, environ=environ or {}), [FAKE])
+    return make_plan(
+        places(line, config, environ=environ or {}), [FAKE, plugin][: 1 + bool(plugin)]
+    )
 
 
 def ran(plan: Plan) -> Capture:
@@ -108,6 +112,64 @@ def test_after_the_enrichers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sinks(capture) == {"fakesink": (5, 0, 5)}
     delivery = capture.snapshot()["delivery"]
     assert (delivery["dropped_by_enrichers"], delivery["filtered"]) == (50, 45)
+
+
+TENANT = """
+from typing import Annotated
+from kshark.api import *
+class Tenant(Details):
+    "Whose call it was"
+    name: Annotated[str | None, doc("Its name")] = None
+    tier: Annotated[int, doc("What it pays for")] = 0
+    secret: Annotated[str, doc("A key", redact=Redact.VALUE)] = "s"
+class Enricher:
+    def __init__(self, options, context):
+        pass
+    def enrich(self, batch):
+        for entry in batch:
+            number = entry.src.port - 1024
+            if number % 2 == 0:
+                entry.extra = {"tenant": Tenant(name=f"t{entry.src.port}", tier=number)}
+            if number == 1:
+                entry.extra = {"tenant": "rubbish"}
+        return batch
+@hookimpl
+def register_enrichers():
+    return [EnricherSpec(name="tenant", make=Enricher, adds={"tenant": Tenant})]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("tenant", 51),  # the rubbish is there, and has no field
+        ("has(tenant.name)", 50),
+        ("!tenant", 49),
+        ("tenant.tier > 4", 47),
+        ('tenant.name == "t1026" && udp', 1),
+        ('tenant.secret == "s"', 0),
+        ('tenant.secret == "REDACTED"', 50),
+    ],
+)
+def test_what_enrichers_add(text: str, count: int, tmp_path: Path) -> None:
+    (tmp_path / "tenant.py").write_text(TENANT)
+    plan = planned(plugin=str(tmp_path / "tenant.py"), filter=text)
+    assert sinks(ran(plan))["fakesink"][0] == count
+
+
+def test_wrong_names_of_what_enrichers_add(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tenant.py").write_text(TENANT)
+    plugin = ["--plugin", str(tmp_path / "tenant.py")]
+    assert main(["run", *plugin, "--read", "x.pcap", "--filter", "tenant.nme == 'a'"]) == 2
+    assert "no field tenant.nme; did you mean tenant.name" in capsys.readouterr().err
+    assert main(["run", *plugin, "--read", "x.pcap", "--filter", "tenant.tier == 'a'"]) == 2
+    assert "== between a number and text" in capsys.readouterr().err
+    assert main(["fields", "tenant", *plugin]) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert shown[1] == ["tenant", "bool", "Whose", "call", "it", "was"]
+    assert [line[0] for line in shown[2:]] == ["tenant.name", "tenant.tier", "tenant.secret"]
 
 
 def test_with_workers() -> None:
