@@ -69,6 +69,10 @@ TARGET: Final = 8 * KIB
 """Bytes of a request's target that are kept. RFC 9112 section 3 asks for 8,000; nginx 8 KiB."""
 BODY_KEPT: Final = 64 * KIB
 """Bytes of a message's body that are kept; size still counts all."""
+KNOWN_HEADS: Final = 256
+"""Sets of request headers that the HTTP dissector in plain Python knows again; then it begins anew."""
+KNOWN_HEAD: Final = 2 * KIB
+"""Bytes of such a set; a longer one is scanned each time."""
 SILENT_BYTES: Final = 1 * MIB
 """Bytes fed without a message before a flow turns opaque, outside counted bodies (Pixie 1 MiB)."""
 EARLY_MESSAGES: Final = 3

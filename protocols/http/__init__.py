@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 from kshark.api import ProtocolSpec, Redact, hookimpl
 from kshark.protocols.http.details import HttpRequest, HttpResponse, details
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.resync import METHODS, probe
 
+
+def best() -> type[HttpDissector]:
+    """The dissector of this build: the compiled state machine, or the plain one with its shortcuts."""
+    if not isinstance(HttpDissector.feed, FunctionType):
+        return HttpDissector
+    from kshark.protocols.http.quick import QuickDissector
+
+    return QuickDissector
+
+
 SPEC = ProtocolSpec(
     name="http",
-    dissector=HttpDissector,
+    dissector=best(),
     doc="HTTP/1.0 and 1.1: requests and responses, pipelined, chunked, upgraded",
     magic=tuple(method + b" " for method in METHODS.split(b"|")),
     replies=(b"HTTP/1.",),

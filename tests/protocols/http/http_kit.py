@@ -30,7 +30,7 @@ Found = list[Message | Switch]
 
 def fresh(name: str, pure: bool) -> ModuleType:
     """A module of the package, of its own import: from source, or as installed."""
-    twins = {f"{PACKAGE}.{n}" for n in ("_head", "lane", "dissector")}
+    twins = {f"{PACKAGE}.{n}" for n in ("_head", "lane", "dissector", "quick")}
     kept = {n: m for n, m in sys.modules.items() if n in twins}
     before, finders = os.environ.get("KSHARK_PURE"), list(sys.meta_path)
     try:
@@ -51,7 +51,10 @@ def fresh(name: str, pure: bool) -> ModuleType:
 
 PURE = fresh("dissector", True).HttpDissector
 BUILT = fresh("dissector", False)
-BUILDS: dict[str, Callable[[], Any]] = {"pure": PURE}
+BUILDS: dict[str, Callable[[], Any]] = {
+    "pure": PURE,
+    "quick": fresh("quick", True).QuickDissector,
+}
 if BUILT.__file__ and not BUILT.__file__.endswith(".py"):
     BUILDS["compiled"] = BUILT.HttpDissector
 elif os.environ.get("KSHARK_REQUIRE_COMPILED"):

@@ -1,0 +1,308 @@
+"""The dissector without a compiler: what most segments are, in one or two functions.
+
+A whole request, a whole response, or the next part of a body, whose framing leaves no question, is taken
+here at a fraction of the cost; everything else goes to `HttpDissector`, whose state both share. What is
+taken here leaves behind exactly what the state machine would have left.
+
+A client that stays sends the same headers again and again: the part of its requests that follows the
+target is looked up among those that were seen (`_tails`), and only what is new is scanned.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from kshark import limits
+from kshark.api import Kind, Message, Switch
+from kshark.protocols.http.dissector import HttpDissector
+from kshark.protocols.http.head import VERBS
+from kshark.protocols.http.lane import PIECES, Lane
+from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD
+
+REQUEST = int(Kind.REQUEST)
+RESPONSE = int(Kind.RESPONSE)
+BODY_KEPT = limits.BODY_KEPT
+TARGET = limits.TARGET
+STRANGE: Final = 8
+"""Requests of a flow in a row whose headers were new, after which they are not looked up any more."""
+
+# Headers without a surprise; of those that decide the framing, one at most, in its usual form.
+_VALUE: Final = rb"[ -\xff]*+\r\n"
+_LINES: Final = (
+    rb"(?:(?!(?i:content-length|transfer-encoding|upgrade):)[0-9A-Za-z_-]++:" + _VALUE + rb")*+"
+)
+_LENGTH: Final = rb"(?i:content-length): ?([0-9]{1,18}+)\r\n"
+_CHUNKED: Final = rb"((?i:transfer-encoding: ?chunked)\r\n)"
+_request = re.compile(
+    rb"([A-Z]{1,32}+) ([!-\xff]++) HTTP/1\.[01]\r\n"
+    + _LINES + rb"(?:" + _LENGTH + rb")?+" + _LINES + rb"\r\n"
+).match  # fmt: skip
+_response = re.compile(
+    rb"HTTP/1\.[01] ([2-5][0-9][0-9])(?: [ -\xff]*+)?\r\n"
+    + _LINES + rb"(?:" + _LENGTH + rb"|" + _CHUNKED + rb")?+" + _LINES + rb"\r\n"
+).match  # fmt: skip
+_chunk = re.compile(rb"([0-9A-Fa-f]{1,8}+)\r\n").match
+
+_statuses: Final = {b"%d" % status: status for status in range(200, 600)}
+_verbs: Final = {raw: verb for raw, verb in VERBS.items() if verb not in ("HEAD", "CONNECT")}
+_tails: set[bytes] = (
+    set()
+)  # what followed the target of requests without body: " HTTP/1.1\r\n ... \r\n\r\n"
+
+
+class QuickDissector(HttpDissector):
+    """See the module. `feed` is the only way in that is often used."""
+
+    __slots__ = ("calm", "strange", "sure")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strange = 0  # requests in a row whose headers were new
+        self.calm = True  # the client's next message has nothing before it, and no notes yet
+        self.sure = True  # the same of the server; and which request it answers is certain
+
+    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
+        """The messages that `data` completes."""
+        lane = self.server if side else self.client
+        state = lane.state
+        found = None
+        if state == HEAD:
+            if side:
+                if self.sure and self.answered < self.asked:
+                    found = self.answer(lane, data)
+            elif self.calm:
+                found = self.ask(lane, data)
+        elif state == COUNTED:
+            found = self.more(lane, data)
+        elif state == CHUNK_DATA:
+            found = self.more_chunks(lane, data)
+        if found is not None:
+            return found
+        return self.slowly(side, data)
+
+    def slowly(self, side: int, data: bytes) -> list[Message | Switch]:
+        """Whatever is not plain."""
+        try:
+            return _feed(self, side, data)
+        finally:
+            self.look()
+
+    def gap(self, side: int, missing: int) -> list[Message | Switch]:
+        """Skip the hole where it lies in a body; else cut the message and search for the next."""
+        self.calm = self.sure = False
+        return super().gap(side, missing)
+
+    def close(self) -> list[Message | Switch]:
+        """The end of the flow completes a body without length and cuts everything else."""
+        self.calm = self.sure = False
+        return super().close()
+
+    def look(self) -> None:
+        """The state machine was at work: whether something is special now."""
+        one, two = self.client, self.server
+        plain = self.fault is None
+        self.calm = plain and not (one.size or one.flags or one.buffer)
+        self.sure = plain and not (
+            two.size or two.flags or two.buffer or self.careful or self.specials
+        )
+
+    # ------------------------------------------------------------ heads
+
+    def ask(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+        """A request that `data` begins with, and that it holds wholly or but for the end of its body."""
+        if self.strange < STRANGE and data.endswith(b"\n"):
+            at = data.find(b" HTTP/1.")
+            if data[at:] in _tails and at < TARGET:
+                line = data[:at]
+                words = line.split()
+                if len(words) == 2:
+                    method, path = words
+                    if method in _verbs and len(method) + 1 + len(path) == at and 0 not in path:
+                        self.strange = 0
+                        self.asked += 1
+                        lane.fresh = False
+                        return [
+                            Message(
+                                REQUEST,
+                                _verbs[method],
+                                path.decode("latin-1"),
+                                0,
+                                True,
+                                0,
+                                len(data),
+                                data,
+                            )
+                        ]
+        found = _request(data)
+        size = len(data)
+        if found is None or size > BODY_KEPT:
+            return None
+        method, path, digits = found.groups()
+        verb = _verbs.get(method)
+        end = found.end()
+        stop = end + int(digits) if digits else end
+        if verb is None or len(path) > TARGET or stop < size:
+            return None
+        self.asked += 1
+        target = path.decode("latin-1")
+        if stop > size:
+            lane.begin(REQUEST, verb, target, 0, data[:end])
+            return self.part(lane, data, end, stop)
+        lane.fresh = False
+        if digits is None and self.strange < STRANGE:
+            self.strange += 1
+            remember(data[found.end(2) :])
+        return [Message(REQUEST, verb, target, 0, True, 0, size, data[:end], data[end:])]
+
+    def answer(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+        """The same of the response to a request that asked for nothing special."""
+        found = _response(data)
+        size = len(data)
+        if found is None or size > BODY_KEPT:
+            return None
+        code, digits, chunked = found.groups()
+        status = _statuses[code]
+        end = found.end()
+        if status == 204 or status == 304:
+            stop = end
+        elif digits:
+            stop = end + int(digits)
+        elif chunked and data[7] == 49:
+            return self.chunked(lane, data, end, status)
+        else:
+            return None
+        if stop < size or (chunked and data[7] != 49):
+            return None
+        self.answered += 1
+        if stop > size:
+            lane.begin(RESPONSE, "", "", status, data[:end])
+            return self.part(lane, data, end, stop)
+        lane.fresh = False
+        return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], data[end:])]
+
+    # ------------------------------------------------------------ bodies
+
+    def part(self, lane: Lane, data: bytes, end: int, stop: int) -> list[Message | Switch]:
+        """A message was begun whose head ends at `end`, and whose body will end at `stop`."""
+        size = len(data)
+        lane.state = COUNTED
+        lane.left = stop - size
+        lane.size = size
+        if end < size:
+            lane.kept = lane.body_size = size - end
+            lane.pieces.append(data[end:])
+        return []
+
+    def more(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+        """A part of a counted body, up to its end at most."""
+        size, left = len(data), lane.left
+        if size > left or self.due or self.fault is not None:
+            return None
+        lane.left = left - size
+        if lane.hole or lane.kept + size > BODY_KEPT or len(lane.pieces) == PIECES:
+            lane.keep(data, 0, size)
+        else:
+            lane.pieces.append(data)
+            lane.size += size
+            lane.body_size += size
+            lane.kept += size
+        out: list[Message | Switch] = []
+        if size == left:
+            self.finish(lane, out)
+        return out
+
+    def chunked(
+        self, lane: Lane, data: bytes, end: int, status: int
+    ) -> list[Message | Switch] | None:
+        """A response of whose chunked body `data` holds the beginning, at `end`, or all."""
+        pieces: list[bytes] = []
+        pos = scan(data, end, pieces)
+        size = len(data)
+        self.answered += 1
+        if pos == size and pieces and not pieces[-1]:
+            lane.fresh = False
+            body = b"".join(pieces)
+            return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], body)]
+        lane.begin(RESPONSE, "", "", status, data[:end])
+        lane.size = end
+        return self.chunks(lane, data, pos, pos - end, pieces)
+
+    def more_chunks(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+        """A part of a chunk; or its end, and the chunks that follow."""
+        size, left = len(data), lane.left
+        if lane.hole or lane.kept + size > BODY_KEPT or self.due or self.fault is not None:
+            return None
+        if size < left:
+            grow(lane, [data], size, size)
+            lane.left = left - size
+            return []
+        pieces = [data[:left]]
+        pos = left + 2
+        if data[left:pos] != b"\r\n":
+            return None
+        pos = scan(data, pos, pieces)
+        return self.chunks(lane, data, pos, pos, pieces)
+
+    def chunks(
+        self, lane: Lane, data: bytes, pos: int, taken: int, pieces: list[bytes]
+    ) -> list[Message | Switch]:
+        """The last `taken` bytes up to `pos` were chunks; what comes now is none, or is not whole."""
+        grow(lane, pieces, sum(map(len, pieces)), taken)
+        size = len(data)
+        if pieces and not pieces[-1]:
+            out: list[Message | Switch] = []
+            self.finish(lane, out)
+            if pos < size:
+                self.run(lane, data[pos:], out)
+                self.look()
+            return out
+        line = _chunk(data, pos)
+        if line is not None:
+            start = line.end()
+            left = start + int(line[1], 16) - size
+            if left > 0 and start < size:
+                grow(lane, [data[start:]], size - start, size - pos)
+                lane.state = CHUNK_DATA
+                lane.left = left
+                return []
+        lane.state = CHUNK_LINE
+        return self.slowly(lane.answer, data[pos:])
+
+
+_feed = HttpDissector.feed
+
+
+def scan(data: bytes, pos: int, pieces: list[bytes]) -> int:
+    """Append what the whole chunks from the line at `pos` on hold, and give where they stop.
+
+    The last piece is empty where the last chunk was among them, and no trailers follow.
+    """
+    while (line := _chunk(data, pos)) is not None:
+        start = line.end()
+        end = start + int(line[1], 16)
+        if data[end : end + 2] != b"\r\n":
+            break
+        pieces.append(data[start:end])
+        pos = end + 2
+        if start == end:
+            break
+    return pos
+
+
+def grow(lane: Lane, pieces: list[bytes], size: int, taken: int) -> None:
+    """Keep pieces of a body, `size` bytes in all and `taken` with their framing."""
+    lane.size += taken
+    lane.body_size += size
+    lane.kept += size
+    lane.pieces += pieces
+    if len(lane.pieces) > PIECES:
+        lane.pieces[:] = [b"".join(lane.pieces)]
+
+
+def remember(tail: bytes) -> None:
+    """These headers are plain, and there is no body; they may come again."""
+    if len(tail) <= limits.KNOWN_HEAD:
+        if len(_tails) >= limits.KNOWN_HEADS:
+            _tails.clear()
+        _tails.add(tail)
