@@ -479,7 +479,9 @@ cdef class Suspects:
 
 
 cdef inline bint delimits(char high, char low) noexcept:
-    """Whether "%" and these are one of ? = ; & #"""
+    """Whether "%" and these are one of ? = ; & # @"""
     if high == 51:
         return low in (b"F", b"f", b"D", b"d", b"B", b"b")
+    if high == 52:
+        return low == 48
     return high == 50 and (low == 54 or low == 51)

@@ -223,7 +223,7 @@ class Redact(StrEnum):
     VALUE = "value"  # the whole value
     URL = "url"  # user info and secret query parameters
     HEADERS = "headers"  # values of secret names in a list of (name, value)
-    BODY = "body"  # values of secret names in a form or in JSON
+    BODY = "body"  # values of secret names in a form, multipart, JSON or XML
 
 
 def doc(text: str, *, otel: str = "", redact: Redact = Redact.NONE) -> msgspec.Meta:

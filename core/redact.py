@@ -1,13 +1,9 @@
 """Secrets are hidden here, before an entry reaches any sink.
 
 What is secret is declared: a protocol gives each schema field a redaction class
-(`kshark.api.Redact`), and its spec one for the target of a row. The names of secret headers and
-parameters are the lists below. What cannot be redacted is not shown at all: a field whose value has
-an unexpected type fails closed.
-
-The mark is that of OpenTelemetry's conventions for ``url.full``:
-``https://REDACTED@host/?sig=REDACTED``.
-Everything here is linear in the length of what it reads.
+(`kshark.api.Redact`), and its spec one for the target of a row. What the classes hide is said by
+`kshark.secret_names` (names, URLs, headers) and `kshark.secret_bodies`. What cannot be redacted is not shown
+at all: a field whose value has an unexpected type fails closed.
 """
 
 from __future__ import annotations
@@ -15,191 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import inspect
 
 from kshark import _pure
 from kshark.api import Details, Entry, ProtocolSpec, Redact
-
-REDACTED: Final = "REDACTED"
-
-SECRET_HEADERS: Final = frozenset(
-    {
-        "authenticationinfo",
-        "authorization",
-        "cookie",
-        "cookie2",
-        "ocpapimsubscriptionkey",
-        "proxyauthenticationinfo",
-        "proxyauthorization",
-        "setcookie",
-        "setcookie2",
-        "xauth",
-        "xauthkey",
-        "xforwardedclientcert",
-        "xfunctionskey",
-        "xgoogiapjwtassertion",
-        "xjwtassertion",
-        "xmasterkey",
-    }
-)
-"""Headers whose value is hidden, beside every name that holds one of SECRET_PARTS."""
-
-SECRET_PARAMETERS: Final = frozenset(
-    {"auth", "authorization", "bearer", "hmac", "jwt", "pass", "pw", "pwd", "sas", "sid", "sig"}
-)
-"""Query, matrix and fragment parameters whose value is hidden, beside those of SECRET_PARTS."""
-
-SECRET_PARTS: Final = (
-    "accesskey",
-    "apikey",
-    "authcode",
-    "authkey",
-    "credential",
-    "passphrase",
-    "passwd",
-    "password",
-    "privatekey",
-    "secret",
-    "session",
-    "signature",
-    "token",
-)
-"""A name that holds one of these is secret; case, "-", "_", "." and brackets do not count."""
-
-PUBLIC_NAMES: Final = frozenset({"continuationtoken", "nextpagetoken", "nexttoken", "pagetoken"})
-"""Names with a secret part that only turn pages."""
-
-URL_HEADERS: Final = frozenset(
-    {
-        "contentlocation",
-        "destination",
-        "link",
-        "location",
-        "origin",
-        "referer",
-        "refresh",
-        "xforwardeduri",
-        "xoriginaluri",
-        "xoriginalurl",
-        "xrewriteurl",
-    }
-)
-"""Headers whose value is redacted as a URL."""
-
-SCHEMES: Final = frozenset(
-    {"aws4-hmac-sha256", "basic", "bearer", "digest", "hoba", "negotiate", "ntlm", "token"}
-)
-"""Authentication schemes (IANA's registry, and clouds') that stay visible before the mark."""
-
-NAME_BYTES: Final = 128
-"""Longer names of headers and parameters are judged by their first so many characters."""
+from kshark.secret_bodies import body
+from kshark.secret_names import REDACTED, header, secret_parameter, url
 
 NAMES_KEPT: Final = 4096
 """Parameter names known to be public that are kept, so that most targets cost one look."""
 
-_PUNCTUATION = str.maketrans("", "", "-_.[] ")
-_USER_INFO = re.compile(r"//[^/?#\s]*@")
-_PARAMETER = re.compile(
-    # a delimiter, a name, an equals sign; each also percent-encoded, as in a URL within a URL
-    r"(?:[?&;#]|%3[FB]|%26|%23)((?:[^?&;#=/%]|%(?!3[FBD]|2[36])[0-9A-F]{2})+)(?:=|%3D)",
-    re.IGNORECASE,
-)
 _NAMES = re.compile(
     "[?&;#]([^?&;#=/]+)="
 )  # at least the same, in a text without escaped delimiters
-_VALUE_END = re.compile(r"[&#]|%26|%23")
-_FORM = re.compile(r"[\w%.+\[\]-]+=")
-_MEMBER = re.compile(
-    # a name, a colon; a string (it may be cut), a number or a list without lists
-    r'("((?:[^"\\]|\\.){1,128})"\s*:\s*)'
-    r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|-?\d[\d.eE+-]*|\[[^][{}]*(?:\]|\Z))',
-    re.DOTALL,
-)
 
 T = TypeVar("T")
 Hide = Callable[[Any], Any]
-
-
-@lru_cache(maxsize=1024)
-def _plain(name: str) -> str:
-    return unquote(name[:NAME_BYTES]).lower().translate(_PUNCTUATION)
-
-
-def _secret_part(plain: str) -> bool:
-    return plain not in PUBLIC_NAMES and any(part in plain for part in SECRET_PARTS)
-
-
-def secret_parameter(name: str) -> bool:
-    """Whether a query parameter of this name holds a secret.
-
-    >>> [secret_parameter(n) for n in ("access_token", "X-Amz-Signature", "tok%65n", "page")]
-    [True, True, True, False]
-    """
-    plain = _plain(name[:NAME_BYTES])
-    return plain in SECRET_PARAMETERS or _secret_part(plain)
-
-
-def url(text: str) -> str:
-    """Hide user info and secret parameters, also of a URL that is a parameter of another.
-
-    >>> url("/login?user=ann&token=abc&next=%2Fa%3Fsig%3Dxyz")
-    '/login?user=ann&token=REDACTED&next=%2Fa%3Fsig%3DREDACTED'
-    >>> url("redis://ann:pa55@db:6379/0")
-    'redis://REDACTED@db:6379/0'
-    """
-    if "@" in text:
-        text = _USER_INFO.sub(f"//{REDACTED}@", text)
-    if "=" not in text and "%3" not in text:
-        return text
-    parts: list[str] = []
-    kept = 0
-    found = _PARAMETER.search(text)
-    while found is not None:
-        at = found.end()
-        if secret_parameter(found[1]):
-            end = _VALUE_END.search(text, at)
-            stop = end.start() if end is not None else len(text)
-            if stop > at:
-                parts += (text[kept:at], REDACTED)
-                kept = at = stop
-        found = _PARAMETER.search(text, at)
-    parts.append(text[kept:])
-    return "".join(parts)
-
-
-def header(name: str, value: str) -> str:
-    """The value of a header as it may be shown; an authentication scheme stays visible.
-
-    >>> header("Authorization", "Bearer abc"), header("Accept", "*/*")
-    ('Bearer REDACTED', '*/*')
-    """
-    plain = _plain(name[:NAME_BYTES])
-    if plain in SECRET_HEADERS or _secret_part(plain):
-        scheme, space, _ = value.partition(" ")
-        return f"{scheme} {REDACTED}" if space and scheme.lower() in SCHEMES else REDACTED
-    return url(value) if plain in URL_HEADERS else value
-
-
-def body(text: str) -> str:
-    """Hide the values of secret names in a form or in JSON; other text is left as it is.
-
-    >>> body("user=ann&pass=abc"), body('{"user": "ann", "password": "abc"}')
-    ('user=ann&pass=REDACTED', '{"user": "ann", "password": "REDACTED"}')
-    """
-    if text.lstrip()[:1] in ("{", "["):
-        return _MEMBER.sub(_hide_member, text)
-    return url(f"&{text}")[1:] if _FORM.match(text) else text
-
-
-def _hide_member(found: re.Match[str]) -> str:
-    if found[3][0] in "-0123456789" and _plain(found[2]).endswith("tokens"):
-        return found[0]  # a count, as in "max_tokens": 100
-    return f'{found[1]}"{REDACTED}"' if secret_parameter(found[2]) else found[0]
 
 
 # ---------------------------------------------------------------- by redaction class
@@ -354,8 +184,8 @@ class Suspects:
                 if half is None:
                     continue
                 target = half.target
-                if target and ("=" in target or "@" in target or "%3" in target):
-                    odd = "@" in target or "%2" in target or "%3" in target
+                if target and ("=" in target or "@" in target or "%3" in target or "%4" in target):
+                    odd = "@" in target or "%" in target
                     if odd or (not public(names(target)) and self._meets(names(target))):
                         found.append(entry)
                         break

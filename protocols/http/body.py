@@ -46,7 +46,7 @@ NOTES: Final[dict[str, str]] = {
 """Notes on a body, beside those of `head.NOTES`."""
 
 _TEXT = re.compile(
-    r"text/|application/(?:[\w.-]+\+)?(?:json|xml|yaml|x-yaml|javascript|x-javascript|ndjson|"
+    r"text/|application/(?:[\w.-]+\+|x-amz-)?(?:json|xml|yaml|x-yaml|javascript|x-javascript|ndjson|"
     r"x-ndjson|graphql|sql|toml|x-www-form-urlencoded)\b|[\w.-]+/[\w.-]+\+(?:json|xml)\b",
     re.IGNORECASE,
 )
@@ -104,7 +104,8 @@ def text(data: bytes, content_type: str, cut: bool) -> Text:
     'café'
     """
     declared = _TEXT.match(content_type) is not None
-    if not declared and (content_type or b"\0" in data):
+    maybe = not content_type or content_type[:10].lower() == "multipart/"  # forms: mostly text
+    if not declared and (not maybe or b"\0" in data):
         return Text(base64.b64encode(data).decode(), "base64", [])
     found = _CHARSET.search(content_type)
     charset = found[1] if found and _CHARSETS.fullmatch(found[1]) else "utf-8"

@@ -41,7 +41,11 @@ class HttpRequest(Details):
     ] = None
     host: Annotated[
         str | None,
-        doc("Whom the request is for: of an absolute target, else Host", otel="server.address"),
+        doc(
+            "Whom the request is for: of an absolute target, else Host",
+            otel="server.address",
+            redact=Redact.URL,
+        ),
     ] = None
     version: Annotated[str, doc("1.0 or 1.1", otel="network.protocol.version")] = ""
     headers: Annotated[

@@ -184,8 +184,9 @@ def _auth(words: list[bytes]) -> list[int]:
 
 
 def _hello(words: list[bytes]) -> list[int]:
-    """HELLO [version [AUTH user password] [SETNAME name]]."""
-    return [4] if words[2:3] == [b"auth"] and len(words) > 4 else []
+    """HELLO [version [AUTH user password] [SETNAME name]], the options in any order."""
+    found = [at + 2 for at, word in enumerate(words) if at > 0 and word == b"auth"]
+    return [at for at in found if at < len(words)]
 
 
 def _migrate(words: list[bytes]) -> list[int]:

@@ -9,8 +9,9 @@ from kshark.api import Details, DissectError, Kind, Message, doc
 
 from .commands import REDACTED, SECRET_SETTINGS, secrets
 from .dissector import COMMAND, SNAPSHOT, failure
+from .identify import MONITORED
 from .resp import Replies, integer
-from .words import count, described, text, words
+from .words import count, described, split, text, words
 
 ARGS = 256
 """Words of a command that are shown."""
@@ -103,11 +104,24 @@ def answered(head: bytes) -> RedisReply:
         code, reply.error = failure(head[start:])
         reply.code = code
     else:
-        reply.value = preview.value(0)
+        reply.value = monitored(head[start:]) or preview.value(0)
         reply.length = preview.length
         if reply.type in ("bulk", "array") and preview.length is None and reply.value is None:
             reply.type = "nil"
     return reply
+
+
+def monitored(value: bytes) -> str:
+    """A line of MONITOR, which quotes a command; "" for any other reply."""
+    if not MONITORED.match(value):
+        return ""
+    source, _, command = value[1:].removesuffix(b"\r\n").partition(b"] ")
+    found = split(command, ARGS + 1)
+    hidden = secrets(found)
+    if not hidden:
+        return text(value[1:].removesuffix(b"\r\n"), STRING)
+    shown = (REDACTED if at in hidden else text(word, STRING) for at, word in enumerate(found))
+    return f"{text(source)}] " + " ".join(f'"{word}"' for word in shown)
 
 
 class Preview:
@@ -221,7 +235,10 @@ class Preview:
 
 
 def hide(items: list[Any]) -> None:
-    """Hide, in place, what follows the name of a secret."""
+    """Hide, in place, what follows the name of a secret, and the secrets of a command (SLOWLOG)."""
+    if items and isinstance(items[0], str):
+        for at in secrets([str(item).encode("utf-8", "replace") for item in items]):
+            items[at] = REDACTED
     for at in range(len(items) - 1):
         if isinstance(items[at], str) and items[at].lower() in PAIRED and items[at + 1]:
             items[at + 1] = REDACTED
