@@ -4,18 +4,19 @@
 member descriptors declare. Whatever is out of the ordinary (integers beyond 64 bits, times before 1970,
 lone surrogates, other types) is left to the plain twin, one row at a time: here is no second opinion.
 
-Bounds: every write is preceded by `need`, which grows the buffer or raises `MemoryError`.
+Bounds: `need` grows the buffer or raises `MemoryError`. It precedes every write of what has no fixed size, and
+leaves room for all of a row that has.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_IsTrue
-from cpython.set cimport PySet_GET_SIZE
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from types import MemberDescriptorType
 
@@ -39,7 +40,10 @@ cdef extern from "structmember.h":
 
 cdef long long SECOND = 1000000000
 cdef Py_ssize_t KEPT = 4 << 20  # bytes of buffer kept between two batches
-cdef Py_ssize_t DIGITS = 20  # of a 64-bit integer, with its sign
+cdef enum:
+    FIXED = 1024  # bytes of a row that are constants, numbers and times, with room to spare
+cdef bytes _pairs = b"".join(b"%02d" % n for n in range(100))
+cdef const char *PAIRS = _pairs
 
 # Sets of two: the one used before the last is replaced. A power of two.
 cdef Py_ssize_t SLOTS = 2
@@ -76,6 +80,8 @@ cdef Py_ssize_t M_STATUS = offset(Message, "status")
 cdef Py_ssize_t M_OK = offset(Message, "ok")
 cdef Py_ssize_t M_SIZE = offset(Message, "size")
 cdef Py_ssize_t M_NOTES = offset(Message, "notes")
+cdef Py_ssize_t M_HEAD = offset(Message, "head")
+cdef Py_ssize_t M_BODY = offset(Message, "body")
 cdef Py_ssize_t M_FIRST = offset(Message, "first_ns")
 cdef Py_ssize_t M_LAST = offset(Message, "last_ns")
 
@@ -106,6 +112,7 @@ cdef inline long long number(object value) except? -1:
     return result
 
 
+@cython.final
 cdef class Pieces:
     """`kshark.rows.FlowPieces` as bytes."""
 
@@ -132,6 +139,7 @@ cdef class Pieces:
         )
 
 
+@cython.final
 cdef class Rows:
     """Renders rows; keeps what the next ones are likely to share."""
 
@@ -162,12 +170,13 @@ cdef class Rows:
         others = iter(objects)
         for entry in batch:
             start = self._used
+            self.need(0)
             try:
                 self._row(entry)
             except (Unusual, UnicodeEncodeError):
                 self._used = start
                 row = self._plain.encode([entry])
-                self._raw(PyBytes_AS_STRING(row), PyBytes_GET_SIZE(row) - 2)
+                self._bytes(row[: len(row) - 2])
             if not plain:
                 members = next(others)
                 self._bytes(members)
@@ -182,7 +191,8 @@ cdef class Rows:
     # -- writing
 
     cdef int need(self, Py_ssize_t more) except -1:
-        """Room for so many bytes more."""
+        """Room for so many bytes more, and FIXED beyond them."""
+        more += FIXED
         if more <= self._size - self._used:
             return 0
         cdef Py_ssize_t size = 2 * self._size + more + 4096
@@ -193,36 +203,43 @@ cdef class Rows:
         self._size = size
         return 0
 
-    cdef inline int _raw(self, const char *text, Py_ssize_t size) except -1:
-        self.need(size)
+    cdef inline void _raw(self, const char *text, Py_ssize_t size) noexcept:
+        """A constant: part of what FIXED is for."""
         memcpy(self._buffer + self._used, text, size)
         self._used += size
-        return 0
 
     cdef inline int _bytes(self, bytes text) except -1:
-        return self._raw(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        self.need(PyBytes_GET_SIZE(text))
+        self._raw(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        return 0
 
     cdef inline int _bool(self, object value) except -1:
         if value is True or (value is not False and PyObject_IsTrue(value)):
-            return self._raw(b"true", 4)
-        return self._raw(b"false", 5)
+            self._raw(b"true", 4)
+        else:
+            self._raw(b"false", 5)
+        return 0
 
-    cdef int _number(self, long long value) except -1:
+    cdef void _number(self, long long value) noexcept:
         cdef char digits[20]
         cdef Py_ssize_t at = 20
         cdef unsigned long long rest = <unsigned long long>value
         if value < 0:
             rest = 0 - rest
-        while True:
+        while rest >= 100:
+            at -= 2
+            memcpy(digits + at, PAIRS + 2 * (rest % 100), 2)
+            rest //= 100
+        if rest >= 10:
+            at -= 2
+            memcpy(digits + at, PAIRS + 2 * rest, 2)
+        else:
             at -= 1
-            digits[at] = <char>(48 + rest % 10)
-            rest //= 10
-            if rest == 0:
-                break
+            digits[at] = <char>(48 + rest)
         if value < 0:
             at -= 1  # 19 digits at most: there is room for the sign
             digits[at] = 45
-        return self._raw(digits + at, 20 - at)
+        self._raw(digits + at, 20 - at)
 
     cdef int _string(self, object text) except -1:
         """The inside of a JSON string."""
@@ -235,7 +252,9 @@ cdef class Rows:
             c = <unsigned char>utf8[i]
             odd |= (c < 32) | (c == 34) | (c == 92)
         if not odd:
-            return self._raw(utf8, size)
+            self.need(size)
+            self._raw(utf8, size)
+            return 0
         self.need(6 * size)
         for i in range(size):
             self._char(<unsigned char>utf8[i])
@@ -275,21 +294,23 @@ cdef class Rows:
     cdef int _time(self, long long ns) except -1:
         """RFC 3339; the date and time of the last second are kept."""
         cdef char digits[11]
-        cdef int i
+        cdef int at
         if ns < 0:
             raise Unusual
         cdef long long second = ns // SECOND
-        cdef long long rest = ns % SECOND
+        cdef unsigned int rest = <unsigned int>(ns % SECOND)
         if second != self._second:
             self._date_time = date_time(second).encode()
             self._second = second
         digits[0] = 46
-        for i in range(9, 0, -1):
-            digits[i] = <char>(48 + rest % 10)
-            rest //= 10
+        for at in range(8, 0, -2):
+            memcpy(digits + at, PAIRS + 2 * (rest % 100), 2)
+            rest //= 100
+        digits[1] = <char>(48 + rest)
         digits[10] = 90
         self._bytes(self._date_time)
-        return self._raw(digits, 11)
+        self._raw(digits, 11)
+        return 0
 
     # -- a row
 
@@ -343,7 +364,8 @@ cdef class Rows:
 
     cdef int _request(self, object half, long long first) except -1:
         if half is None:
-            return self._raw(b"null", 4)
+            self._raw(b"null", 4)
+            return 0
         self._raw(b'{"verb":"', 9)
         self._string(field(half, M_VERB))
         self._raw(b'","target":"', 12)
@@ -352,11 +374,13 @@ cdef class Rows:
         self._number(number(field(half, M_SIZE)))
         self._raw(b',"time":"', 9)
         self._time(first)
-        return self._raw(b'"}', 2)
+        self._raw(b'"}', 2)
+        return 0
 
     cdef int _response(self, object half, long long first) except -1:
         if half is None:
-            return self._raw(b"null", 4)
+            self._raw(b"null", 4)
+            return 0
         cdef long long status = number(field(half, M_STATUS))
         error = field(half, M_TARGET)
         self._raw(b'{"status":', 10)
@@ -373,19 +397,22 @@ cdef class Rows:
         if error:
             self._raw(b'","error":"', 11)
             self._string(error)
-        return self._raw(b'"}', 2)
+        self._raw(b'"}', 2)
+        return 0
 
     cdef int _spans(self, object request, object response, long long asked, long long answered) except -1:
         """Latency and duration; no time is negative here, so no difference overflows."""
         if request is None or response is None:
-            return self._raw(b',"latency_ns":null,"duration_ns":null', 37)
+            self._raw(b',"latency_ns":null,"duration_ns":null', 37)
+            return 0
         cdef long long last = number(field(response, M_LAST))
         if last < 0:
             raise Unusual
         self._raw(b',"latency_ns":', 14)
         self._number(answered - asked)
         self._raw(b',"duration_ns":', 15)
-        return self._number(last - asked)
+        self._number(last - asked)
+        return 0
 
     cdef int _notes(self, object request, object response) except -1:
         if no_notes(request) and no_notes(response):
@@ -404,20 +431,41 @@ cdef inline bint no_notes(object half) except -1:
     return PyTuple_CheckExact(notes) and PyTuple_GET_SIZE(notes) == 0
 
 
+def weigh(batch):
+    """Bytes of heads and bodies."""
+    cdef Py_ssize_t total = 0
+    for entry in batch:
+        if not PyObject_TypeCheck(entry, ENTRY):
+            return rows.weigh(batch)
+        total += weight(field(entry, E_REQUEST)) + weight(field(entry, E_RESPONSE))
+    return total
+
+
+cdef Py_ssize_t weight(object half) except -1:
+    if half is None:
+        return 0
+    if not PyObject_TypeCheck(half, MESSAGE):
+        raise TypeError(f"half of an entry is {type(half).__name__}")
+    return len(field(half, M_HEAD)) + len(field(half, M_BODY))
+
+
 # ---------------------------------------------------------------- secrets in targets
 
-cdef Py_ssize_t NAMES = 4096  # parameter names known to be public that are kept
+cdef enum:
+    NAME = 24  # bytes of a parameter's name that is remembered, the last of them its length
+    NAMES = 256  # names known to be public that are kept, each in the one place that its bytes give
 
 
+@cython.final
 cdef class Suspects:
     """Finds the entries whose targets may hold a secret; of the others that is certain."""
 
     cdef object _secret
-    cdef set _public
+    cdef char[NAMES][NAME] _public
 
     def __cinit__(self, secret):
         self._secret = secret
-        self._public = set()
+        memset(self._public, 0, sizeof(self._public))
 
     def find(self, list batch, frozenset protocols):
         """Entries of these protocols with a target that `url` might change."""
@@ -468,13 +516,20 @@ cdef class Suspects:
         return False
 
     cdef bint _is_secret(self, const char *text, Py_ssize_t size) except -1:
-        name = PyBytes_FromStringAndSize(text, size)
-        if name in self._public:
+        cdef unsigned int mixed = <unsigned int>size
+        cdef Py_ssize_t i
+        cdef char *kept
+        if size == 0 or size >= NAME:
+            return self._secret(PyBytes_FromStringAndSize(text, size).decode())
+        for i in range(size):
+            mixed = mixed * 31 + <unsigned char>text[i]
+        kept = self._public[(mixed ^ (mixed >> 8)) % NAMES]
+        if kept[NAME - 1] == size and memcmp(kept, text, size) == 0:
             return False
-        if self._secret(name.decode()):
+        if self._secret(PyBytes_FromStringAndSize(text, size).decode()):
             return True
-        if PySet_GET_SIZE(self._public) < NAMES and size <= 64:
-            self._public.add(name)
+        memcpy(kept, text, size)
+        kept[NAME - 1] = <char>size
         return False
 
 

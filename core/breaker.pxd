@@ -1,3 +1,6 @@
+cimport cython
+
+@cython.final
 cdef class ProtocolState:
     cdef public object spec, name, tripped
     cdef public bint strict

@@ -18,12 +18,20 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from kshark import limits
+from kshark import _pure, limits
 from kshark.api import Entry, Options, PluginError, Sink, SinkBusy, option
+
+if TYPE_CHECKING or _pure.pure("kshark._rows"):
+    from kshark.rows import weigh
+else:
+    try:
+        from kshark._rows import weigh
+    except ImportError:
+        from kshark.rows import weigh
 
 FIRST_PAUSE: Final = 0.01
 """Seconds before a busy sink is asked again; doubles each time."""
@@ -131,7 +139,7 @@ class Lane:
         if not batch:
             return
         # A sink that keeps up costs no weighing; one that does not is held to bytes too.
-        weight = _weigh(batch) if self.queue else 0
+        weight = weigh(batch) if self.queue else 0
         self.queue.append((batch, weight))
         self.waiting += len(batch)
         self.weight += weight
@@ -222,18 +230,6 @@ class Lane:
         self.queue.clear()
         self.waiting = self.flight = self.weight = 0
         self.moved.set()
-
-
-def _weigh(batch: Sequence[Entry]) -> int:
-    """Bytes of heads and bodies."""
-    total = 0
-    for entry in batch:
-        request, response = entry.request, entry.response
-        if request is not None:
-            total += len(request.head) + len(request.body)
-        if response is not None:
-            total += len(response.head) + len(response.body)
-    return total
 
 
 class Fanout:

@@ -1,3 +1,6 @@
+cimport cython
+
+@cython.final
 cdef class Tally:
     cdef public long long chunks, payload, messages, requests, responses, interim, oneway
     cdef public long long settled, dissected, reserved

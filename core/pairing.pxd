@@ -4,6 +4,7 @@ cimport cython
 
 cdef long long WAITING, PATIENCE, CALM, COST
 
+@cython.final
 cdef class Emitter:
     cdef public object flow, protocol, wire
     cdef public list out
@@ -13,6 +14,7 @@ cdef class Emitter:
     @cython.locals(gap=cython.longlong, capped=cython.bint)
     cpdef emit(self, Message request, Message response, object outcome, bint swapped)
 
+@cython.final
 cdef class Pairing:
     cdef public Emitter emitter
     cdef public object ledger

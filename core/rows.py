@@ -212,3 +212,15 @@ def notes(request: Message | None, response: Message | None) -> str:
     ):
         return ""
     return f',"notes":[{",".join(map(quote, notes_of(request, response)))}]'
+
+
+def weigh(batch: Sequence[Entry]) -> int:
+    """Bytes of heads and bodies."""
+    total = 0
+    for entry in batch:
+        request, response = entry.request, entry.response
+        if request is not None:
+            total += len(request.head) + len(request.body)
+        if response is not None:
+            total += len(response.head) + len(response.body)
+    return total

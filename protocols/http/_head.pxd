@@ -1,3 +1,6 @@
+cimport cython
+
+@cython.final
 cdef class Head:
     cdef public Py_ssize_t end
     cdef Py_ssize_t verb_end, target_start, target_end

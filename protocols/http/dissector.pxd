@@ -12,11 +12,14 @@ cdef int CHUNK_DATA, CHUNK_END, CHUNK_LINE, COUNTED, HEAD, HELD, OVER, PEEK, SEE
 cdef int UNTIL_CLOSE, NONE, IS_CONNECT, IS_HEAD, IS_UPGRADE
 cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, PROBE_BYTES
 
+@cython.final
 cdef class HttpDissector:
     cdef public CLane client, server
     cdef public long long asked, answered
     cdef public object specials, fault
     cdef public bint careful, due
+    @cython.locals(out=list)
+    cpdef feed(self, int side, bytes data)
     @cython.locals(pos=Py_ssize_t, size=Py_ssize_t)
     cpdef run(self, CLane lane, bytes data, list out)
     @cython.locals(state=cython.int)

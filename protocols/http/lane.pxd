@@ -9,6 +9,7 @@ cdef long RESYNC, LOSSY
 cdef int CHUNK_LINE, HEAD, SEEK, TRAILERS
 cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, LINE, SEEK_LINE, PIECES
 
+@cython.final
 cdef class Lane:
     cdef public CHead head
     cdef public bint answer, started, fresh, line_start, hole, broken
