@@ -31,3 +31,8 @@ cdef extern from *:
         cdef object verb
 
 cdef void known() noexcept
+
+# ``Message(kind, verb, target, status, ok, 0, size, head, body)`` without the call: the defaults are set here.
+cdef Message make(
+    int kind, str verb, str target, int status, bint ok, long long size, bytes head, bytes body
+)

@@ -15,6 +15,7 @@ cdef class Head:
     cpdef int response(self, bytes data, Py_ssize_t start) except? -1
     cpdef long long chunk(self, bytes data, Py_ssize_t start) except? -1
     cdef str name(self, bytes data, Py_ssize_t start)
+    cpdef object message(self, int kind, str verb, str target, int status, long long size, bytes head, bytes body)
     cpdef bytes piece(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     cdef bint line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t *end) noexcept
     cdef bint request_line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end) noexcept

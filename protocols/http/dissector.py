@@ -247,7 +247,7 @@ class HttpDissector:
             self.remember(asks)
         elif found.coding == 0 and lane.flags == 0:
             if length <= 0 and length != WRONG_LENGTH:
-                out.append(Message(REQUEST, verb, target, 0, True, 0, lane.size, found.raw))
+                out.append(found.message(REQUEST, verb, target, 0, lane.size, found.raw, b""))
                 lane.size = 0
                 lane.fresh = False
                 return end
@@ -255,7 +255,7 @@ class HttpDissector:
             if 0 < length <= BODY_KEPT and stop <= len(data):
                 size = lane.size + length
                 body = found.piece(data, end, stop)
-                out.append(Message(REQUEST, verb, target, 0, True, 0, size, found.raw, body))
+                out.append(found.message(REQUEST, verb, target, 0, size, found.raw, body))
                 lane.size = 0
                 lane.fresh = False
                 return stop
@@ -308,7 +308,7 @@ class HttpDissector:
             size = lane.size + length
             stop = end + length
             body = found.piece(data, end, stop)
-            out.append(Message(RESPONSE, "", "", status, status < 400, 0, size, found.raw, body))
+            out.append(found.message(RESPONSE, "", "", status, size, found.raw, body))
             lane.size = 0
             lane.fresh = False
             return stop

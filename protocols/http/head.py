@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from kshark import limits
+from kshark.api import Message
 from kshark.protocols.http.resync import METHODS
 
 MORE: Final = 0
@@ -184,6 +185,12 @@ class Head:
         self.status = int(data[start + 9 : start + 12])
         self.end = start + len(self.raw)
         return self._framing(data, start)
+
+    def message(
+        self, kind: int, verb: str, target: str, status: int, size: int, head: bytes, body: bytes
+    ) -> Message:
+        """The message; here because the compiled twin makes it without a call through Python."""
+        return Message(kind, verb, target, status, status < 400, 0, size, head, body)
 
     def piece(self, data: bytes, start: int, end: int) -> bytes:
         """``data[start:end]``; here because the compiled twin needs no slice object for it."""

@@ -23,7 +23,7 @@ cdef class Lane:
     cdef public Py_ssize_t searched, kept
     cpdef begin(self, int kind, str verb, str target, int status, bytes raw)
     cpdef clear(self)
-    @cython.locals(pieces=list, body=bytes, status=cython.int)
+    @cython.locals(pieces=list, body=bytes)
     cpdef message(self)
     @cython.locals(partial=cython.bint)
     cpdef mark(self, object message)

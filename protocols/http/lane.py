@@ -126,9 +126,8 @@ class Lane:
         body = b""
         if pieces:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        status = self.status
-        made = Message(
-            self.kind, self.verb, self.target, status, status < 400, 0, self.size, self.raw, body
+        made = self.head.message(
+            self.kind, self.verb, self.target, self.status, self.size, self.raw, body
         )
         if (
             self.flags or self.gap or self.broken
