@@ -456,6 +456,12 @@ cdef enum:
     NAMES = 256  # names known to be public that are kept, each in the one place that its bytes give
 
 
+cdef unsigned char[256] PLAIN  # what _text passes over
+cdef int _c
+for _c in range(256):
+    PLAIN[_c] = chr(_c) not in "\0@?&;#/=%"
+
+
 @cython.final
 cdef class Suspects:
     """Finds the entries whose targets may hold a secret; of the others that is certain."""
@@ -497,9 +503,13 @@ cdef class Suspects:
 
     cdef bint _text(self, const char *text, Py_ssize_t size) except -1:
         """Walks over names: what stands between one of "?&;#" and "=" without a "/"."""
-        cdef Py_ssize_t i, name = -1
+        cdef Py_ssize_t i = 0, name = -1
         cdef char c
-        for i in range(size):
+        while True:
+            while PLAIN[<unsigned char>text[i]]:
+                i += 1
+            if i >= size:  # at its NUL
+                return False
             c = text[i]
             if c == 64:  # @
                 return True
@@ -513,7 +523,7 @@ cdef class Suspects:
                 name = -1
             elif c == 37 and (name >= 0 or (i + 2 < size and delimits(text[i + 1], text[i + 2]))):
                 return True  # an escape within a name, or of a delimiter: worth a close look
-        return False
+            i += 1
 
     cdef bint _is_secret(self, const char *text, Py_ssize_t size) except -1:
         cdef unsigned int mixed = <unsigned int>size
