@@ -10,12 +10,12 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from msgspec import inspect
 
-from kshark.api import Details, ProtocolSpec
+from kshark.api import Details, Outcome, ProtocolSpec
 from kshark.entry_json import EntryJson
 
 LEVELS: Final = 3
@@ -43,6 +43,7 @@ class Field:
     protocol: str = ""  # whose schema declares it
     risky: bool = False  # reading it may raise, which means that it is not there
     headers: bool = False  # a map of header names, which are lower-case
+    values: frozenset[str] = frozenset()  # all that it can be, where that is known
 
 
 _REQ: Final = ("req is not None",)
@@ -106,6 +107,8 @@ def known_fields(
     for spec in protocols.values():
         if (name := _free(spec.name, found)) is not None:
             found |= {field.name: field for field in _of(name, spec)}
+    found["protocol"] = replace(found["protocol"], values=frozenset(protocols))
+    found["outcome"] = replace(found["outcome"], values=frozenset(Outcome))
     for own, kind in (adds or {}).items():
         if (name := _free(own, found)) is not None:
             found |= {field.name: field for field in _added(name, own, kind)}

@@ -25,6 +25,8 @@ SIZES: Final = {
     "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+TIMES: Final = frozenset({"latency", "duration"})
+"""Names of times that people compare with times, and not with numbers of ns."""
 LARGEST: Final = 2**63 - 1
 """The largest integer of CEL."""
 
@@ -94,6 +96,8 @@ def lex(text: str, is_field: Callable[[str], bool]) -> Lexed:
             lexed.add(f"{HAS}{piece}", at, same=False)
         elif number in words:
             lexed.add(" " * len(piece), at, same=True)
+        elif number and tokens[number - 1][0] == "quantity" and kind in ("plain", "number"):
+            raise Wrong(at, f"{piece} has no unit", "as in 1m30s")
         elif kind == "quantity":
             lexed.add(str(quantity(piece, at)), at, same=False)
         else:
@@ -133,7 +137,10 @@ def quantity(text: str, at: int) -> int:
         factor = table.get(unit if table is UNITS else unit.lower())
         if factor is None:
             where = at + piece.start(2)
-            raise Wrong(where, f"no unit {unit}", "units are ns us ms s m h d, B kB MB KiB MiB ...")
+            hint = "units are ns us ms s m h d, B kB MB KiB MiB ..."
+            if unit.lower() == "xx":
+                hint = f"a class of statuses: response.status / 100 == {number}"
+            raise Wrong(where, f"no unit {unit}", hint)
         if len(number) > 32:
             raise Wrong(at, "this number is too large")
         total += Decimal(number) * factor

@@ -11,7 +11,7 @@ from calls import PROTOCOLS, UNANSWERED
 from kshark import limits
 from kshark.cli import main
 from kshark.filter import compile_filter
-from kshark.filter.check import FUNCTIONS
+from kshark.filter.mistakes import FUNCTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "filter.md").read_text()
 
