@@ -330,7 +330,8 @@ class Capture:
         for text in wrong:
             self.say(f"the books do not balance: {text}")
         lost = self.fanout.lost or any(sum(s.books.dropped.values()) for s in self.sources)
-        if lost or wrong or self.fanout.failed or self.enricher_errors:
+        broken = any(getattr(source.engine, "broken", False) for source in self.sources)
+        if lost or wrong or broken or self.fanout.failed or self.enricher_errors:
             self.code = max(self.code, FAILED)
 
     def snapshot(self) -> dict[str, Any]:

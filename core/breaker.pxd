@@ -1,7 +1,11 @@
 cimport cython
 
+cdef class Charge:
+    cdef public object name, tripped
+    cdef public long long patience, errors, bytes, spent, offences, window_bytes, window_spent, window_offences
+
 @cython.final
-cdef class ProtocolState:
-    cdef public object spec, name, tripped
+cdef class ProtocolState(Charge):
+    cdef public object spec
     cdef public bint strict
-    cdef public long long flows, bytes, errors, samples, offences, window_bytes, window_samples
+    cdef public long long flows

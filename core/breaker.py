@@ -1,55 +1,130 @@
-"""A dissector over its budget is switched off, and the capture goes on.
+"""A plugin that takes too long is interrupted, and switched off when it does so again; the capture goes on.
 
-Nothing is measured per call. A timer samples whose dissector runs at that moment (`Tally.current`): the
-samples are each protocol's share of time, and a feed that is still the same after several samples is too
-long, even if it would never return: the sampler then raises `Overrun` inside it, since a Python signal
-handler runs in the main thread between two of its bytecodes.
+Nothing is measured per call. Who calls into a plugin says whose code runs at this moment (`Tally.current` of an
+engine, `Post` of a run); a timer looks. What it sees are each plugin's shares of time, and a call that is still the
+same after several looks is too long, even if it would never return: the timer then raises `Overrun` inside it, since a
+Python signal handler runs in the main thread between two of its bytecodes. Code that turns without any (a loop in
+C) cannot be interrupted by anybody but the system.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, Final, Protocol, TypeVar
 
 from kshark import limits
 from kshark.api import ProtocolSpec
-from kshark.ledger import Tally
 
-PERIOD = 0.05  # s between samples: 20 wake-ups a second
+T = TypeVar("T")
+PERIOD: Final = 0.05  # s between samples: 20 wake-ups a second
+PERIOD_NS: Final = int(PERIOD * limits.SECOND)
+CALLERS: Final = frozenset(
+    {f"kshark.{m}" for m in ("flow", "engine", "identify", "given", "breaker")}
+)
+"""Modules that call into plugins. Nothing is raised within their own code, but at the next look in the plugin's."""
 
 
-class Overrun(Exception):
-    """Raised inside a feed() that takes longer than BREAKER_FEED."""
+class Overrun(BaseException):
+    """Raised inside a call that takes too long; nobody who catches `Exception` swallows it."""
+
+    def __init__(self, charge: Charge) -> None:
+        super().__init__(f"it took over {charge.patience / limits.SECOND:g} s")
+        self.charge = charge
 
 
-class ProtocolState:
+class Charge:
+    """What a plugin's code is charged to: what it may take and has taken, and whether it is switched off."""
+
+    def __init__(self, name: str, patience: int = limits.BREAKER_FEED) -> None:
+        self.name = name
+        self.patience = patience  # ns that one call may take
+        self.tripped = ""  # why it is not called any more
+        self.errors = 0  # unexpected exceptions
+        self.bytes = 0
+        self.spent = 0  # ns, as far as the samples know
+        self.offences = 0
+        self.window_bytes = 0  # `bytes` when the window began, and so on
+        self.window_spent = 0
+        self.window_offences = 0
+
+
+class ProtocolState(Charge):
     """What one engine knows of one protocol: its counters and whether its breaker has tripped."""
 
     def __init__(self, spec: ProtocolSpec, strict: bool) -> None:
+        super().__init__(spec.name)
         self.spec = spec
-        self.name = spec.name
         self.strict = strict  # a stranger's messages are checked
-        self.tripped = ""  # why its flows are opaque from now on
         self.flows = 0
-        self.bytes = 0
-        self.errors = 0  # unexpected exceptions
-        self.samples = 0
-        self.offences = 0
-        self.window_bytes = 0  # `bytes` when the window began
-        self.window_samples = 0
+
+
+class AtWork(Protocol):
+    """Who says whose code runs: `feeds` is another number for each call."""
+
+    current: object
+    feeds: int
+
+
+class Post:
+    """Whose code runs outside of the engines: in renderers, enrichers, sinks and backends. Calls may nest."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Charge, int]] = []  # the innermost last
+        self.count = 0
+
+    def call(self, charge: Charge, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a plugin's function, charged to it."""
+        self.count += 1
+        self.calls.append((charge, self.count))
+        try:
+            return function(*arguments)
+        finally:
+            self.calls.pop()
+
+
+def spent_ns() -> int:
+    """A clock that stands while this thread waits for a processor: nobody is blamed for a busy machine."""
+    return time.monotonic_ns() - queued()
+
+
+def queued() -> int:
+    """ns for which this thread was ready to run and did not (the second field of schedstat); 0 if not known."""
+    try:
+        file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(file, 64).split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    finally:
+        os.close(file)
 
 
 class Watch:
-    """Samples one engine's tally. `sample` is what the timer calls; tests call it themselves."""
+    """Samples one engine's tally, or a run's `Post`. `sample` is what the timer calls; tests call it themselves."""
 
-    def __init__(self, tally: Tally, tripped: Callable[[ProtocolState], None]) -> None:
-        self.tally = tally
+    def __init__(
+        self,
+        work: AtWork | Post,
+        tripped: Callable[[Charge], None],
+        clock: Callable[[], int] = spent_ns,
+    ) -> None:
+        self.work = work
         self.tripped = tripped
-        self.last = -1  # the feed that ran at the last sample
-        self.same = 0  # samples in a row that saw it
-        self.ticks = 0
-        self.seen: set[ProtocolState] = set()
+        self.clock = clock
+        self.last = clock()
+        self.window = 0  # ns since the window began
+        self.ages: dict[
+            int, int
+        ] = {}  # ns that the calls at hand have been seen for, by their numbers
+        self.stopped: set[int] = set()  # those that were interrupted
+        self.seen: set[Charge] = set()
+        self.deaf = ""  # who does not let itself be interrupted
 
     def start(self) -> None:
         """Install the timer (SIGALRM); main thread only."""
@@ -62,49 +137,74 @@ class Watch:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.sample()
+        self.sample(frame)
 
-    def sample(self) -> None:
-        """One look; raises `Overrun` where a feed runs too long."""
-        self.ticks += 1
-        if self.ticks * PERIOD * limits.SECOND >= limits.BREAKER_WINDOW:
+    def calls(self) -> list[tuple[Charge, int]]:
+        """What runs: whose it is, and the number of the call; the innermost last."""
+        if isinstance(self.work, Post):
+            return self.work.calls[:]
+        current = self.work.current
+        return [(current, self.work.feeds)] if isinstance(current, Charge) else []
+
+    def sample(self, frame: FrameType | None = None) -> None:
+        """One look; raises `Overrun` where a call takes too long."""
+        now = self.clock()
+        passed = min(now - self.last, 2 * PERIOD_NS)  # a machine that slept did not work
+        self.last = now
+        self.window += passed
+        if self.window >= limits.BREAKER_WINDOW:
             self.close_window()
-        state = self.tally.current
-        if not isinstance(state, ProtocolState):
-            self.last = -1
+        calls = self.calls()
+        self.ages = {number: self.ages.get(number, -passed) + passed for _, number in calls}
+        self.stopped &= self.ages.keys()
+        if not calls:
             return
-        state.samples += 1
-        self.seen.add(state)
-        self.same = self.same + 1 if self.tally.feeds == self.last else 0
-        self.last = self.tally.feeds
-        if self.same * PERIOD * limits.SECOND >= limits.BREAKER_FEED:
-            self.same = 0
-            self.offend(state)
-            raise Overrun(f"feed() over {limits.BREAKER_FEED / limits.SECOND:g} s")
+        innermost, _ = calls[len(calls) - 1]
+        innermost.spent += passed
+        self.seen.add(innermost)
+        if frame is not None and frame.f_globals.get("__name__") in CALLERS:
+            return
+        for charge, number in calls:
+            if self.ages[number] >= charge.patience:
+                self.interrupt(charge, number)
 
-    def offend(self, state: ProtocolState) -> None:
-        state.offences += 1
-        if state.offences >= limits.BREAKER_OFFENCES and not state.tripped:
-            self.trip(
-                state, f"{state.name} is switched off: feed() took too long, {state.offences} times"
-            )
+    def interrupt(self, charge: Charge, number: int) -> None:
+        """Raise within the call: again at every look while it goes on in spite of that."""
+        self.seen.add(charge)
+        if number not in self.stopped:
+            self.stopped.add(number)
+            charge.offences += 1
+            if charge.offences >= limits.BREAKER_OFFENCES and not charge.tripped:
+                seconds = f"{charge.patience / limits.SECOND:g} s"
+                self.trip(charge, f"a call took over {seconds}, {charge.offences} times")
+        if self.ages[number] >= charge.patience + limits.BREAKER_DEAF:
+            self.deaf = charge.name
+        raise Overrun(charge)
 
     def close_window(self) -> None:
         """Judge shares of the window that ends, begin the next."""
-        for state in self.seen:
-            spent = (state.samples - state.window_samples) * PERIOD * limits.SECOND
-            fed = max(1, state.bytes - state.window_bytes)
-            if (
-                spent >= limits.BREAKER_SHARE
-                and spent / fed > limits.BREAKER_RATE
-                and not state.tripped
-            ):
-                text = f"{spent / limits.SECOND:.1f} s for {fed} bytes"
-                self.trip(state, f"{state.name} is switched off: too slow, {text}")
-            state.window_samples, state.window_bytes = state.samples, state.bytes
-            state.offences = 0
-        self.ticks = 0
+        for charge in self.seen:
+            spent = charge.spent - charge.window_spent
+            fed = max(1, charge.bytes - charge.window_bytes)
+            slow = spent >= limits.BREAKER_SHARE and spent / fed > limits.BREAKER_RATE
+            if slow and isinstance(charge, ProtocolState) and not charge.tripped:
+                self.trip(charge, f"too slow, {spent / limits.SECOND:.1f} s for {fed} bytes")
+            if charge.offences == charge.window_offences:
+                charge.offences = 0
+            charge.window_spent, charge.window_bytes = charge.spent, charge.bytes
+            charge.window_offences = charge.offences
+        self.window = 0
 
-    def trip(self, state: ProtocolState, reason: str) -> None:
-        state.tripped = reason
-        self.tripped(state)
+    def trip(self, charge: Charge, reason: str) -> None:
+        charge.tripped = f"{charge.name} is switched off: {reason}"
+        self.tripped(charge)
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether this may be the user's Ctrl-C, rather than what a plugin raised: it must get through.
+
+    A run has a handler of its own for it, which raises nothing.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from kshark import limits, wire
-from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec
-from kshark.breaker import ProtocolState, Watch
+from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec, Side, Verdict
+from kshark.breaker import Charge, Overrun, ProtocolState, Watch, interrupted
 from kshark.flow import Guard
+from kshark.given import Rubbish
 from kshark.identify import Choice, Identifier, View
 from kshark.ledger import Ledger, Tally
 from kshark.pairing import Emitter
@@ -29,6 +32,8 @@ TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
+SHORT = {Overrun: "too long a call", Rubbish: "rubbish"}
+"""What the ledger says of errors that are our own findings."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,9 +67,10 @@ class Engine:
         wanted = [s for s in known if not settings.only or s.name in settings.only]
         self.specs = {spec.name: spec for spec in wanted}
         self.states = {s.name: ProtocolState(s, not is_builtin(s)) for s in wanted}
+        self.broken = False  # a plugin failed, or was switched off
         self.identifiers = {
             transport: Identifier(
-                [s for s in wanted if s.transport == transport], settings.assume, self.blame
+                [s for s in wanted if s.transport == transport], settings.assume, self.probe
             )
             for transport in ("tcp", "udp", "icmp")
         }
@@ -106,7 +112,7 @@ class Engine:
 
     def watch_dissectors(self) -> Watch:
         """The breaker's sampler for this engine, not started."""
-        return Watch(self.tally, lambda state: self.say(state.tripped))
+        return Watch(self.tally, self.switched_off)
 
     # ------------------------------------------------------------ for guards
 
@@ -175,21 +181,49 @@ class Engine:
         else:
             self.tally.dissected += packets
 
-    def blame(self, name: str, error: Exception) -> None:
-        """An unexpected exception of a plugin: counted; said once a protocol and type."""
-        kind = type(error).__name__
+    def probe(self, spec: ProtocolSpec, data: bytes, side: Side) -> Verdict:
+        """A protocol's opinion; no, where it fails to have one or is switched off."""
+        state, tally = self.states[spec.name], self.tally
+        if spec.probe is None or state.tripped:
+            return Verdict.NO
+        state.bytes += len(data)
+        tally.feeds += 1
+        tally.current = state
+        try:
+            verdict = Verdict(spec.probe(data, side))
+        except BaseException as error:
+            tally.current = None
+            if interrupted(error):
+                raise
+            self.blame(spec.name, error, "the probe")
+            return Verdict.NO
+        tally.current = None
+        return verdict
+
+    def blame(self, name: str, error: BaseException, where: str = "the dissector") -> str:
+        """What a plugin should not have done: counted; said once a protocol and kind. Gives it in short."""
+        kind = SHORT.get(type(error), type(error).__name__)
+        self.broken = True
         self.ledger.count(self.ledger.errors, f"{name}: {kind} in the plugin")
+        if (name, kind) not in self.blamed:
+            self.blamed.add((name, kind))
+            what = str(error) if type(error) in SHORT else f"{kind} in {where}"
+            at = "" if type(error) is Rubbish else f": {place(error)}"
+            self.say(f"{name}: {what}; the flow goes on as unknown{at}")
         state = self.states.get(name)
         if state is not None:
             state.errors += 1
-            if state.errors >= limits.BREAKER_ERRORS and not state.tripped:
-                state.tripped = f"{name} is switched off: {state.errors} unexpected exceptions"
-                self.say(state.tripped)
-        if (name, kind) not in self.blamed:
-            self.blamed.add((name, kind))
-            self.say(
-                f"{name}: {kind} in the dissector; the flow goes on as unknown: {place(error)}"
-            )
+            often = state.errors * limits.BREAKER_FAILS >= state.flows
+            if state.errors >= limits.BREAKER_ERRORS and often and not state.tripped:
+                text = f"{name} is switched off: {state.errors} unexpected exceptions"
+                state.tripped = text
+                self.switched_off(state)
+        return kind
+
+    def switched_off(self, charge: Charge) -> None:
+        """A breaker has tripped."""
+        self.broken = True
+        self.say(charge.tripped)
 
     # ------------------------------------------------------------ time and memory
 
@@ -215,8 +249,12 @@ class Engine:
 
 
 def is_builtin(spec: ProtocolSpec) -> bool:
-    """Whether this package itself made the spec; a stranger's messages are checked."""
-    return getattr(spec.dissector, "__module__", "").startswith("kshark.")
+    """Whether this package itself has the dissector; a stranger's messages are checked."""
+    made: Any = spec.dissector
+    module = getattr(made, "__module__", None)
+    if not isinstance(module, str) or not module.startswith("kshark.protocols."):
+        return False
+    return getattr(sys.modules.get(module), getattr(made, "__name__", ""), None) is made
 
 
 def address(raw: bytes) -> str:
@@ -236,11 +274,14 @@ def identity(flow: WireFlow) -> str:
     return hashlib.blake2b(key, digest_size=8).hexdigest()
 
 
-def place(error: Exception) -> str:
-    """Where in the plugin: file and line, never the bytes."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+def place(error: BaseException) -> str:
+    """Where in the plugin: file and line, never the bytes. The innermost frame that is not ours, if any."""
+    found, trace = "no place known", error.__traceback__
+    ours = True
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        inside = str(trace.tb_frame.f_globals.get("__name__", "")).startswith("kshark.")
+        if ours or not inside:
+            found, ours = f"{code.co_filename}:{trace.tb_lineno}", inside
         trace = trace.tb_next
-    if trace is None:
-        return "no place known"
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return found

@@ -2,12 +2,13 @@ from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
+from kshark.given cimport checked, gather
 from kshark.wire.listener cimport Listener
 cimport cython
 
 cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
 cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
-cdef long long SILENT_BYTES, EARLY_MESSAGES, HELD
+cdef long long SILENT_BYTES, EARLY_MESSAGES, MESSAGES, HELD
 cdef tuple SIDES
 
 cdef class Guard(Listener):
@@ -25,7 +26,7 @@ cdef class Guard(Listener):
     cdef long long silent[2]
     cpdef bint chunk(self, int side, bytes data, long long ns) except -1
     cpdef bint dissect(self, int side, bytes data, long long ns) except -1
-    @cython.locals(now=object, first=object, held=cython.longlong, sender=cython.int, message=Message)
+    @cython.locals(since=cython.longlong, now=object, first=object, held=cython.longlong, sender=cython.int, message=Message)
     cpdef bint accept(self, list found, int side, long long ns) except -1
     @cython.locals(what=cython.int)
     cpdef route(self, Message message, int side)

@@ -7,12 +7,13 @@ as a ``tcp``, ``udp`` or ``icmp`` entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
-from kshark.breaker import ProtocolState
+from kshark.breaker import ProtocolState, interrupted
+from kshark.given import Rubbish, checked, gather, handed, said
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.pairing import Emitter, Pairing
@@ -37,6 +38,7 @@ ONEWAY = int(Kind.ONEWAY)
 
 SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
+MESSAGES = limits.MESSAGES
 HELD = limits.UNDISSECTED + limits.BODY_KEPT
 NOBODY = "no dissector matched"
 EMPTY = "no payload"
@@ -123,7 +125,7 @@ class Guard(Listener):
         self.state = ENDED
         self.reserve(0)
         self.engine.forget(self)
-        self.dissector = self.feed = None
+        self.leave()
 
     # ------------------------------------------------------------ identification
 
@@ -187,9 +189,9 @@ class Guard(Listener):
         self.strict = proto.strict
         self.state = DISSECT
         try:
-            self.dissector = choice.spec.dissector()
-            self.feed = self.dissector.feed
-        except Exception as error:
+            self.dissector = self.call(choice.spec.dissector)
+            self.feed = self.call(getattr, self.dissector, "feed")
+        except BaseException as error:
             return self.broke(error)
         self.replaying = True  # the pieces stay until the choice has proven itself
         self.proven = False
@@ -205,7 +207,7 @@ class Guard(Listener):
         """Feed the dissector; true when it wants no more."""
         proto, feed = self.proto, self.feed
         if proto is None or feed is None or proto.tripped:
-            return self.give_up(proto.tripped if proto is not None else "no dissector")
+            return self.give_up(self.switched_off())
         if not self.proven and not self.replaying:
             self.window.keep(side ^ self.flip, data, ns)
         tally = self.tally
@@ -226,7 +228,7 @@ class Guard(Listener):
         except DissectError as error:
             tally.current = None
             return self.failed(error, side, ns)
-        except Exception as error:
+        except BaseException as error:
             tally.current = None
             return self.broke(error)
         if not self.since[side]:
@@ -237,18 +239,19 @@ class Guard(Listener):
             return self.quiet(side)
         return False
 
-    def accept(self, found: Iterable[Message | Switch], side: int, ns: int) -> bool:
+    def accept(self, found: Sequence[Message | Switch], side: int, ns: int) -> bool:
         """Date the messages of one feed and pair them."""
-        now = ns  # one object for all stamps
-        first = self.since[side] or now
+        if len(found) > MESSAGES:
+            raise Rubbish(f"it gave more than {MESSAGES} messages at once")
+        since = self.since[side]
+        now = since if since > ns else ns  # what closes a hole may be younger than what follows it
+        first = since or now  # one object for all stamps
         held = self.held[side]
         for item in found:
             if type(item) is not Message:
                 self.held[side] = max(0, held)
-                return self.switch(item, ns)
-            message = item
-            if self.strict:
-                validate(message)
+                return self.switch(handed(item), ns)
+            message = checked(item) if self.strict else item
             sender = message.side
             if sender >= 0 and sender != side:
                 self.date_other(message, ns)
@@ -257,9 +260,11 @@ class Guard(Listener):
             if message.notes and "resync" in message.notes:
                 first = now  # what it skipped before belongs to no message ...
                 self.lost(side)  # ... that anybody has seen
-            if not message.first_ns:
+            if message.first_ns or message.last_ns:  # the dissector knows better
+                message.first_ns = message.first_ns or first
+                message.last_ns = max(message.last_ns or now, message.first_ns)
+            else:
                 message.first_ns = first
-            if not message.last_ns:
                 message.last_ns = now
             held -= message.size
             first = now
@@ -280,7 +285,7 @@ class Guard(Listener):
         """A message of the side that was not fed (it waited there for this feed)."""
         other = message.side
         message.first_ns = message.first_ns or self.since[other] or ns
-        message.last_ns = message.last_ns or message.first_ns
+        message.last_ns = max(message.last_ns, message.first_ns)
         self.held[other] = max(0, self.held[other] - message.size)
         if not self.held[other]:
             self.since[other] = 0
@@ -325,18 +330,17 @@ class Guard(Listener):
 
     def skip(self, side: int, missing: int, ns: int) -> bool:
         """A hole: the dissector may keep its framing, else pairs are unsure."""
-        if self.dissector is None:
-            return True
+        if not self.running():
+            return self.give_up(self.switched_off())
         self.proven = True
         self.window.pieces = []
         try:
-            found = list(self.dissector.gap(SIDES[side], missing))
+            found, fault = self.given("gap", SIDES[side], missing)
+            if fault is not None:
+                self.count_error(fault)
             if found and self.accept(found, side, ns):
                 return True
-        except DissectError as error:
-            self.engine.ledger.count(self.engine.ledger.errors, f"{self.name()}: {error}")
-            found = []
-        except Exception as error:
+        except BaseException as error:
             return self.broke(error)
         if not self.inside(side) or any(type(m) is Message and m.cut for m in found):
             self.held[side] = self.since[side] = self.silent[side] = 0
@@ -352,11 +356,10 @@ class Guard(Listener):
 
     def inside(self, side: int) -> bool:
         """Whether the dissector is within a message of known extent (optional in the contract)."""
-        ask = getattr(self.dissector, "inside", None)
         try:
-            return ask is not None and bool(ask(SIDES[side]))
-        except Exception as error:
-            self.engine.blame(self.name(), error)
+            return self.running() and bool(self.call(within, self.dissector, SIDES[side]))
+        except BaseException as error:
+            self.blame(error)
             return False
 
     def quiet(self, side: int) -> bool:
@@ -372,14 +375,14 @@ class Guard(Listener):
     def failed(self, error: DissectError, side: int, ns: int) -> bool:
         """The peer broke the protocol, or this is another: identify again, start over, or give up."""
         engine = self.engine
-        engine.ledger.count(engine.ledger.errors, f"{self.name()}: {error}")
+        self.count_error(error)
         self.errors += 1
         young = self.messages < EARLY_MESSAGES and not self.refused
         if young or (isinstance(error, NotMine) and not self.refused):
             return self.identify_again()
         if self.errors >= limits.ERRORS:
             engine.ledger.count(engine.ledger.limits, "errors")
-            return self.give_up(f"{self.name()}: {error}")
+            return self.give_up(f"{self.name()}: {said(error)}")
         return self.skip(side, 0, ns)
 
     def identify_again(self) -> bool:
@@ -401,10 +404,19 @@ class Guard(Listener):
                 return True
         return False
 
-    def broke(self, error: Exception) -> bool:
+    def broke(self, error: BaseException) -> bool:
         """A plugin's bug: counted, said once, the flow is quarantined."""
-        self.engine.blame(self.name(), error)
-        return self.give_up(f"{self.name()} failed: {type(error).__name__}")
+        return self.give_up(f"{self.name()} failed: {self.blame(error)}")
+
+    def blame(self, error: BaseException) -> str:
+        """Say and count it; gives what the plugin did."""
+        if interrupted(error):
+            raise error
+        what: str = self.engine.blame(self.name(), error)
+        return what
+
+    def count_error(self, error: DissectError) -> None:
+        self.engine.ledger.count(self.engine.ledger.errors, f"{self.name()}: {said(error)}")
 
     def give_up(self, reason: str) -> bool:
         """From now on the flow is opaque."""
@@ -431,10 +443,8 @@ class Guard(Listener):
 
     # ------------------------------------------------------------ hand-over and end
 
-    def switch(self, switch: Any, ns: int) -> bool:
+    def switch(self, switch: Switch, ns: int) -> bool:
         """The dissector hands the flow to another protocol."""
-        if type(switch) is not Switch:
-            raise TypeError(f"feed() gave {type(switch).__name__}, not Message or Switch")
         self.close_pairs(Outcome.UNANSWERED)
         self.settle("")
         self.leave()
@@ -459,18 +469,58 @@ class Guard(Listener):
 
     def close_dissector(self, ns: int) -> None:
         """What only the end completes."""
-        if self.dissector is None:
+        if not self.running():
             return
         try:
-            for message in self.dissector.close():
-                if type(message) is not Message:
-                    continue
-                side = message.side if message.side >= 0 else int(message.kind == RESPONSE)
-                message.first_ns = message.first_ns or self.since[side] or ns
-                message.last_ns = message.last_ns or self.wire.last_ns
-                self.route(message, side)
-        except Exception as error:
-            self.engine.blame(self.name(), error)
+            found, fault = self.given("close")
+            if fault is not None:
+                self.count_error(fault)
+            for item in found:
+                if type(item) is Message:
+                    self.route_last(checked(item) if self.strict else item, ns)
+                else:
+                    handed(item)  # nobody is left to take the flow over
+        except BaseException as error:
+            self.blame(error)
+
+    def route_last(self, message: Message, ns: int) -> None:
+        """Date a message that the end completes, and pair it."""
+        side = message.side if message.side >= 0 else int(message.kind == RESPONSE)
+        message.first_ns = message.first_ns or self.since[side] or ns
+        message.last_ns = max(message.last_ns or self.wire.last_ns, message.first_ns)
+        self.route(message, side)
+
+    # ------------------------------------------------------------ calls into the plugin
+
+    def running(self) -> bool:
+        """Whether there is a dissector that may be called."""
+        return self.dissector is not None and self.proto is not None and not self.proto.tripped
+
+    def switched_off(self) -> str:
+        return (
+            self.proto.tripped if self.proto is not None and self.proto.tripped else "no dissector"
+        )
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the plugin with the breaker's clock running: `dissect` does the same by itself."""
+        tally = self.tally
+        tally.feeds += 1
+        tally.current = self.proto
+        try:
+            return function(*arguments)
+        finally:
+            tally.current = None
+
+    def given(
+        self, name: str, *arguments: Any
+    ) -> tuple[list[Message | Switch], DissectError | None]:
+        """The messages that a method of the dissector gives, and the error that follows them."""
+        found: tuple[list[Message | Switch], DissectError | None]
+        try:
+            found = self.call(taken, self.dissector, name, arguments)
+        except DissectError as error:
+            found = [], error
+        return found
 
     def close_pairs(self, outcome: Outcome) -> None:
         for pairing in (self.asked, self.asked_back):
@@ -510,37 +560,14 @@ class Guard(Listener):
         emitter.emit(request, response, outcome, False)
 
 
-def gather(
-    found: Iterable[Message | Switch],
+def within(dissector: Any, side: Side) -> bool:
+    """Whether a dissector says that it is within a message."""
+    ask = getattr(dissector, "inside", None)
+    return ask is not None and bool(ask(side))
+
+
+def taken(
+    dissector: Any, name: str, arguments: tuple[Any, ...]
 ) -> tuple[list[Message | Switch], DissectError | None]:
-    """The messages of a feed() that yields; those before an error count."""
-    given = []
-    try:
-        for message in found:
-            given.append(message)  # noqa: PERF402 - an error must not take them along
-    except DissectError as error:
-        return given, error
-    return given, None
-
-
-def validate(message: Message) -> None:
-    """A stranger's message has the types that sinks rely on; TypeError else."""
-    for value, expected in (
-        (message.kind, int),
-        (message.verb, str),
-        (message.target, str),
-        (message.status, int),
-        (message.size, int),
-        (message.head, bytes),
-        (message.body, bytes),
-        (message.key, int),
-        (message.side, int),
-        (message.gap_bytes, int),
-        (message.first_ns, int),
-        (message.last_ns, int),
-        (message.notes, tuple),
-    ):
-        if not isinstance(value, expected):
-            raise TypeError(f"a Message field is {type(value).__name__}, not {expected.__name__}")
-    if not REQUEST <= message.kind <= ONEWAY or message.size < 0 or message.side > 1:
-        raise TypeError(f"a Message has kind {message.kind}, size {message.size}")
+    """What a method gives, taken while that is charged to the plugin."""
+    return gather(getattr(dissector, name)(*arguments))

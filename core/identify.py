@@ -55,17 +55,17 @@ class Prefixes:
 
 
 class Identifier:
-    """Decides for one transport; `blame` hears of probes that raise."""
+    """Decides for one transport; `probe` asks a protocol's probe, and survives it."""
 
     def __init__(
         self,
         specs: Sequence[ProtocolSpec],
         assume: dict[int, str],
-        blame: Callable[[str, Exception], None],
+        probe: Callable[[ProtocolSpec, bytes, Side], Verdict],
     ) -> None:
         self.by_name = {spec.name: spec for spec in specs}
         self.assume = assume
-        self.blame = blame
+        self.probe = probe
         self.probes = [spec for spec in specs if spec.probe is not None]
         self.prefixes = (
             Prefixes((p, spec) for spec in specs for p in spec.magic),
@@ -117,14 +117,8 @@ class Identifier:
         return best, more
 
     def ask(self, spec: ProtocolSpec, data: bytes, side: Side) -> Verdict:
-        """One probe, guarded; a prefix without a probe is certain."""
-        if spec.probe is None:
-            return Verdict.CERTAIN
-        try:
-            return Verdict(spec.probe(data, side))
-        except Exception as error:
-            self.blame(spec.name, error)
-            return Verdict.NO
+        """One opinion; a prefix without a probe is certain."""
+        return Verdict.CERTAIN if spec.probe is None else self.probe(spec, data, side)
 
 
 def looks(view: View) -> Iterable[tuple[Side, bool, bytes]]:

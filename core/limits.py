@@ -84,6 +84,14 @@ SWITCHES: Final = 8
 WAITING: Final = 4_096
 """Requests a flow that wait for an answer; the oldest ends unanswered. Pipelines of 1,000 commands are
 common (redis-benchmark -P), and each that waits is accounted for in MEMORY."""
+MESSAGES: Final = 256 * KIB
+"""Messages that one call of a dissector may give: one a byte of the largest packet. An endless generator ends here."""
+MESSAGE_NOTES: Final = 32
+"""Notes on a message of a plugin's dissector."""
+NOTE: Final = 200
+"""Characters of such a note."""
+KEY_BITS: Final = 256
+"""Bits of a pairing key: a UUID has 128."""
 MESSAGE_COST: Final = 320
 """Bytes accounted for a message that waits, beside its head and body."""
 CALM: Final = 4
@@ -91,7 +99,11 @@ CALM: Final = 4
 UNANSWERED: Final = 30 * SECOND
 """A request without an answer ends as unanswered. Packetbeat 10 s, Pixie 60 s."""
 BREAKER_FEED: Final = SECOND // 4
-"""One feed() over this is an offence."""
+"""One call of a dissector (feed, gap, close ...), a probe or details() over this is interrupted: an offence."""
+BREAKER_CALL: Final = 5 * SECOND
+"""One call of an enricher, one step of a plugin's sink or backend between two awaits: nothing else runs in it."""
+BREAKER_DEAF: Final = 10 * SECOND
+"""A call that catches every interruption and goes on for so long ends the run: nobody else can end the call."""
 BREAKER_SHARE: Final = 2 * SECOND
 """Time in one protocol's dissectors within BREAKER_WINDOW that trips its breaker ..."""
 BREAKER_RATE: Final = 2_000
@@ -99,9 +111,11 @@ BREAKER_RATE: Final = 2_000
 BREAKER_WINDOW: Final = 10 * SECOND
 """Window of the breaker, in wall time."""
 BREAKER_OFFENCES: Final = 3
-"""Offences within the window that trip it."""
+"""Offences that trip it; a window without any forgives those before."""
 BREAKER_ERRORS: Final = 100
-"""Unexpected exceptions of one protocol, after which its flows are opaque from the start."""
+"""Unexpected exceptions of one plugin, after which it is switched off ..."""
+BREAKER_FAILS: Final = 20
+"""... if that is at least one in so many of its flows: a mistake that one flow in a million brings up is none."""
 
 # -- redis
 RESP_DEPTH: Final = 32

@@ -145,7 +145,10 @@ def sampling(capture: Capture) -> Iterator[None]:
         if len(watches) != len(capture.sources):
             watches[:] = [source.engine.watch_dissectors() for source in capture.sources]
         for watch in watches:
-            watch.sample()
+            watch.sample(frame)
+            if watch.deaf:
+                say(f"{watch.deaf} cannot be interrupted: it catches every exception; left at once")
+                os._exit(FAILED)
 
     before = signal.signal(signal.SIGALRM, on_alarm)
     signal.siginterrupt(signal.SIGALRM, False)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from kshark.api import Framed, Message, ProtocolSpec, Side
-from kshark.flow import validate
+from kshark.given import checked
 from kshark.testing.play import Conversation, Heard, Piece, hear
 
 Talk = list[tuple[Side, bytes]]
@@ -91,7 +91,7 @@ def face(spec: ProtocolSpec, side: Side, message: Message, law: str) -> Face:
     """`message` as a value. Fails when it is not what sinks rely on, or its details raise."""
     m = message
     try:
-        validate(m)
+        m = checked(m)
         bare = msgspec.structs.replace(m, notes=())  # notes are compared by themselves
         details = repr(spec.details(bare)) if spec.details is not None else ""
     except Exception as error:

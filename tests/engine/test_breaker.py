@@ -10,17 +10,28 @@ from fakes import TOY, Table, rows
 
 from kshark import limits
 from kshark.api import ProtocolSpec, Side
-from kshark.breaker import PERIOD, Overrun, ProtocolState, Watch
+from kshark.breaker import PERIOD_NS, Charge, Overrun, Post, ProtocolState, Watch
 from kshark.ledger import Tally
 from kshark.wire import END_FIN
 
-STUCK = int(limits.BREAKER_FEED / limits.SECOND / PERIOD)
+STUCK = limits.BREAKER_FEED // PERIOD_NS
 
 
-def watched() -> tuple[Watch, Tally, ProtocolState, list[ProtocolState]]:
-    tripped: list[ProtocolState] = []
+class Ticks:
+    """A clock of which each look takes a period."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        self.now += PERIOD_NS
+        return self.now
+
+
+def watched() -> tuple[Watch, Tally, ProtocolState, list[Charge]]:
+    tripped: list[Charge] = []
     tally = Tally()
-    return Watch(tally, tripped.append), tally, ProtocolState(TOY, True), tripped
+    return Watch(tally, tripped.append, Ticks()), tally, ProtocolState(TOY, True), tripped
 
 
 def stick(watch: Watch, tally: Tally, state: ProtocolState) -> None:
@@ -33,7 +44,7 @@ def stick(watch: Watch, tally: Tally, state: ProtocolState) -> None:
     tally.current = None
 
 
-def test_one_feed_that_does_not_return_is_interrupted() -> None:
+def test_one_call_that_does_not_return_is_interrupted() -> None:
     watch, tally, state, tripped = watched()
     stick(watch, tally, state)
     assert (state.offences, tripped) == (1, [])
@@ -44,10 +55,19 @@ def test_several_within_the_window_trip_the_breaker() -> None:
     for _ in range(limits.BREAKER_OFFENCES):
         stick(watch, tally, state)
     assert tripped == [state]
-    assert "too long" in state.tripped
+    assert state.tripped == "toy is switched off: a call took over 0.25 s, 3 times"
 
 
-def test_quick_feeds_never_offend() -> None:
+def test_a_window_without_an_offence_forgives() -> None:
+    watch, tally, state, tripped = watched()
+    for _ in range(2 * limits.BREAKER_OFFENCES):
+        stick(watch, tally, state)
+        for _ in range(2 * limits.BREAKER_WINDOW // PERIOD_NS):
+            watch.sample()
+    assert tripped == []
+
+
+def test_quick_calls_never_offend() -> None:
     watch, tally, state, tripped = watched()
     tally.current = state
     for _ in range(5 * STUCK):
@@ -56,11 +76,52 @@ def test_quick_feeds_never_offend() -> None:
     assert (state.offences, tripped) == (0, [])
 
 
+def test_a_machine_that_slept_blames_nobody() -> None:
+    ticks = Ticks()
+    tally, state = Tally(), ProtocolState(TOY, True)
+    watch = Watch(tally, lambda charge: None, ticks)
+    tally.current = state
+    watch.sample()
+    ticks.now += 100 * limits.SECOND
+    watch.sample()
+    assert state.offences == 0
+
+
+def test_a_call_that_swallows_the_interruption_gets_it_again_and_is_called_deaf() -> None:
+    watch, tally, state, _ = watched()
+    tally.current = state
+    raised = 0
+    for _ in range((limits.BREAKER_FEED + limits.BREAKER_DEAF) // PERIOD_NS + 1):
+        assert not watch.deaf
+        try:
+            watch.sample()
+        except Overrun:
+            raised += 1
+    assert (raised, state.offences) == (limits.BREAKER_DEAF // PERIOD_NS + 1, 1)
+    assert watch.deaf == "toy"
+
+
+def test_calls_that_nest_are_each_held_to_their_own_patience() -> None:
+    post, tripped = Post(), list[Charge]()
+    watch = Watch(post, tripped.append, Ticks())
+    outer, inner = Charge("outer", limits.BREAKER_CALL), Charge("inner")
+
+    def renders() -> int:
+        while True:
+            post.call(inner, watch.sample)
+
+    with pytest.raises(Overrun) as stopped:
+        post.call(outer, renders)
+    assert stopped.value.charge is outer
+    assert (outer.offences, inner.offences) == (1, 0)
+    assert post.calls == []
+
+
 @pytest.mark.parametrize(("fed", "trips"), [(1_000, True), (100_000_000, False)])
 def test_share_of_time_counts_by_the_byte(fed: int, trips: bool) -> None:
     watch, tally, state, tripped = watched()
     tally.current = state
-    for _ in range(int(limits.BREAKER_WINDOW / limits.SECOND / PERIOD)):
+    for _ in range(limits.BREAKER_WINDOW // PERIOD_NS):
         tally.feeds += 1
         state.bytes += fed // 200
         watch.sample()
@@ -100,6 +161,6 @@ def test_a_spinning_dissector_is_stopped_for_real(table: type[Table]) -> None:
         assert rows(t.talk(t.open(), "> TOY a\n < OK")) == [("TOY a", "OK", "ok")]
     finally:
         watch.stop()
-    assert any("Overrun" in line for line in t.said)
+    assert any("spins: it took over 0.25 s" in line for line in t.said)
     assert t.engine.ledger.check() == []
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL

@@ -254,7 +254,7 @@ BROKEN = [
     (HoardsRequests, "memory", "the dissector keeps "),
     (SearchesAgain, "time", "byte by byte: the last quarter takes"),
     (CopiesTheRest, "time", "in one chunk of 512 KiB"),
-    (WrongTypes, "whole", "a Message field is bytes, not str"),
+    (WrongTypes, "whole", "whose verb is bytes, not str"),
 ]
 
 
