@@ -8,7 +8,9 @@ import sys
 
 def main() -> int:
     """The command line, for `sys.argv`; an exit code."""
-    gc.set_threshold(50_000, 20, 20)  # imports make no garbage: looking for it is a sixth of the start
+    gc.set_threshold(
+        50_000, 20, 20
+    )  # imports make no garbage: looking for it is a sixth of the start
     from kshark import cli
 
     return cli.main()
