@@ -14,6 +14,7 @@ import hashlib
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import msgspec
@@ -60,6 +61,7 @@ class Engine:
         self.settings = settings
         self.say = say
         self.tally = Tally()
+        self.guard = guard_class()
         self.out: list[Entry] = []
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
@@ -108,7 +110,7 @@ class Engine:
 
     def open(self, flow: WireFlow) -> Consumer:
         """A new flow."""
-        return Guard(self, flow)
+        return self.guard(self, flow)
 
     def watch_dissectors(self) -> Watch:
         """The breaker's sampler for this engine, not started."""
@@ -246,6 +248,15 @@ class Engine:
         bound = self.settings.limits.memory
         while self.tally.reserved + self.wire.memory > bound and self.wire.flows:
             self.wire.evict(EVICT_STEP)
+
+
+def guard_class() -> type[Guard]:
+    """The guard of this build: the compiled one, or the plain one with its shortcut."""
+    if not isinstance(Guard.chunk, FunctionType):
+        return Guard
+    from kshark.quick import QuickGuard
+
+    return QuickGuard
 
 
 def is_builtin(spec: ProtocolSpec) -> bool:
