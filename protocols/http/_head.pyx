@@ -114,6 +114,17 @@ cdef inline bint is_version(const unsigned char *p) noexcept nogil:
     return memcmp(p, b"HTTP/1.", 7) == 0 and digit(p[7])
 
 
+cdef inline int framing(const unsigned char *p, Py_ssize_t size) noexcept nogil:
+    """Which of the headers that frame a message has this name."""
+    if size == 14:
+        return CONTENT_LENGTH if same(p, b"content-length", 14) else OTHER
+    if size == 17:
+        return TRANSFER_ENCODING if same(p, b"transfer-encoding", 17) else OTHER
+    if size == 7:
+        return UPGRADE if same(p, b"upgrade", 7) else OTHER
+    return OTHER
+
+
 cdef inline Py_ssize_t find(const unsigned char *p, unsigned char c, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
     cdef const unsigned char *found
     if start >= end:
@@ -307,37 +318,49 @@ cdef class Head:
         self, const unsigned char *p, Py_ssize_t begin, Py_ssize_t start, Py_ssize_t size
     ) noexcept:
         """All lines from `start`; those of the whole head from `begin` are looked at for odd bytes."""
-        cdef Py_ssize_t end, value = 0, value_end = 0, line_end
+        cdef const unsigned char *line = p + start
+        cdef const unsigned char *at = line
+        cdef const unsigned char *end
+        cdef Py_ssize_t value = 0, value_end = 0
         cdef int which = OTHER
         cdef Py_ssize_t pairs = start - 2 >= begin and p[start - 2] == c'\r'
         cdef Py_ssize_t lines = 1
         cdef bint first = True
         while True:
-            end = find(p, c'\n', start, size)
-            if end < 0:
+            while TOKEN[at[0]] and TOKEN[at[1]] and TOKEN[at[2]] and TOKEN[at[3]]:
+                at += 4  # the NUL after the bytes is no token
+            while TOKEN[at[0]]:
+                at += 1
+            end = <const unsigned char *>memchr(at, c'\n', p + size - at)
+            if end == NULL:
                 return MORE
             lines += 1
-            line_end = end
-            if end > start and p[end - 1] == c'\r':
+            start = end + 1 - p
+            if end > line and (end - 1)[0] == c'\r':
                 pairs += 1
-                line_end -= 1
-            if line_end == start:
+                end -= 1
+            if end == line:
                 break
-            if blank(p[start]):
+            if at[0] == c':' and at > line:  # nearly all
+                if which != OTHER:
+                    self.header(p, which, value, value_end)
+                which = framing(line, at - line)
+                value = at + 1 - p
+            elif blank(line[0]):
                 self.flags |= LEADING_SPACE if first else FOLDED
             else:
                 if which != OTHER:
                     self.header(p, which, value, value_end)
-                which = self.split(p, start, line_end, &value)
-            value_end = line_end
+                which = self.split(p, line - p, end - p, &value)
+            value_end = end - p
             first = False
-            start = end + 1
+            line = at = p + start
         if which != OTHER:
             self.header(p, which, value, value_end)
-        self.end = end + 1
+        self.end = start
         if pairs != lines:
             self.flags |= BARE_LF
-        self.odd_bytes(p, begin, end + 1, pairs)
+        self.odd_bytes(p, begin, start, pairs)
         self.settle()
         return DONE
 
@@ -362,33 +385,20 @@ cdef class Head:
     cdef int split(
         self, const unsigned char *p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t *value
     ) noexcept:
-        """Which header a line is; `value` is set to the offset after its colon."""
+        """Which header an odd line is; `value` is set to the offset after its colon."""
         cdef Py_ssize_t at = start
         cdef Py_ssize_t size
-        # A NUL at the end of the bytes is no token, so that each look is at something that is there.
-        while TOKEN[p[at]] and TOKEN[p[at + 1]] and TOKEN[p[at + 2]] and TOKEN[p[at + 3]]:
-            at += 4
         while TOKEN[p[at]]:
             at += 1
         size = at - start
+        while blank(p[at]):
+            at += 1
         if p[at] != c':':
-            while blank(p[at]):
-                at += 1
-            if p[at] != c':':
-                self.flags |= ODD_NAME if find(p, c':', start, end) >= 0 else NO_COLON
-                return OTHER
-            if size:
-                self.flags |= SPACE_COLON
-        if not size:
-            self.flags |= ODD_NAME
+            self.flags |= ODD_NAME if find(p, c':', start, end) >= 0 else NO_COLON
+            return OTHER
+        self.flags |= SPACE_COLON if size else ODD_NAME
         value[0] = at + 1
-        if size == 14:
-            return CONTENT_LENGTH if same(p + start, b"content-length", 14) else OTHER
-        if size == 17:
-            return TRANSFER_ENCODING if same(p + start, b"transfer-encoding", 17) else OTHER
-        if size == 7:
-            return UPGRADE if same(p + start, b"upgrade", 7) else OTHER
-        return OTHER
+        return framing(p + start, size)
 
     cdef void header(
         self, const unsigned char *p, int which, Py_ssize_t start, Py_ssize_t end
