@@ -26,7 +26,7 @@ cdef class Guard(Listener):
     cdef long long silent[2]
     cpdef bint chunk(self, int side, bytes data, long long ns) except -1
     cpdef bint dissect(self, int side, bytes data, long long ns) except -1
-    @cython.locals(since=cython.longlong, now=object, first=object, held=cython.longlong, sender=cython.int, message=Message)
+    @cython.locals(since=cython.longlong, now=object, first=object, held=cython.longlong, size=cython.longlong, sender=cython.int, message=Message)
     cpdef bint accept(self, list found, int side, long long ns) except -1
     @cython.locals(what=cython.int)
     cpdef route(self, Message message, int side)

@@ -266,7 +266,8 @@ class Guard(Listener):
             else:
                 message.first_ns = first
                 message.last_ns = now
-            held -= message.size
+            size = message.size
+            held -= size
             first = now
             self.silent[side] = 0
             self.route(message, side)
