@@ -410,7 +410,11 @@ class PluginError(Exception):
 
 
 class Sink(Protocol):
-    """A place for entries: its own queue, policy and counters are the engine's business."""
+    """A place for entries: its own queue, policy and counters are the engine's business.
+
+    At the end of a file, one that takes nothing is given up after a while; not so while its attribute
+    ``waits_for_reader`` (optional) is true: who reads a pipe reads it when he likes.
+    """
 
     async def open(self) -> None: ...
 

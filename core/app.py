@@ -29,14 +29,18 @@ from kshark.api import (
     PluginError,
     ProtocolSpec,
 )
+from kshark.drain import DRAIN, Haste
 from kshark.engine import Engine, EngineSettings
-from kshark.fanout import DRAIN, Fanout, explain
+from kshark.errors import explain
+from kshark.fanout import Fanout
 from kshark.plan import Plan
 from kshark.redact import redact_targets
 from kshark.render import Renderer
 
 STOP: Final = 1.0
 """Seconds that a backend has to stop before it is cancelled."""
+OPENING: Final = 0.25
+"""Seconds without a failure after which a backend that has given nothing yet counts as open."""
 TICK: Final = 1.0
 """Seconds between two looks at the clock for live backends."""
 
@@ -90,6 +94,8 @@ class Capture:
         self.plan = plan
         self.say = say
         self.specs = active(plan)
+        self.announce: Callable[[], None] = lambda: None
+        self.announced = False  # it was said what runs: not before the backends are open
         self.context = RunContext(plan.registry.protocols, plan.run.redact, say)
         self.fanout = Fanout(say)
         self.sources: list[Source] = []
@@ -98,7 +104,7 @@ class Capture:
         self.code = DONE
         self.stopping = False
         self.stopped = asyncio.Event()
-        self.hurried = asyncio.Event()
+        self.haste = Haste.NONE
         self.entries = 0  # that the engines made
         self.passed = 0  # that came through the filter
         self.filtered = 0  # that did not
@@ -118,19 +124,26 @@ class Capture:
         finally:
             for source in self.sources:
                 await self._close(source)
-            await self.fanout.drain(self.stopped, self.hurried)
+            await self.fanout.drain(lambda: self.haste)
         self._judge()
         return self.code
 
     def stop(self) -> None:
         """Stop the backends; what they have given is finished and delivered."""
         self.stopping = True
+        self.haste = max(self.haste, Haste.BOUND)
         self.stopped.set()
+        self.fanout.release()
+
+    def interrupt(self) -> None:
+        """Stop, and wait for sinks only while they take something."""
+        self.stop()
+        self.haste = max(self.haste, Haste.SIGNAL)
 
     def hurry(self) -> None:
         """Do not wait for sinks any more."""
-        self.stop()
-        self.hurried.set()
+        self.interrupt()
+        self.haste = Haste.NOW
         for pump in self.pumps:
             pump.cancel()
 
@@ -160,13 +173,16 @@ class Capture:
     async def _capture(self) -> None:
         self.pumps = [asyncio.create_task(self._pump(source)) for source in self.sources]
         others = [asyncio.create_task(self._watch()), asyncio.create_task(self._tick())]
-        timer = None
+        loop = asyncio.get_running_loop()
+        timers = []
+        if not any(source.remote for source in self.sources):  # which tell when they are open
+            timers.append(loop.call_later(OPENING, self.opened))
         if self.plan.run.duration:
-            timer = asyncio.get_running_loop().call_later(self.plan.run.duration, self.stop)
+            timers.append(loop.call_later(self.plan.run.duration, self.stop))
         try:
             await asyncio.wait(self.pumps)
         finally:
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
             for task in (*others, *self.pumps):
                 task.cancel()
@@ -175,6 +191,18 @@ class Capture:
             if source.drains:
                 self._look(source)  # its books have moved since it was closed
             self.fanout.offer(self.accept(source.engine.finish()))
+        if not self.mistaken():
+            self.opened()
+
+    def mistaken(self) -> bool:
+        """Whether a backend could not begin, by the user's mistake."""
+        return self.code == WRONG
+
+    def opened(self) -> None:
+        """The backends are open: what fails from now on fails in a run that has begun."""
+        if not self.announced:
+            self.announced = True
+            self.announce()
 
     @property
     def begun(self) -> bool:
@@ -233,7 +261,7 @@ class Capture:
     async def _blocks(self, source: Source) -> None:
         blocks: AsyncIterator[Block] = source.backend.blocks()
         try:
-            while source.drains or not self.stopping:
+            while not self.stopping or (source.drains and (source.begun or source.remote)):
                 source.waiting = source.begun = True
                 block = await anext(blocks, None)
                 source.waiting = False
@@ -252,6 +280,8 @@ class Capture:
     def feed(self, source: Source, block: Block) -> list[Entry]:
         """Packets of one block into the source's engine."""
         source.blocks += 1
+        if not self.announced and not source.remote:
+            self.opened()
         source.packets += block.count
         source.bytes += len(block.data)
         return source.engine.feed(block)

@@ -18,6 +18,7 @@ import click
 from kshark import settings
 from kshark.api import Options, PluginError
 from kshark.settings import Given
+from kshark.stderr import say
 
 if TYPE_CHECKING:
     from kshark.plugins import Registry
@@ -99,11 +100,6 @@ def registry(
     for plugin in found.refused():
         say(plugin.line())
     return found
-
-
-def say(text: str) -> None:
-    """One line to the user."""
-    print(f"kshark: {text}", file=sys.stderr, flush=True)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -188,12 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _guarded(arguments)
         sys.stdout.flush()
     except (BrokenPipeError, ReaderGone):
-        from kshark.fanout import silence_stdout
+        from kshark.errors import silence_stdout
 
         silence_stdout()
         return DONE
     except OSError as error:  # of a listing: a full disk, a closed standard output
-        from kshark.fanout import explain, silence_stdout
+        from kshark.errors import explain, silence_stdout
 
         silence_stdout()
         say(explain(error))
@@ -236,7 +232,7 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     except Exception as error:  # the one place where our own mistakes end
         if debug:
             raise
-        from kshark.fanout import explain
+        from kshark.errors import explain
 
         say(f"{explain(error)} (a mistake in kshark; KSHARK_DEBUG=1 shows where)")
         return FAILED

@@ -10,8 +10,9 @@ import click
 
 from kshark import talk
 from kshark.api import DissectError, Dissector, Framed, Kind, Message, ProtocolSpec, Side, Switch
-from kshark.cli import DONE, FAILED, WRONG, common, registry, say
+from kshark.cli import DONE, FAILED, WRONG, common, registry
 from kshark.plugins import raised as plugin_error
+from kshark.stderr import say
 from kshark.talk import Piece
 
 SIDES: Final = {"client": Side.CLIENT, "server": Side.SERVER}

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from kshark.cli import EXITS, common, registry, say
+from kshark.cli import EXITS, WRONG, common, registry
+from kshark.stderr import say
 
 
 @click.command(epilog=EXITS)
@@ -39,7 +40,7 @@ def doctor(
         report = diagnosis.machine(registry(plugins, config))
         return _print(report, as_json, diagnosis.machine_lines)
     books, code = diagnosis.books(path, protocols, assume, filter, plugins, config, say)
-    return _print(books, as_json, diagnosis.book_lines) or code
+    return code if code == WRONG else _print(books, as_json, diagnosis.book_lines) or code
 
 
 def _print(report: dict[str, Any], as_json: bool, lines: Any) -> int:

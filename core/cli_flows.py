@@ -8,8 +8,9 @@ from typing import Any
 import click
 import msgspec
 
-from kshark.cli import DONE, common, registry, say
+from kshark.cli import DONE, common, registry
 from kshark.entry_json import time_text
+from kshark.stderr import say
 from kshark.streams import Seen, Stream
 from kshark.table import show
 

@@ -13,8 +13,9 @@ import click
 
 from kshark import talk
 from kshark.api import PluginError, ProtocolSpec
-from kshark.cli import DONE, FAILED, common, registry, say
+from kshark.cli import DONE, FAILED, common, registry
 from kshark.limits import MIB, SEEDED
+from kshark.stderr import say
 from kshark.talk import Piece
 from kshark.units import seconds as read_seconds
 from kshark.units import show_size

@@ -122,7 +122,7 @@ def sinks(name: str | None, plugins: Sequence[str], config: str, as_json: bool) 
 def _options(kind: str, spec: Any, wants_json: bool) -> int:
     rows = option_rows(kind, spec.name, spec.options)
     if kind == "sink":
-        from kshark.fanout import LaneOptions
+        from kshark.lane import LaneOptions
 
         rows += option_rows(kind, spec.name, LaneOptions)
     return print_rows(rows, wants_json, ("option", "type", "default", "environment", "doc"))

@@ -13,9 +13,10 @@ import click
 from kshark import scaffold, talk
 from kshark._spec_checks import NAME, OWN
 from kshark.api import PluginError, ProtocolSpec, Side
-from kshark.cli import DONE, common, registry, say
+from kshark.cli import DONE, common, registry
 from kshark.guess import Guess, Lengths, Lines, guess
 from kshark.limits import SEEDED
+from kshark.stderr import say
 from kshark.talk import Piece
 
 if TYPE_CHECKING:

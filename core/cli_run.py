@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import click
 
-from kshark.cli import EXITS, common, flags, line_layer, say
+from kshark.cli import EXITS, common, flags, line_layer
 from kshark.places import RunOptions, places
 from kshark.plan import Plan, make_plan
+from kshark.stderr import say
 
 METAVARS: Final = {
     "backend": "NAME[:TARGET]",
@@ -50,10 +51,8 @@ def run(plugins: Sequence[str], config: str, quiet: bool, **values: Any) -> int:
     lists them. A comma that belongs to a value is written '\\,'.
     """
     plan = make_plan(places(line_layer(RunOptions, values), config), plugins)
-    for note in plan.notes:
-        say(note)
     if not plan.run.redact:
-        say("secrets are not hidden (--no-redact)")
+        plan.notes.append("secrets are not hidden (--no-redact)")
     return execute(plan, quiet)
 
 
@@ -61,12 +60,16 @@ def execute(plan: Plan, quiet: bool) -> int:
     """Run a plan in this process, or in several."""
     from kshark import session
 
-    if not quiet:
-        say(session.start_line(plan))
+    def announce() -> None:
+        for note in plan.notes:
+            say(note)
+        if not quiet:
+            say(session.start_line(plan))
+
     started = perf_counter()
     watcher = session.progress if _shows_progress(plan) and not quiet else None
-    capture = session.execute(plan, say, watcher)
-    if not quiet:
+    capture = session.execute(plan, say, watcher, announce)
+    if capture.announced and not quiet:
         say(session.summary(capture.snapshot(), perf_counter() - started))
     return capture.code
 

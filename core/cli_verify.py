@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kshark.api import PluginError, ProtocolSpec
-from kshark.cli import DONE, FAILED, common, registry, say
+from kshark.cli import DONE, FAILED, common, registry
+from kshark.stderr import say
 
 if TYPE_CHECKING:
     from kshark._tshark import Table

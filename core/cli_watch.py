@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from kshark.api import PluginError
-from kshark.cli import say
+from kshark.stderr import say
 
 POLL: Final = 0.2
 """Seconds between two looks at the files: no descriptor, works on every file system."""

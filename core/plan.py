@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kshark import settings
 from kshark.api import BackendSpec, EnricherSpec, PluginError, SinkSpec
 from kshark.engine import FLOWS
-from kshark.fanout import LaneOptions
+from kshark.lane import LaneOptions
 from kshark.places import Places, RunOptions, strange_variables
 from kshark.plugins import DEFAULT_PLUGINS, Registry, load
 from kshark.settings import Given, Layer, Use, nearest

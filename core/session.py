@@ -11,7 +11,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,35 +21,35 @@ from typing import Any, Final
 from kshark import breaker, wire
 from kshark.app import FAILED, Capture
 from kshark.engine import FLOWS
+from kshark.interrupts import EARLY, Interrupts
 from kshark.plan import Chosen, Plan
+from kshark.stderr import say
 from kshark.units import show_size
 
 Say = Callable[[str], None]
 PURE_COST: Final = "about six times slower"
 """What running without the compiled core costs: the ratio of the benchmarks."""
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GARBAGE: Final = 50_000
 """Containers made since the last search for cycles until the next; CPython's is 700."""
 
 
-def say(text: str) -> None:
-    """One line to the user."""
-    try:
-        print(f"kshark: {text}", file=sys.stderr, flush=True)
-    except OSError:
-        return  # nobody hears us; what we have to do does not depend on it
-
-
-def execute(plan: Plan, tell: Say, watcher: Callable[[Capture], Any] | None = None) -> Capture:
+def execute(
+    plan: Plan,
+    tell: Say,
+    watcher: Callable[[Capture], Any] | None = None,
+    announce: Callable[[], None] = lambda: None,
+) -> Capture:
     """Run a plan to its end, in this thread; what became of it is in the capture.
 
-    `watcher` is a coroutine function that runs beside it (the progress of a file).
+    `watcher` is a coroutine function that runs beside it (the progress of a file); `announce` is called
+    once all is open.
     """
     calm_collector()
     if plan.workers > 1:
-        return _execute_shared(plan, tell)
+        return _execute_shared(plan, tell, announce)
     capture = Capture(plan, say)
+    capture.announce = announce
     with (
         asyncio.Runner(loop_factory=loop_factory(plan)) as runner,
         _signals(runner, capture, tell),
@@ -67,11 +66,12 @@ def calm_collector() -> None:
     gc.set_threshold(GARBAGE, 20, 20)
 
 
-def _execute_shared(plan: Plan, tell: Say) -> Capture:
+def _execute_shared(plan: Plan, tell: Say, announce: Callable[[], None]) -> Capture:
     """The same with worker processes, which are forked before there is a loop."""
     from kshark import workers
 
     capture = workers.Shared(plan, say, workers.spawn(plan))
+    capture.announce = announce
     try:
         with (
             asyncio.Runner(loop_factory=loop_factory(plan)) as runner,
@@ -106,31 +106,27 @@ def loop_factory(plan: Plan) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 @contextmanager
 def _signals(runner: asyncio.Runner, capture: Capture, tell: Say) -> Iterator[None]:
-    """Stop, then hurry, then leave. Python's own handlers, so that they work in a blocked loop."""
+    """Stop, then hurry, then leave (`kshark.interrupts`)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    count, loop = 0, runner.get_loop()
+    loop = runner.get_loop()
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal count
-        count += 1
+    def on_signal(count: int) -> None:
         if count == 1:
             tell("stopping; once more to leave without waiting for sinks")
-            loop.call_soon_threadsafe(capture.stop)
-        elif count == 2:
-            loop.call_soon_threadsafe(capture.hurry)
-        else:
-            say("left at once")
-            os._exit(FAILED)
+        loop.call_soon_threadsafe(capture.interrupt if count == 1 else capture.hurry)
 
-    heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # nohup, sh's "&"
-    before = {number: signal.signal(number, on_signal) for number in heard}
+    heard = EARLY if EARLY.installed else Interrupts()
+    if heard is not EARLY:
+        heard.install()
+    heard.attach(on_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        heard.detach()
+        if heard is not EARLY:
+            heard.remove()
 
 
 @contextmanager

@@ -29,7 +29,8 @@ from kshark import limits
 from kshark.api import Block, CaptureStats, Entry, Flow, Options, PluginError, SinkSpec
 from kshark.app import FAILED, WRONG, Capture, Source
 from kshark.engine import Engine
-from kshark.fanout import LaneOptions
+from kshark.interrupts import SIGNALS
+from kshark.lane import LaneOptions
 from kshark.plan import Chosen, Plan
 
 HEAD: Final = struct.Struct("<IB")  # length of the payload, kind
@@ -42,7 +43,6 @@ EXTRA: Final = 1
 """Extension type of `Message.extra`: a protocol's own object, for its details()."""
 PICKLE: Final = b"\x80"
 """First byte of a pickle; a list in msgpack never begins so."""
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Say = Callable[[str], None]
 
@@ -53,6 +53,7 @@ class Account(msgspec.Struct, array_like=True):
     ledger: dict[str, Any]
     said: list[str]
     code: int
+    open: bool
     ended: bool
 
 
@@ -162,13 +163,17 @@ def _work(plan: Plan, end: socket.socket) -> int:
 async def _life(capture: Capture, pipe: _Pipe, end: socket.socket, said: list[str]) -> None:
     async def account(ended: bool) -> None:
         lines, said[:] = said[:], []
-        report = Account(capture.snapshot(), lines, capture.code, ended)
+        report = Account(capture.snapshot(), lines, capture.code, capture.announced, ended)
         await pipe.send(ACCOUNT, msgspec.msgpack.encode(report))
 
     async def accounts() -> None:
+        opened = asyncio.Event()
+        capture.announce = opened.set
         while True:
             await account(False)
-            await asyncio.sleep(ACCOUNTS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(opened.wait(), ACCOUNTS)
+            opened.clear()
 
     async def orphaned() -> None:
         with suppress(OSError):  # "reset", if the parent left something unread
@@ -230,10 +235,11 @@ class Remote:
 
     live = True
 
-    def __init__(self, child: Child, say: Say) -> None:
+    def __init__(self, child: Child, say: Say, opened: Callable[[], None]) -> None:
         self.child = child
         self.say = say
-        self.account = Account({}, [], 0, False)
+        self.opened = opened  # called once the worker's backends are
+        self.account = Account({}, [], 0, False, False)
         self.received = 0
         self.died = False
         self.ledger = SimpleNamespace(snapshot=self._snapshot)
@@ -264,6 +270,8 @@ class Remote:
         self.account = msgspec.msgpack.decode(payload, type=Account)
         for text in self.account.said:
             self.say(text)
+        if self.account.open:
+            self.opened()
 
     def stats(self) -> CaptureStats:
         total = CaptureStats()
@@ -352,12 +360,15 @@ class Shared(Capture):
         self._told: set[str] = set()
 
     def make_sources(self) -> list[Source]:
-        self.remotes = [Remote(child, self._once) for child in self.children]
+        self.remotes = [Remote(child, self._once, self.opened) for child in self.children]
         names = "+".join(chosen.label for chosen in self.plan.backends)
         return [
             Source(f"{names} worker {remote.child.number}", remote, cast(Engine, remote), True)
             for remote in self.remotes
         ]
+
+    def mistaken(self) -> bool:
+        return any(remote.account.code == WRONG for remote in self.remotes)
 
     def lost_between(self) -> dict[str, int]:
         return {name: n for remote in self.remotes for name, n in remote.lost().items()}

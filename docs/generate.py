@@ -24,7 +24,7 @@ import msgspec
 
 from kshark import api, cli, hookspecs, limits, plugins, wire
 from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
-from kshark.fanout import LaneOptions
+from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
 from kshark.protocols.http import head
 from kshark.render import Renderer

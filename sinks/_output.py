@@ -105,6 +105,7 @@ class Output:
         self.name = name
         mode = os.fstat(fd).st_mode
         self.regular = stat.S_ISREG(mode)
+        self.unread = False  # it waits for who reads it
         self.pending: deque[memoryview] = deque()
         self._send = _sender(fd, mode)
         self._slow = False
@@ -185,9 +186,11 @@ class Output:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         loop.add_writer(self.fd, ready.set)
+        self.unread = True
         try:
             await ready.wait()
         finally:
+            self.unread = False
             loop.remove_writer(self.fd)
 
 

@@ -89,6 +89,11 @@ class Store:
         """The file, if it is one whose end can be read."""
         return Path(self._name) if self._output.regular and self._codec is None else None
 
+    @property
+    def unread(self) -> bool:
+        """Whether it waits for who reads the pipe that it writes to."""
+        return self._output.unread
+
     def resumes(self, batch: Sequence[Entry]) -> bool:
         """Whether the batch is the one that found the disk full the last time."""
         return self._held.resumes(batch)

@@ -62,6 +62,10 @@ class Console:
         await self._output.flush()
         self._held.done()
 
+    @property
+    def waits_for_reader(self) -> bool:
+        return self._output.unread
+
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -95,6 +95,10 @@ class Jsonl:
         """Where the next line ends: it goes into an empty file even if it is larger than that."""
         return self._lines.index(b"\n", self._at) + 1
 
+    @property
+    def waits_for_reader(self) -> bool:
+        return self._store.unread
+
     async def close(self) -> None:
         await self._store.close()
 

@@ -87,6 +87,10 @@ class Pcap:
             self._at += 1
             await store.put(self._blocks(entry))
 
+    @property
+    def waits_for_reader(self) -> bool:
+        return self._store.unread
+
     async def close(self) -> None:
         await self._store.close()
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from kshark import app, fanout, session
+from kshark import app, drain, session
 from kshark.cli import main
+from kshark.interrupts import SIGNALS
 from kshark.places import places
 from kshark.plan import make_plan
 
@@ -93,9 +94,9 @@ def test_a_signal_stops_and_drains(run: Run, number: int, backend: str) -> None:
 
 
 def test_signal_handlers_are_put_back(run: Run) -> None:
-    before = [signal.getsignal(n) for n in (*session.SIGNALS, signal.SIGALRM)]
+    before = [signal.getsignal(n) for n in (*SIGNALS, signal.SIGALRM)]
     run("--backend", "fakefile", "--sink", "fakesink")
-    assert [signal.getsignal(n) for n in (*session.SIGNALS, signal.SIGALRM)] == before
+    assert [signal.getsignal(n) for n in (*SIGNALS, signal.SIGALRM)] == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
@@ -166,7 +167,7 @@ def test_the_last_sink_that_fails_ends_the_run(run: Run) -> None:
 
 
 def test_a_sink_that_hangs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "STALL", 0.05)
+    monkeypatch.setattr(drain, "STALL", 0.05)
     code, text = run("--backend", "fakefile", "--sink", "fakesink,how=hang")
     assert code == 1
     assert "not waiting for fakesink any longer" in text

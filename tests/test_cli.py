@@ -150,7 +150,7 @@ def interrupted(*arguments: str, times: int = 1) -> tuple[int, str]:
         env=environment(),
     )
     assert process.stderr is not None
-    first = process.stderr.readline()  # the opening line: handlers follow at once
+    first = process.stderr.readline()
     time.sleep(0.5)
     for _ in range(times):
         process.send_signal(signal.SIGINT)
@@ -493,3 +493,84 @@ def test_a_signal_that_the_shell_ignores_stays_ignored() -> None:
     process.terminate()
     assert b"fakesink got 100" in process.communicate(timeout=30)[1]
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("more", [(), ("--workers", "2")])
+def test_a_signal_before_there_is_a_run(number: int, more: tuple[str, ...], tmp_path: Path) -> None:
+    """Sent while plugins are loaded: the run ends at once, with its account."""
+    plugin = tmp_path / "sends.py"
+    plugin.write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    backend = "shared,ends=no" if more else "fakelive,ends=no"
+    run = ("run", "--plugin", str(plugin), "--plugin", FAKE, "--backend", backend, *more)
+    done = kshark(*run, "--sink", "fakesink")
+    assert done.returncode == 0
+    assert "kshark: stopping" in done.stderr
+    assert re.search(r"kshark: [\d,]+ packets; [\d,]+ entries", done.stderr.splitlines()[-1])
+
+
+def test_two_signals_before_there_is_a_run(tmp_path: Path) -> None:
+    plugin = tmp_path / "sends.py"
+    plugin.write_text("import os\nos.kill(os.getpid(), 15)\nos.kill(os.getpid(), 15)\n")
+    done = kshark("run", "--plugin", str(plugin), "--read", "/nonexistent")
+    assert (done.returncode, done.stderr) == (1, "kshark: left at once\n")
+
+
+def test_a_signal_after_the_run_changes_nothing(tmp_path: Path) -> None:
+    plugin = tmp_path / "sends.py"
+    plugin.write_text("import atexit, os\natexit.register(os.kill, os.getpid(), 15)\n")
+    done = kshark("run", "--plugin", str(plugin), "--plugin", FAKE, "--backend", "fakefile",
+                  "--sink", "fakesink")  # fmt: skip
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("redirected", ["2>{err}", "2>&1"])
+def test_a_signal_while_nobody_reads_standard_output(redirected: str, tmp_path: Path) -> None:
+    err = tmp_path / "err"
+    run = f"run --plugin {FAKE} --backend fakefile,spins --sink jsonl:-"
+    process = subprocess.Popen(
+        f"exec {sys.executable} -m kshark {run} {redirected.format(err=err)}",
+        shell=True,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    time.sleep(2)
+    process.terminate()
+    assert process.wait(15) == 1
+    process.stdout.close()
+    if err.exists():
+        shown = err.read_text()
+        found = re.search(r"; ([\d,]+) entries .* jsonl ([\d,]+), ([\d,]+) lost \(stopped\)", shown)
+        assert found is not None, shown
+        made, written, lost = (int(part.replace(",", "")) for part in found.groups())
+        assert made == written + lost
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--read", "missing.pcap"],
+        ["doctor", "--read", "missing.pcap"],
+        ["run", "--plugin", FAKE, "--backend", "fakelive,fails=1,how=plugin"],
+        ["run", "--plugin", FAKE, "--backend", "shared,wrong=99", "--workers", "2"],
+        ["run", "--plugin", FAKE, "--backend", "fakefile", "--sink", "fakesink,how=make"],
+        ["run", "--plugin", FAKE, "--backend", "fakefile", "--sink", "jsonl:/nonexistent/x"],
+    ],
+)
+def test_a_mistake_stands_alone(arguments: list[str]) -> None:
+    """Nothing was opened, so nothing is said to run, and there is no account."""
+    done = kshark(*arguments)
+    assert (done.returncode, done.stdout, len(said(done))) == (2, "", 1), done.stderr
+
+
+def test_what_runs_is_said_before_the_first_packet_comes() -> None:
+    process = subprocess.Popen(
+        [*KSHARK, "run", "--plugin", FAKE, "--backend", "fakelive,packets=0,ends=no"],
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stderr is not None
+    assert b"fakelive on all interfaces" in process.stderr.readline()
+    process.terminate()
+    assert b"kshark: 0 packets; 0 entries" in process.communicate(timeout=30)[1]

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kshark import fanout, limits
+from kshark import drain, lane, limits
 from kshark.api import Endpoint, Entry, Flow, Kind, Message, Outcome, PluginError, SinkBusy
-from kshark.fanout import Fanout, Lane, LaneOptions
+from kshark.drain import Haste
+from kshark.fanout import Fanout
+from kshark.lane import BATCH, Lane, LaneOptions
 
 FLOW = Flow("f", "tcp", Endpoint("10.0.0.1", 1), Endpoint("10.0.0.2", 2))
 
@@ -55,7 +57,7 @@ class Bench:
     def __init__(self, *sinks: Recorder, live: bool = False, **options: Any) -> None:
         self.said: list[str] = []
         self.fanout = Fanout(self.said.append)
-        self.stopped, self.hurried = asyncio.Event(), asyncio.Event()
+        self.haste = Haste.NONE
         for number, sink in enumerate(sinks):
             self.fanout.add(f"s{number}", sink, LaneOptions(**options), live=live)
 
@@ -67,7 +69,7 @@ class Bench:
         return found["s0"]
 
     async def drain(self) -> dict[str, Any]:
-        await self.fanout.drain(self.stopped, self.hurried)
+        await self.fanout.drain(lambda: self.haste)
         return self.balanced()
 
 
@@ -154,7 +156,7 @@ def test_a_cancelled_put_has_lost_nothing_uncounted() -> None:
         await asyncio.sleep(0.01)
         putting.cancel()
         await asyncio.gather(putting, return_exceptions=True)
-        bench.hurried.set()
+        bench.haste = Haste.NOW
         found = await bench.drain()
         assert found["dropped"]["stopped"] == found["entries"] > 0
 
@@ -277,7 +279,7 @@ def test_a_sink_that_fails_while_the_reader_waits_for_it() -> None:
 
 
 def test_a_busy_sink_gets_the_same_batch_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(lane, "FIRST_PAUSE", 0.0)
     seen = []
 
     class Busy(Recorder):
@@ -301,39 +303,117 @@ def test_a_busy_sink_gets_the_same_batch_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_pauses_of_a_busy_sink_grow_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    real = asyncio.sleep
+    real = asyncio.wait_for
 
-    async def sleep(seconds: float) -> None:
+    async def wait(work: Any, seconds: float) -> None:
         pauses.append(seconds)
-        await real(0)
+        await real(work, 0)
 
     def busy(call: int) -> None:
         if call <= 12:
             raise SinkBusy
 
     async def work() -> None:
-        lane = Lane("s", Recorder(busy), "block", 10)
-        lane.offer(entries(0, 1))
-        lane.closing = True
-        monkeypatch.setattr(asyncio, "sleep", sleep)
-        await lane.run()
-        assert lane.delivered == 1
+        busy_lane = Lane("s", Recorder(busy), "block", 10)
+        busy_lane.offer(entries(0, 1))
+        monkeypatch.setattr(asyncio, "wait_for", wait)
+        task = asyncio.create_task(busy_lane.run())
+        while not busy_lane.delivered:
+            await asyncio.sleep(0)
+        busy_lane.shut()
+        await task
 
     run(work)
     assert pauses[:3] == [0.01, 0.02, 0.04]
-    assert pauses[-1] == fanout.LAST_PAUSE
+    assert pauses[-1] == lane.LAST_PAUSE
     assert pauses == sorted(pauses)
 
 
+def test_a_busy_sink_is_asked_again_soon_once_nothing_more_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "FIRST_PAUSE", 3600.0)
+
+    def busy(call: int) -> None:
+        if call == 1:
+            raise SinkBusy
+
+    async def work() -> None:
+        bench = Bench(Recorder(busy))
+        await bench.fanout.open()
+        await bench.fanout.put(entries(0, 1))
+        await asyncio.sleep(0.01)
+        assert bench.balanced()["busy"] == 1
+        assert (await bench.drain())["delivered"] == 1
+
+    run(work)
+
+
+def test_nobody_waits_for_room_once_the_run_shall_end() -> None:
+    async def work() -> None:
+        bench = Bench(Recorder(lambda call: forever()), queue=1)
+        await bench.fanout.open()
+        putting = asyncio.create_task(put_all(bench, 100, 5))
+        await asyncio.sleep(0.01)
+        assert not putting.done()
+        bench.fanout.release()
+        await putting
+        bench.haste = Haste.NOW
+        assert (await bench.drain())["dropped"] == {"stopped": 100}
+
+    run(work)
+
+
+def test_after_a_signal_a_sink_that_takes_nothing_is_given_up_sooner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drain, "GRACE", 0.3)
+
+    async def work() -> None:
+        slow = Recorder(lambda call: asyncio.sleep(0.1))
+        bench = Bench(slow, Recorder(lambda call: forever()))
+        await bench.fanout.open()
+        for start in range(0, 5 * BATCH, BATCH):
+            bench.fanout.offer(entries(start, BATCH))
+        bench.haste = Haste.SIGNAL
+        assert (await bench.drain())["delivered"] == 5 * BATCH
+        assert bench.said == ["not waiting for s1 any longer"]
+
+    run(work)
+
+
+def test_a_reader_who_takes_his_time_gets_everything_until_a_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drain, "STALL", 0.05)
+    monkeypatch.setattr(drain, "STALLED", 0.05)
+    monkeypatch.setattr(drain, "GRACE", 0.05)
+
+    async def work() -> None:
+        sink = Recorder(lambda call: forever())
+        sink.waits_for_reader = True  # type: ignore[attr-defined]
+        bench = Bench(sink)
+        await bench.fanout.open()
+        await bench.fanout.put(entries(0, 9))
+        draining = asyncio.create_task(bench.drain())
+        await asyncio.sleep(0.5)
+        assert not draining.done()
+        assert bench.said == ["sink s0: nothing taken for 0 s; 9 wait (Ctrl-C leaves without them)"]
+        bench.haste = Haste.SIGNAL
+        assert (await draining)["dropped"] == {"stopped": 9}
+
+    run(work)
+
+
 def test_a_sink_that_hangs_is_given_up_when_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "DRAIN", 0.05)
+    monkeypatch.setattr(drain, "DRAIN", 0.05)
 
     async def work() -> None:
         good = Recorder()
         bench = Bench(Recorder(lambda call: forever()), good)
         await bench.fanout.open()
         await bench.fanout.put(entries(0, 9))
-        bench.stopped.set()
+        bench.haste = Haste.BOUND
         found = await bench.drain()
         assert found["dropped"] == {"stopped": 9}
         assert good.got == list(range(9))
@@ -347,7 +427,7 @@ def test_a_sink_that_hangs_is_given_up_when_stopped(monkeypatch: pytest.MonkeyPa
 def test_a_sink_that_hangs_is_given_up_at_the_end_of_a_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fanout, "STALL", 0.05)
+    monkeypatch.setattr(drain, "STALL", 0.05)
 
     async def work() -> None:
         bench = Bench(Recorder(lambda call: forever()))
@@ -366,7 +446,7 @@ def test_a_stall_is_said_once() -> None:
         for _ in range(50):
             bench.fanout.notice_stalls()
         assert bench.said == ["sink s0: nothing taken for 10 s; 9 wait"]
-        bench.hurried.set()
+        bench.haste = Haste.NOW
         await bench.drain()
 
     run(work)

@@ -150,9 +150,9 @@ def test_a_file_is_read_by_one(tmp_path: Path) -> None:
 
 
 def test_lost_entries_of_a_worker_must_have_a_reason() -> None:
-    remote = workers.Remote(workers.Child(0, 0, None), print)  # type: ignore[arg-type]
+    remote = workers.Remote(workers.Child(0, 0, None), print, print)  # type: ignore[arg-type]
     ledger = {"entries": {"ok": 10}, "sinks": {"pipe": {"dropped": {"oldest": 3}}}}
-    remote.account = workers.Account(ledger, [], 0, True)
+    remote.account = workers.Account(ledger, [], 0, True, True)
     remote.received = 7
     assert (remote.lost(), remote.check()) == ({"worker 0": 3}, [])
     remote.received = 6

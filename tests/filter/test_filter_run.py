@@ -20,8 +20,8 @@ from kshark._spec_checks import FANOUT_KEYS
 from kshark.api import PluginError
 from kshark.app import Capture
 from kshark.cli import cli, main
-from kshark.fanout import LaneOptions
 from kshark.filter import known_fields
+from kshark.lane import LaneOptions
 from kshark.places import places
 from kshark.plan import HELD, Plan, builtin_names, make_plan
 from kshark.plugins import load
