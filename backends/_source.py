@@ -14,6 +14,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Final, Protocol
 
 from kshark.api import PluginError
@@ -60,6 +61,12 @@ def open_file(target: str, follow: bool) -> File:
         os.close(fd)
         raise PluginError(f"{name} {why}")
     return File(fd, target, follow and stat.S_ISREG(mode))
+
+
+def check_file(path: str) -> None:
+    """`PluginError` where a file cannot be opened."""
+    if path != "-" and not Path(path).is_fifo():
+        open_file(path, False).close()
 
 
 def _opened(path: str) -> int:

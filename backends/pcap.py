@@ -29,7 +29,16 @@ from kshark.api import (
 from kshark.backends._classic import Damaged
 from kshark.backends._reader import Books, Reader
 from kshark.backends._records import INDEX
-from kshark.backends._source import MOMENT, PAUSE, File, Replaced, open_file, pause, unpacked
+from kshark.backends._source import (
+    MOMENT,
+    PAUSE,
+    File,
+    Replaced,
+    check_file,
+    open_file,
+    pause,
+    unpacked,
+)
 from kshark.limits import KIB, MIB
 
 BLOCK: Final = (
@@ -45,7 +54,7 @@ class PcapOptions(Options):
     """Options of the backend ``pcap``."""
 
     target: Annotated[
-        str, option("File, pattern such as 'ring/*.pcap', or - for standard input")
+        str, option("File, pattern such as 'ring/*.pcap', or - for standard input", unit="file")
     ] = ""
     follow: Annotated[bool, option("Wait for more at the end of the file, until interrupted")] = (
         False
@@ -70,6 +79,12 @@ class PcapBackend:
         self._done = 0  # bytes of files that are read
         self._ahead = 0  # bytes of files that are not yet opened
         self._closed = False
+
+    def check(self) -> None:
+        """`PluginError` where the file cannot be read."""
+        target = self._options.target
+        if os.path.lexists(target) or not glob.has_magic(target):
+            check_file(target)
 
     async def blocks(self) -> AsyncIterator[Block]:
         """Blocks until the end; each one's memory is reused for the next."""

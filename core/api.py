@@ -355,7 +355,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def option(text: str, *, unit: str = "") -> msgspec.Meta:
-    """Describe an option; ``unit`` "bytes" reads 1MiB, "seconds" reads 5m."""
+    """Describe an option; ``unit`` "bytes" reads 1MiB, "seconds" reads 5m, "file" is a file of its own."""
     return msgspec.Meta(description=text, extra={"unit": unit})
 
 
@@ -388,6 +388,7 @@ class Backend(Protocol):
     """A source of packets. `live` ones may lose packets when the engine is slow, files wait.
 
     One with an attribute ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself.
+    A method ``check() -> None`` may raise `PluginError` before any sink is opened, and so begins its file anew.
     """
 
     live: bool

@@ -165,7 +165,10 @@ class Capture:
         """The backends, each with an engine."""
         sources = []
         for chosen in self.plan.backends:
-            backend = made(f"backend {chosen.label}", chosen.spec.make, chosen.options)
+            what = f"backend {chosen.label}"
+            backend = made(what, chosen.spec.make, chosen.options)
+            if check := getattr(backend, "check", None):
+                made(what, check)
             engine = make_engine(self.plan, chosen.label, self.say)
             sources.append(Source(chosen.label, backend, engine))
         return sources

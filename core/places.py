@@ -20,7 +20,7 @@ import msgspec
 from kshark import settings
 from kshark.api import Options, PluginError, option
 from kshark.plugins import PluginOptions
-from kshark.settings import Given, Layer, Use, nearest
+from kshark.settings import Given, Layer, Use, nearest, said
 
 TABLES: Final = ("run", "plugins", "backend", "sink", "enricher")
 OTHERS: Final = ("CONFIG", "CORPORA", "DEBUG", "PLUGINS", "PURE", "TRACE_PLUGINS")
@@ -109,16 +109,18 @@ class Places:
         return uses
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """The tables of a TOML file; `PluginError` for what is not one of ours."""
+def read_config(path: str, flag: str = "--config") -> dict[str, Any]:
+    """The tables of a TOML file named by `flag`; `PluginError` for what is not one of ours."""
     import tomllib
 
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise PluginError(f"--config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PluginError(f"--config {path}: {error}") from error
+        raise PluginError(f"{said(flag, path)}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PluginError(f"{said(flag, path)}: it is no text in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PluginError(f"{said(flag, path)}: it is no TOML: {error}") from error
     for name, table in tables.items():
         if name not in TABLES:
             raise PluginError(f"{path}: no table [{name}] in kshark{nearest(name, TABLES)}")
@@ -137,8 +139,9 @@ def _check_table(path: str, name: str, table: object) -> None:
 def places(line: Layer, config: str = "", environ: Mapping[str, str] | None = None) -> Places:
     """Where settings are: the file named on the line or by ``KSHARK_CONFIG``, the environment."""
     environ = os.environ if environ is None else environ
+    flag = "--config" if config else "KSHARK_CONFIG"
     config = config or environ.get("KSHARK_CONFIG", "")
-    return Places(read_config(config) if config else {}, config, environ, line)
+    return Places(read_config(config, flag) if config else {}, config, environ, line)
 
 
 def strange_variables(environ: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,8 @@ from kshark.engine import FLOWS
 from kshark.lane import LaneOptions
 from kshark.places import Places, RunOptions, strange_variables
 from kshark.plugins import DEFAULT_PLUGINS, Registry, load
-from kshark.settings import Given, Layer, Use, nearest
+from kshark.settings import Given, Layer, Use, given_at, nearest, said
+from kshark.targets import check_targets
 
 if TYPE_CHECKING:
     from kshark.filter import Filter
@@ -68,8 +69,8 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
     """Decide what runs; `PluginError` for whatever is wrong with the user's input."""
     layers = where.run_layers()
     run = settings.resolve(RunOptions, layers, "run")
-    backend_uses = _backend_uses(run)
-    sink_uses = _sink_uses(run, where) if with_sinks else []
+    backend_uses = _backend_uses(run, layers)
+    sink_uses = _sink_uses(run, where, layers) if with_sinks else []
     filtered = run.filter or any(_lane_text(where, use) for use in sink_uses)
     needed = {
         "protocols": builtin_names("protocols") if filtered else _protocols(run),
@@ -79,16 +80,18 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
     registry = load(plugin_files, where.plugin_options(), needed=needed)
     plan = Plan(run, registry)
     plan.notes += [found.line() for found in registry.refused()]
-    plan.assume = assumptions(run.assume, registry)
+    plan.assume = assumptions(run.assume, registry, given_at(layers, "assume"))
     for name in run.protocol:
-        registry.find("protocols", name, "--protocol")
+        registry.find("protocols", name, given_at(layers, "protocol"))
     _choose_backends(plan, backend_uses, where, layers)
     _choose_sinks(plan, sink_uses, where, layers)
+    check_targets(plan.backends, plan.sinks)
     _choose_filters(plan, layers)
     for name, spec in registry.enrichers.items():
         options, _ = _options(spec, "enricher", Use(name, name), where, layers, ())
         plan.enrichers.append(Chosen(name, spec, options))
-    plan.workers = _workers(run.workers, plan.backends)
+    origin = said(given_at(layers, "workers"), run.workers)
+    plan.workers = _workers(run.workers, plan.backends, origin)
     plan.notes += [*_unused_tables(where, registry), *strange_variables(where.environ)]
     return plan
 
@@ -99,10 +102,10 @@ def builtin_names(kind: str) -> set[str]:
     return {name for _, k, name in parts if k == kind}
 
 
-def _backend_uses(run: RunOptions) -> list[Use]:
-    uses = [settings.parse_use(text, "--backend") for text in run.backend]
+def _backend_uses(run: RunOptions, layers: Sequence[Layer]) -> list[Use]:
+    uses = [settings.parse_use(text, given_at(layers, "backend")) for text in run.backend]
     for path in run.read:
-        origin = f"--read {path}"
+        origin = said(given_at(layers, "read"), path)
         uses.append(Use("pcap", origin, {"target": Given(path, origin)}))
     return uses or [Use(AUTO, "--backend auto")]
 
@@ -111,35 +114,34 @@ def _protocols(run: RunOptions) -> set[str]:
     return set(run.protocol) or builtin_names("protocols")
 
 
-def _sink_uses(run: RunOptions, where: Places) -> list[Use]:
-    uses = [settings.parse_use(text, "--sink") for text in run.sink]
+def _sink_uses(run: RunOptions, where: Places, layers: Sequence[Layer]) -> list[Use]:
+    uses = [settings.parse_use(text, given_at(layers, "sink")) for text in run.sink]
     return uses or where.listed() or [Use("console", "the default sink")]
 
 
-def _workers(text: str, backends: Sequence[Chosen]) -> int:
+def _workers(text: str, backends: Sequence[Chosen], origin: str) -> int:
     """How many processes; with auto, one where the backends cannot be shared."""
     if text != AUTO and (not text.isdecimal() or not 1 <= int(text) <= WORKERS):
-        raise PluginError(f"--workers {text}: must be a number from 1 to {WORKERS}, or auto")
+        raise PluginError(f"{origin}: must be a number from 1 to {WORKERS}, or auto")
     alone = [c.label for c in backends if not set(c.spec.options.__struct_fields__) >= SHARED]
     if text == AUTO:
         return 1 if alone else min(len(os.sched_getaffinity(0)), WORKERS)
     if alone and int(text) > 1:
-        raise PluginError(f"--workers {text}: {alone[0]} is read by one process alone")
+        raise PluginError(f"{origin}: {alone[0]} is read by one process alone")
     return int(text)
 
 
-def assumptions(texts: Iterable[str], registry: Registry) -> dict[int, str]:
+def assumptions(texts: Iterable[str], registry: Registry, at: str = "--assume") -> dict[int, str]:
     """``6380=redis`` for a port and its protocol, checked."""
     found = {}
     for text in texts:
+        origin = said(at, text)
         port, equals, name = text.partition("=")
         if not equals or not port.isdecimal() or not 0 < int(port) < 65_536:
-            raise PluginError(f"--assume {text}: must be PORT=NAME, as in 6380=redis")
-        registry.find("protocols", name, f"--assume {text}")
+            raise PluginError(f"{origin}: must be PORT=NAME, as in 6380=redis")
+        registry.find("protocols", name, origin)
         if name in FLOWS:
-            raise PluginError(
-                f"--assume {text}: {name} is what nobody dissects, it has no dissector"
-            )
+            raise PluginError(f"{origin}: {name} is what nobody dissects, it has no dissector")
         found[int(port)] = name
     return found
 
@@ -229,8 +231,7 @@ def _choose_filters(plan: Plan, layers: Sequence[Layer]) -> None:
     """Compile the filters, and decide what need not be dissected for them."""
     plan.only = frozenset(plan.run.protocol)
     if plan.run.filter.strip():
-        origin = next(held["filter"].origin for held in reversed(layers) if "filter" in held)
-        plan.filter = _compiled(plan, plan.run.filter, origin)
+        plan.filter = _compiled(plan, plan.run.filter, given_at(layers, "filter"))
     for chosen in plan.sinks:
         if chosen.lane.filter.strip():
             chosen.filter = _compiled(plan, chosen.lane.filter, f"sink {chosen.label} filter")

@@ -208,9 +208,11 @@ class _Loader:
                 self._take(found, point.load)
 
     def files(self, paths: Iterable[str]) -> None:
-        for path in dict.fromkeys([*self.options.files, *paths]):
+        typed = list(paths)
+        for path in dict.fromkeys([*self.options.files, *typed]):
             if not Path(path).is_file():
-                raise PluginError(f"--plugin {path}: there is no such file")
+                what = f"--plugin {path}" if path in typed else f"plugin file {path}"
+                raise PluginError(f"{what}: there is no such file")
             found = Found(Path(path).stem, "file", path)
             if not self._denied(found):
                 self._take(found, partial(_import_file, path))

@@ -197,9 +197,9 @@ def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
         lost = ", ".join(_lost(reason, n) for reason, n in sink["dropped"].items())
         refused = f", {sink['filtered']:,} filtered out" if sink["filtered"] else ""
         parts.append(f"{name} {sink['delivered']:,}{refused}" + (f", {lost}" if lost else ""))
-    opaque = packets["opaque"]
-    if opaque:
-        parts.append(f"{sum(opaque.values()):,} packets of unknown protocols")
+    unknown = sum(n for reason, n in packets["opaque"].items() if reason != "no payload")
+    if unknown:
+        parts.append(f"{unknown:,} packets of unknown protocols")
     return "; ".join(parts) + f"; {seconds:.1f} s"
 
 

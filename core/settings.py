@@ -156,12 +156,22 @@ class Use:
         return str(held.value) if held else ""
 
 
-def parse_use(text: str, flag: str) -> Use:
-    """Take apart one value of `flag` (``--sink``), as the module's docstring says."""
-    origin = f"{flag} {text}"
+def given_at(layers: Sequence[Layer], key: str) -> str:
+    """Where the value of `key` that wins was given: ``--sink``, ``KSHARK_SINK``, ``x.toml [run] sink``."""
+    return next((layer[key].origin for layer in reversed(layers) if key in layer), f"--{key}")
+
+
+def said(origin: str, text: str) -> str:
+    """A value as it was given at `origin`: ``--sink jsonl``, ``KSHARK_SINK=jsonl``."""
+    return f"{origin}{'=' if origin.startswith('KSHARK_') else ' '}{text}"
+
+
+def parse_use(text: str, at: str) -> Use:
+    """Take apart one value given at `at` (``--sink``), as the module's docstring says."""
+    origin = said(at, text)
     name = re.match(r"[^:,]*", text)[0]  # type: ignore[index]
     if not name:
-        raise PluginError(f"{origin}: a name is missing, as in {flag} NAME[:TARGET][,key=value]")
+        raise PluginError(f"{origin}: a name is missing, as in NAME[:TARGET][,key=value]")
     use = Use(name, origin)
     rest = text[len(name) :]
     pieces = split(rest[1:]) if rest else []
@@ -258,7 +268,7 @@ def coerce(one: Field, held: Given) -> Any:
         return msgspec.convert(value, one.type, strict=not _text(held.value))
     except (ValueError, msgspec.ValidationError) as error:
         shown = held.value if isinstance(held.value, str) else repr(held.value)
-        raise PluginError(f"{_place(one.key, held.origin, shown)}: {_why(error)}") from error
+        raise PluginError(f"{_place(one.key, held.origin, shown)}: {_why(error, one)}") from error
 
 
 def _place(key: str, origin: str, shown: str) -> str:
@@ -276,9 +286,13 @@ def _text(value: object) -> bool:
     return isinstance(value, str | tuple) or value is True
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, one: Field) -> str:
     text = str(error).replace("Expected", "must be", 1).replace("`", "")
-    return text.partition(", got ")[0].partition(" - at ")[0]
+    if text.startswith("Invalid enum value"):
+        return "must be " + " or ".join(filter(None, map(str, get_args(one.bare))))
+    text = text.partition(", got ")[0].partition(" - at ")[0]
+    text = re.sub(r"must be int\b", "must be a whole number", text)
+    return re.sub(r"must be float\b", "must be a number", text)
 
 
 def _parse(one: Field, value: object) -> object:

@@ -71,9 +71,10 @@ class Store:
         if options.packing != "none" or self._live != "none":
             CODECS[options.packing if options.packing != "none" else self._live]()  # is it there?
         self._begin(truncate=options.truncate)
-        if options.rotates and not self._output.regular:
+        if options.rotates and (self._name == STDOUT or not self._output.regular):
             os.close(self._output.fd)
-            raise PluginError(f"{self._name}: only a file can rotate")
+            name = "standard output" if self._name == STDOUT else self._name
+            raise PluginError(f"{name} cannot rotate, only a file can: give the sink one")
 
     def _begin(self, *, truncate: bool) -> None:
         options = self._options

@@ -26,7 +26,7 @@ WINDOW: Final = 1.0
 class ConsoleOptions(Options):
     """Options of the sink ``console``."""
 
-    target: Annotated[str, option('Where to write: "-" is standard output')] = "-"
+    target: Annotated[str, option('Where to write: "-" is standard output', unit="file")] = "-"
     columns: Annotated[int, option("Width of a line; 0 = the terminal's, unlimited in a pipe")] = 0
     color: Annotated[
         Literal["auto", "always", "never"],

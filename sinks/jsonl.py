@@ -15,7 +15,7 @@ from kshark.sinks._store import Fsync, Store, StoreOptions
 class JsonlOptions(Options):
     """Options of the sink ``jsonl``."""
 
-    target: Annotated[str, option('A file; "-" is standard output')] = "-"
+    target: Annotated[str, option('A file; "-" is standard output', unit="file")] = "-"
     full: Annotated[bool, option("With the protocol's own object: details and bodies")] = False
     rotate_bytes: Annotated[
         int, option("Begin a new file before this one is larger; 0 = never", unit="bytes")

@@ -26,7 +26,9 @@ ASKED_CHARS: Final = 1_000
 class PcapOptions(Options):
     """Options of the sink ``pcap``."""
 
-    target: Annotated[str, option('A file, begun anew; "-" is standard output, for a pipe')] = "-"
+    target: Annotated[
+        str, option('A file, begun anew; "-" is standard output, for a pipe', unit="file")
+    ] = "-"
     rotate_bytes: Annotated[
         int, option("Begin a new file before this one is larger; 0 = never", unit="bytes")
     ] = 0

@@ -202,6 +202,19 @@ def test_third_interrupt_leaves_a_sink_that_blocks_the_loop() -> None:
         (["run", "--assume", "80=htp"], "did you mean http?"),
         (["run", "--workers", "many"], "--workers many: must be a number"),
         (["run", "--workers", "0"], "--workers 0: must be a number"),
+        (["run", "--count", "x"], "--count x: must be a whole number"),
+        (
+            ["run", "--read", "x", "--sink", "jsonl,policy=x"],
+            "must be block or drop_oldest or sample",
+        ),
+        (
+            ["run", "--read", "/dev/null", "--sink", "jsonl", "--sink", "console"],
+            "sink console: standard output is written by jsonl, choose another target",
+        ),
+        (
+            ["run", "--read", "/dev/null", "--sink", "jsonl:-,rotate_bytes=1MiB"],
+            "standard output cannot rotate, only a file can: give the sink one",
+        ),
         (["run", "--duration", "soon"], "--duration soon: is not a time"),
         (["run", "--count", "-3"], "--count -3"),
         (["run", "--backend", "pcap"], "--read"),
@@ -574,3 +587,59 @@ def test_what_runs_is_said_before_the_first_packet_comes() -> None:
     assert b"fakelive on all interfaces" in process.stderr.readline()
     process.terminate()
     assert b"kshark: 0 packets; 0 entries" in process.communicate(timeout=30)[1]
+
+
+@pytest.mark.parametrize(
+    ("sinks", "told"),
+    [
+        (["pcap:{pcap}"], "sink pcap: {pcap} is what pcap reads, choose another target"),
+        (
+            ["jsonl:{folder}/link"],
+            "sink jsonl: {folder}/link is what pcap reads, choose another target",
+        ),
+        (
+            ["jsonl:{folder}/new", "console:{folder}/./new"],
+            "sink console: {folder}/./new is written by jsonl, choose another target",
+        ),
+    ],
+)
+def test_no_sink_writes_what_is_read_or_written(
+    sinks: list[str], told: str, pcap: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(pcap)
+    before = pcap.read_bytes()
+    names = {"pcap": pcap, "folder": tmp_path}
+    flags = [part for sink in sinks for part in ("--sink", sink.format(**names))]
+    for read in (str(pcap), str(tmp_path / "*.pcap")):
+        done = kshark("run", "--read", read, *flags)
+        assert (done.returncode, done.stderr) == (2, f"kshark: {told.format(**names)}\n")
+    assert pcap.read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_devices_may_be_shared(pcap: Path) -> None:
+    sinks = ("--sink", "jsonl:/dev/null", "--sink", "console:/dev/null")
+    assert kshark("run", "--read", str(pcap), *sinks).returncode == 0
+
+
+def test_a_missing_file_costs_no_earlier_one(pcap: Path, tmp_path: Path) -> None:
+    """The sink would begin it anew."""
+    done = kshark("run", "--read", str(tmp_path / "missing.pcap"), "--sink", f"pcap:{pcap}")
+    assert done.returncode == 2
+    assert pcap.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("KSHARK_SINK", "jsonk", "KSHARK_SINK=jsonk: no sink 'jsonk'; did you mean jsonl?"),
+        ("KSHARK_BACKEND", "x", "KSHARK_BACKEND=x: no backend 'x'; there is af_packet, pcap"),
+        ("KSHARK_ASSUME", "x", "KSHARK_ASSUME=x: must be PORT=NAME, as in 6380=redis"),
+        ("KSHARK_WORKERS", "0", "KSHARK_WORKERS=0: must be a number from 1 to 256, or auto"),
+        ("KSHARK_CONFIG", "none", "KSHARK_CONFIG=none: No such file or directory"),
+        ("KSHARK_PROTOCOL", "htp", "KSHARK_PROTOCOL: no protocol 'htp'; did you mean http?"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str, told: str) -> None:
+    done = kshark("run", "--read", "/dev/null", env={name: value})
+    assert (done.returncode, done.stderr) == (2, f"kshark: {told}\n")

@@ -267,7 +267,7 @@ def test_what_cannot_be_opened_is_told_in_one_line(
 
 
 def test_only_a_file_rotates(context: Any) -> None:
-    with pytest.raises(PluginError, match="only a file can rotate"):
+    with pytest.raises(PluginError, match="cannot rotate, only a file can"):
         write(context, target="/dev/null", rotate_bytes=100)
 
 
