@@ -146,6 +146,8 @@ class Dissector(Protocol):
     # Optional: ``inside(side) -> bool``. True while that side is within a message whose extent is known (a
     # counted body, or one that runs until the end), so that a gap there loses no pair, a long body is
     # not taken for silence and a slow answer that has begun is not taken for none.
+    # Optional: ``slim() -> int``: memory is short. Forget the bodies kept so far of messages under way, which then
+    # end ``truncated``, and give the number of bytes still held. Without it such a flow is not dissected any more.
 
 
 class Take(msgspec.Struct, frozen=True):

@@ -193,7 +193,9 @@ class Capture:
         for source in self.sources:
             if source.drains:
                 self._look(source)  # its books have moved since it was closed
-            self.fanout.offer(self.accept(source.engine.finish()))
+            for batch in source.engine.ending():
+                self.fanout.offer(self.accept(batch))
+                await asyncio.sleep(0)  # a sink that keeps up takes it at once
         if not self.mistaken():
             self.opened()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -27,12 +27,15 @@ from kshark.given import Rubbish
 from kshark.identify import Choice, Identifier, View
 from kshark.ledger import Ledger, Tally
 from kshark.pairing import Emitter
+from kshark.shedding import shed
 from kshark.wire import Consumer, WireFlow, WireLimits
 
 TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
+END_STEP = 1_024
+"""Flows that end at once when the capture is over."""
 SHORT = {Overrun: "too long a call", Rubbish: "rubbish"}
 """What the ledger says of errors that are our own findings."""
 
@@ -63,6 +66,7 @@ class Engine:
         self.tally = Tally()
         self.guard = guard_class()
         self.out: list[Entry] = []
+        self.guards: dict[Guard, None] = {}  # of all flows
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
         known = [s for s in specs if s.name not in FLOWS]  # they have no dissector
@@ -86,7 +90,7 @@ class Engine:
         self.wire.feed(block)
         if self.timers:
             self.expire(self.wire.now)
-        if self.tally.reserved + self.wire.memory > self.settings.limits.memory:
+        if self.memory > self.settings.limits.memory:
             self.shrink()
         return self.take()
 
@@ -99,8 +103,13 @@ class Engine:
 
     def finish(self) -> list[Entry]:
         """The capture is over: every flow ends."""
-        self.wire.finish()
-        return self.take()
+        return [entry for batch in self.ending() for entry in batch]
+
+    def ending(self) -> Iterator[list[Entry]]:
+        """The same step by step: what ends makes room for its entries."""
+        while self.wire.finish(END_STEP):
+            yield self.take()
+        yield self.take()
 
     def take(self) -> list[Entry]:
         """The entries completed since the last call."""
@@ -110,7 +119,9 @@ class Engine:
 
     def open(self, flow: WireFlow) -> Consumer:
         """A new flow."""
-        return self.guard(self, flow)
+        guard = self.guard(self, flow)
+        self.guards[guard] = None
+        return guard
 
     def watch_dissectors(self) -> Watch:
         """The breaker's sampler for this engine, not started."""
@@ -129,6 +140,10 @@ class Engine:
 
     def decide(self, view: View, last: bool) -> tuple[Choice | None, bool]:
         return self.identifiers[view.transport].decide(view, last)
+
+    def begins(self, flow: WireFlow, data: bytes) -> bool:
+        """Whether a message of some protocol begins so, by its literal prefix."""
+        return self.identifiers[self.transport(flow)].begins(data)
 
     def named(self, name: str, reason: str) -> Choice | None:
         """The protocol of that name, as a choice."""
@@ -172,6 +187,7 @@ class Engine:
 
     def forget(self, guard: Guard) -> None:
         self.timers.pop(guard, None)
+        self.guards.pop(guard, None)
 
     def settle(self, packets: int, reason: str) -> None:
         """The fate of packets of one flow."""
@@ -242,11 +258,21 @@ class Engine:
             if again:
                 self.timers[guard] = again
 
+    @property
+    def memory(self) -> int:
+        """Bytes accounted: flows and what they hold back, dissectors, messages under way or waiting."""
+        return (
+            self.wire.memory + self.tally.reserved + self.tally.dissectors * limits.DISSECTOR_COST
+        )
+
     def shrink(self) -> None:
-        """Over the memory bound: the oldest idle flows go."""
+        """Over the memory bound. Where the messages of a few flows fill half of it these flows pay, and
+        stay; else the flows that were idle longest go."""
         self.ledger.count(self.ledger.limits, "memory")
         bound = self.settings.limits.memory
-        while self.tally.reserved + self.wire.memory > bound and self.wire.flows:
+        if self.tally.reserved > bound // 2:
+            shed(self, bound * 3 // 8)
+        while self.memory > bound and self.wire.flows:
             self.wire.evict(EVICT_STEP)
 
 

@@ -66,7 +66,8 @@ def _entries(plan: Plan) -> Iterator[Entry]:
             yield from capture.accept(capture.feed(source, block))
         for note in source.backend.stats().notes:
             log.warning("%s: %s", source.label, note)
-        yield from capture.accept(source.engine.finish())
+        for batch in source.engine.ending():
+            yield from capture.accept(batch)
 
 
 def capture(

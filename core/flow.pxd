@@ -17,7 +17,7 @@ cdef class Guard(Listener):
     cdef public int state, flip
     cdef public bint oriented, midstream, strict, timed, replaying, proven
     cdef public object window
-    cdef public long long messages, switches, errors, reserved, settled
+    cdef public long long messages, switches, errors, spared, reserved, settled
     cdef public ProtocolState proto
     cdef public Emitter emitter
     cdef public Pairing asked, asked_back

@@ -70,6 +70,7 @@ class Guard(Listener):
         self.switches = 0
         self.errors = 0
         self.held = [0, 0]  # bytes of unfinished messages, by side
+        self.spared = 0  # of them not in memory, since it was short
         self.since = [0, 0]  # when the first of them came
         self.silent = [0, 0]  # bytes since the last message
         self.reserved = 0
@@ -123,27 +124,29 @@ class Guard(Listener):
         if self.state == OPAQUE or self.emitter is None or self.emitter.seq == 0:
             self.emit_flow(reason)
         self.state = ENDED
-        self.reserve(0)
-        self.engine.forget(self)
         self.leave()
+        self.forget_window()
+        self.engine.forget(self)
 
     # ------------------------------------------------------------ identification
 
     def identify(self, side: int, data: bytes, ns: int) -> bool:
         """Keep the bytes, ask the identifier; begin, wait, or give up."""
         window = self.window
+        if window.passes(side, len(data)) and not self.engine.begins(self.wire, data):
+            return window.seen >= SILENT_BYTES and self.give_up(NOBODY)
         choice = None if window.pieces else self.engine.assumed(self.wire)
         last = window.add(side, data, ns)
         if choice is not None:
             return self.begin(choice)
-        self.reserve(window.held)
+        self.reserve(0)
         choice, more = self.engine.decide(self.view(window.first), last)
         if choice is None and self.midstream:
             choice = self.fresh(side, data, ns)
         if choice is not None:
             return self.begin(choice)
         if last or (window.both() and not more):
-            return self.undecided()
+            return self.undecided(side)
         return False
 
     def fresh(self, side: int, data: bytes, ns: int) -> Choice | None:
@@ -151,7 +154,7 @@ class Guard(Listener):
         piece = data[: limits.PROBE_BYTES]
         choice, _ = self.engine.decide(self.view((b"", piece) if side else (piece, b"")), False)
         if choice is not None:
-            self.window.pieces = [(side, data, ns)]
+            self.window.replay([(side, data, ns)])
         return choice
 
     def view(self, first: tuple[bytes, bytes]) -> View:
@@ -159,9 +162,9 @@ class Guard(Listener):
         ports = (wire.client_port, wire.server_port)
         return View(first, ports, self.oriented, self.engine.transport(wire), self.refused)
 
-    def undecided(self) -> bool:
-        """The window is over. A flow joined inside a long message gets further windows."""
-        if self.midstream and self.window.seen < SILENT_BYTES:
+    def undecided(self, side: int) -> bool:
+        """The window is over. A flow joined inside a long message gets further ones, for what comes after it."""
+        if self.midstream and self.window.again(side):
             self.forget_window()
             return False
         return self.give_up(NOBODY)
@@ -175,7 +178,6 @@ class Guard(Listener):
         if choice.flip:
             self.flip ^= 1
         pieces = self.window.pieces
-        self.reserve(0)
         proto = self.engine.state_of(choice.spec)
         if proto.tripped:
             return self.give_up(proto.tripped)
@@ -189,17 +191,26 @@ class Guard(Listener):
         self.strict = proto.strict
         self.state = DISSECT
         try:
-            self.dissector = self.call(choice.spec.dissector)
-            self.feed = self.call(getattr, self.dissector, "feed")
+            dissector = self.call(choice.spec.dissector)
+            self.feed = self.call(getattr, dissector, "feed")
         except BaseException as error:
             return self.broke(error)
+        self.dissector = dissector
+        self.tally.dissectors += 1
         self.replaying = True  # the pieces stay until the choice has proven itself
         self.proven = False
         for side, data, ns in pieces:
-            if self.state != DISSECT or self.dissect(side ^ self.flip, data, ns):
-                break
+            if self.dissect(side ^ self.flip, data, ns) or self.dissector is not dissector:
+                return self.state == OPAQUE  # another one was fed all of them, if any
         self.replaying = False
-        return self.state == OPAQUE
+        if self.window.held > limits.REPLAYED:
+            self.prove()
+        return False
+
+    def prove(self) -> None:
+        """The choice stands: nothing is kept to be replayed."""
+        self.proven = True
+        self.window.clear()
 
     # ------------------------------------------------------------ dissection
 
@@ -208,8 +219,8 @@ class Guard(Listener):
         proto, feed = self.proto, self.feed
         if proto is None or feed is None or proto.tripped:
             return self.give_up(self.switched_off())
-        if not self.proven and not self.replaying:
-            self.window.keep(side ^ self.flip, data, ns)
+        if not (self.proven or self.replaying or self.window.keep(side ^ self.flip, data, ns)):
+            self.prove()
         tally = self.tally
         proto.bytes += len(data)
         tally.feeds += 1
@@ -234,7 +245,7 @@ class Guard(Listener):
         if not self.since[side]:
             self.since[side] = ns
         self.silent[side] += len(data)
-        self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD))
+        self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD) - self.spared)
         if self.silent[side] > SILENT_BYTES:
             return self.quiet(side)
         return False
@@ -271,6 +282,7 @@ class Guard(Listener):
             first = now
             self.silent[side] = 0
             self.route(message, side)
+        self.spared = 0
         if held > 0:
             self.held[side] = held
             self.since[side] = first
@@ -278,7 +290,7 @@ class Guard(Listener):
         else:
             self.held[side] = 0
             self.since[side] = 0
-            if self.reserved:
+            if self.reserved or not self.proven:
                 self.reserve(min(self.held[1 - side], HELD))
         return False
 
@@ -297,8 +309,7 @@ class Guard(Listener):
         tally.messages += 1
         self.messages += 1
         if not self.proven and self.messages >= EARLY_MESSAGES:
-            self.proven = True
-            self.window.pieces = []
+            self.prove()
         what = message.kind
         if what == RESPONSE:
             tally.responses += 1
@@ -333,8 +344,7 @@ class Guard(Listener):
         """A hole: the dissector may keep its framing, else pairs are unsure."""
         if not self.running():
             return self.give_up(self.switched_off())
-        self.proven = True
-        self.window.pieces = []
+        self.prove()
         try:
             found, fault = self.given("gap", SIDES[side], missing)
             if fault is not None:
@@ -395,6 +405,7 @@ class Guard(Listener):
             if pairing is not None:
                 pairing.forget()
         self.state = IDENTIFY
+        self.proven = False
         self.forget_window()
         self.messages = 0
         for side, data, ns in pieces:
@@ -426,14 +437,15 @@ class Guard(Listener):
             self.settle("")
         self.leave()
         self.server_name = self.server_name or self.window.sni(self.flip)
-        self.window.clear()
         self.reason = reason
         self.state = OPAQUE
-        self.reserve(0)
+        self.forget_window()
         return True
 
     def leave(self) -> None:
         """Forget the dissector."""
+        if self.dissector is not None:
+            self.tally.dissectors -= 1
         self.dissector = self.feed = None
         self.held[0] = self.held[1] = 0
         self.since[0] = self.since[1] = 0
@@ -456,13 +468,14 @@ class Guard(Listener):
             return self.give_up(f"handed over more than {limits.SWITCHES} times")
         self.state = IDENTIFY
         self.window = Window()
+        self.proven = False
         self.messages = 0
         self.refused = frozenset()
         pieces = [(0, switch.client, ns), (1, switch.server, ns)]
         pieces = [(side ^ self.flip, data, at) for side, data, at in pieces if data]
         choice = self.engine.named(switch.protocol, f"switched from {previous}")
         if choice is not None:
-            self.window.pieces = pieces
+            self.window.replay(pieces)
             return self.begin(choice)
         if switch.protocol:
             return self.give_up(f"{switch.protocol} (switched from {previous}): no dissector")
@@ -540,9 +553,22 @@ class Guard(Listener):
         return max(oldest + limits.UNANSWERED, now + limits.SECOND) if oldest else 0
 
     def reserve(self, amount: int) -> None:
-        """Account for bytes held."""
+        """Account for the bytes that a dissector holds (buffers grow by an eighth), and for the window."""
+        amount = max(0, amount + (amount >> 3))
+        if not self.proven:
+            amount += self.window.held
         self.tally.reserved += amount - self.reserved
         self.reserved = amount
+
+    def oldest(self) -> int:
+        """When the first bytes of an unfinished message came, 0 without one."""
+        return min(filter(None, (self.since[0], self.since[1])), default=0)
+
+    def spare(self, left: int) -> None:
+        """The dissector holds no more than this, whatever it was fed."""
+        self.prove()
+        self.spared = min(self.held[0], HELD) + min(self.held[1], HELD) - left
+        self.reserve(left)
 
     def settle(self, reason: str) -> None:
         """The packets since the last time go to dissected (no reason), or to opaque with one."""

@@ -80,6 +80,10 @@ class Identifier:
                 return Choice(spec, f"port {port} assumed")
         return None
 
+    def begins(self, data: bytes) -> bool:
+        """Whether the data begin with a literal prefix of either side."""
+        return any(spec for table in self.prefixes for spec in table.match(data))
+
     def decide(self, view: View, last: bool) -> tuple[Choice | None, bool]:
         """A choice, or None and whether more bytes could help. `last`: the window is over."""
         more = False

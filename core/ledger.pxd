@@ -3,7 +3,7 @@ cimport cython
 @cython.final
 cdef class Tally:
     cdef public long long chunks, payload, messages, requests, responses, interim, oneway
-    cdef public long long settled, dissected, reserved
+    cdef public long long settled, dissected, reserved, dissectors
     cdef public long long ok, error, unanswered, orphan, cut
     cdef public long long feeds
     cdef public object current

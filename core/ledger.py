@@ -31,6 +31,7 @@ class Tally:
         self.settled = 0  # packets whose fate is known
         self.dissected = 0  # ... because a dissector took their flow
         self.reserved = 0  # bytes held for unfinished and unanswered messages
+        self.dissectors = 0  # at work
         self.ok = 0  # entries, by outcome
         self.error = 0
         self.unanswered = 0

@@ -15,8 +15,9 @@ MIB: Final = 1024 * KIB
 # -- wire: flow table and reassembly
 FLOWS: Final = 65_536
 """Flows tracked at once; the oldest idle one is evicted. Suricata prealloc 10,000, Zeek unbounded."""
-MEMORY: Final = 256 * MIB
-"""Bytes accounted for flows, held segments and unfinished messages; the oldest idle are evicted."""
+MEMORY: Final = 80 * MIB
+"""Bytes accounted for flows, held segments, and messages under way or waiting. Where messages fill half of it, the
+flows that hold most for longest pay; else the oldest idle are evicted. A whole process then has under 200 MB."""
 OOO_SEGMENTS: Final = 64
 """Out-of-order segments held a side before the hole is declared a gap. tcpflow 1 MiB window."""
 OOO_BYTES: Final = 128 * KIB
@@ -61,6 +62,10 @@ PROBE_BYTES: Final = 4 * KIB
 """Bytes a side shown to probes before a flow counts as unknown. nDPI looks at 8 to 10 packets."""
 PROBE_CHUNKS: Final = 8
 """Chunks a side shown to probes."""
+WINDOWS: Final = 16
+"""Times that a flow joined in mid-stream is looked at so: after each look, when the other side begins to speak."""
+REPLAYED: Final = 16 * KIB
+"""Bytes of a flow kept to be identified once more, until its dissector has proven itself."""
 UNDISSECTED: Final = 64 * KIB
 """Bytes a dissector may hold a side in search of a head or a frame. h11 16 KiB, nginx 32 KiB."""
 CHUNK_LINE: Final = 16 * KIB
@@ -81,9 +86,9 @@ ERRORS: Final = 8
 """DissectErrors after which a flow turns opaque."""
 SWITCHES: Final = 8
 """Hand-overs of a flow from protocol to protocol (CONNECT within CONNECT); then it turns opaque."""
-WAITING: Final = 4_096
-"""Requests a flow that wait for an answer; the oldest ends unanswered. Pipelines of 1,000 commands are
-common (redis-benchmark -P), and each that waits is accounted for in MEMORY."""
+WAITING: Final = 65_536
+"""Requests a flow that wait for an answer; the oldest ends unanswered. Pipelines of 10,000 commands are seen
+(redis-cli --pipe, bulk loaders), and each that waits is accounted for in MEMORY."""
 MESSAGES: Final = 256 * KIB
 """Messages that one call of a dissector may give: one a byte of the largest packet. An endless generator ends here."""
 MESSAGE_NOTES: Final = 32
@@ -94,6 +99,8 @@ KEY_BITS: Final = 256
 """Bits of a pairing key: a UUID has 128."""
 MESSAGE_COST: Final = 320
 """Bytes accounted for a message that waits, beside its head and body."""
+DISSECTOR_COST: Final = 3_584
+"""Bytes accounted for a dissector at work, with its pairing and its row; HTTP's takes about as much."""
 CALM: Final = 4
 """Exchanges in lockstep after lost requests until the order of answers is trusted again."""
 UNANSWERED: Final = 30 * SECOND

@@ -201,6 +201,18 @@ class Pairing:
         self.ledger.count(self.ledger.limits, "waiting")
         self.late += 1
 
+    def reserved(self) -> int:
+        """Bytes accounted for what waits here."""
+        held = sum(map(weight, self.queue)) + sum(map(weight, self.keyed.values()))
+        return held + (weight(self.ahead) if self.ahead is not None else 0)
+
+    def shed(self) -> None:
+        """Memory is short: those that have waited longest wait no longer."""
+        for _ in range((len(self.queue) + 1) // 2):
+            self.give_up()
+        for number in list(self.keyed)[: (len(self.keyed) + 1) // 2]:
+            self.release(self.keyed.pop(number), UNANSWERED)
+
     def release(self, message: Message, outcome: Outcome) -> None:
         self.tally.reserved -= weight(message)
         self.emitter.emit(message, None, CUT if message.cut else outcome, self.swapped)

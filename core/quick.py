@@ -79,7 +79,7 @@ class QuickGuard(Guard):
             if first > ns:
                 return self.take(found, side, size, ns)
             self.held[side] = self.since[side] = 0
-        self.silent[side] = 0
+        self.silent[side] = self.spared = 0
         message.first_ns = first
         message.last_ns = pairs.last_ns = ns
         self.messages += 1
@@ -121,7 +121,7 @@ class QuickGuard(Guard):
         if not self.since[side]:
             self.since[side] = ns
         silent = self.silent[side] = self.silent[side] + size
-        self.reserve(min(held[0], HELD) + min(held[1], HELD))
+        self.reserve(min(held[0], HELD) + min(held[1], HELD) - self.spared)
         return silent > SILENT_BYTES and self.quiet(side)
 
     def take(self, found: Found | BaseException, side: int, size: int, ns: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kshark import limits
 from kshark.unknown import server_name
+from kshark.wire import HELD_COST
 
 Piece = tuple[int, bytes, int]  # side as the wire has it, data, ns
 
@@ -11,30 +12,59 @@ Piece = tuple[int, bytes, int]  # side as the wire has it, data, ns
 class Window:
     """At most PROBE_BYTES shown and PROBE_CHUNKS counted a side; the chunks to replay."""
 
+    __slots__ = ("counts", "first", "held", "number", "pieces", "seen", "speaker")
+
     def __init__(self) -> None:
+        self.seen = 0  # bytes that came in all windows of this flow, and between them
+        self.number = 1
+        self.speaker = -1  # nothing is looked at until the other side speaks
         self.pieces: list[Piece] = []
         self.first = (b"", b"")
         self.counts = (0, 0)
-        self.held = 0  # bytes of `pieces`
-        self.seen = 0  # bytes looked at in all windows of this flow
+        self.held = 0  # bytes that both take
 
     def add(self, side: int, data: bytes, ns: int) -> bool:
         """One more chunk; true when the window of that side is over."""
-        self.pieces.append((side, data, ns))
-        self.held += len(data)
+        self._append((side, data, ns))
         self.seen += len(data)
         shown = self.first[side] + data[: limits.PROBE_BYTES - len(self.first[side])]
+        self.held += len(shown) - len(self.first[side])
         count = self.counts[side] + 1
         self.first = (self.first[0], shown) if side else (shown, self.first[1])
         self.counts = (self.counts[0], count) if side else (count, self.counts[1])
         return len(shown) >= limits.PROBE_BYTES or count >= limits.PROBE_CHUNKS
 
-    def keep(self, side: int, data: bytes, ns: int) -> None:
-        """A chunk that is dissected already, kept in case the choice was wrong."""
-        if len(self.pieces) < 2 * limits.PROBE_CHUNKS:
-            self.pieces.append((side, data, ns))
-        else:
-            self.pieces = []
+    def _append(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self.held += len(piece[1]) + HELD_COST
+
+    def keep(self, side: int, data: bytes, ns: int) -> bool:
+        """A chunk that is dissected already, kept in case the choice was wrong; false: it is too much."""
+        if self.held + len(data) > limits.REPLAYED:
+            self.clear()
+            return False
+        self._append((side, data, ns))
+        return True
+
+    def replay(self, pieces: list[Piece]) -> None:
+        """Start with these chunks, which are not to be shown."""
+        self.clear()
+        for piece in pieces:
+            self._append(piece)
+
+    def again(self, side: int) -> bool:
+        """Whether there is to be another window, once it is the other side's turn."""
+        self.number += 1
+        self.speaker = side
+        return self.seen < limits.SILENT_BYTES and self.number <= limits.WINDOWS
+
+    def passes(self, side: int, size: int) -> bool:
+        """Between two windows: whether this chunk belongs to a message that is not looked at."""
+        if side != self.speaker:
+            self.speaker = -1
+            return False
+        self.seen += size
+        return True
 
     def clear(self) -> None:
         """Start a new window."""

@@ -299,7 +299,7 @@ class Remote:
     def tick(self, now_ns: int) -> list[Entry]:
         return []
 
-    def finish(self) -> list[Entry]:
+    def ending(self) -> list[list[Entry]]:
         return []
 
     def _snapshot(self) -> dict[str, Any]:

@@ -14,8 +14,9 @@ The contract, for either class ``Wire``:
 ``tick(now_ns)``
     Packet time (or wall time, live) has reached `now_ns`: expire idle and half-open flows, declare
     acknowledged holes older than ``gap_wait`` as gaps, drop stale fragments.
-``finish()``
-    The capture ended: flush what is held (as gaps and chunks), end every flow with ``END_CAPTURE``.
+``finish(most=0) -> bool``
+    The capture ended: flush what is held (as gaps and chunks), end every flow with ``END_CAPTURE``; or `most` of them,
+    and true while there are more.
 ``counters() -> dict[str, int]``
     `COUNTERS`: ``received``, ``in_flows`` (packets given to a flow), the reasons of packets that reached no
     flow (`DROPS`), and events. ``received == in_flows + sum(drop reasons)`` whenever no call is running.
@@ -77,6 +78,7 @@ Rules of reassembly (both classes):
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Final, Protocol
 
 import msgspec
@@ -132,8 +134,11 @@ COUNTERS: Final = (
 )
 """All counters of a wire."""
 
-FLOW_COST: Final = 1_024
-"""Bytes accounted for a flow, its table entries and its consumer's frame."""
+PLAIN: Final = _pure.pure("kshark.wire.fast") or find_spec("kshark.wire.fast") is None
+"""Whether no compiled class is to be had."""
+FLOW_COST: Final = 7_168 if PLAIN else 1_536
+"""Bytes accounted for a flow, its table entries and its consumer's frame, as measured; in plain Python objects
+with dictionaries and lists take their place, in the dissector too."""
 HELD_COST: Final = 112
 """Bytes accounted for a held segment or fragment beside its payload."""
 PACKET_COST: Final = 128
@@ -240,7 +245,7 @@ class Wire(Protocol):
 
     def tick(self, now_ns: int) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, most: int = 0) -> bool: ...
 
     def counters(self) -> dict[str, int]: ...
 

@@ -236,16 +236,21 @@ cdef class Wire:
         self.books.now = most(self.books.now, now_ns)
         self.run_timers()
 
-    def finish(self):
+    def finish(self, Py_ssize_t most=0):
         """The capture is over."""
         cdef int shelf
         while self.pending.table:
             self.pending.drop(C_FRAGMENT_TIMEOUT)
-        for shelf in (HALF_OPEN, ACTIVE):
+        for shelf in (LINGERING, HALF_OPEN, ACTIVE, LINGERING):  # what was held back may end a flow by FIN
             while self.shelves[shelf].oldest != NULL:
+                if shelf == LINGERING:
+                    self.unlink(<Flow>self.shelves[shelf].oldest)
+                    continue
                 self.end(<Flow>self.shelves[shelf].oldest, END_CAPTURE, self.books.now)
-        while self.shelves[LINGERING].oldest != NULL:
-            self.unlink(<Flow>self.shelves[LINGERING].oldest)
+                most -= 1
+                if most == 0:
+                    return self.count() > 0
+        return False
 
     def evict(self, Py_ssize_t n):
         """The oldest idle flows go, those that have ended first."""

@@ -119,14 +119,20 @@ class Wire:
         self._books.now = max(self._books.now, now_ns)
         self._run_timers()
 
-    def finish(self) -> None:
+    def finish(self, most: int = 0) -> bool:
         """The capture is over."""
         self._pending.finish()
+        while self._lingering:
+            self._forget(next(iter(self._lingering)))
         for shelf in (self._half_open, self._active):
             while shelf:
                 self._end(next(iter(shelf)), END_CAPTURE, self.now)
-        while self._lingering:
+                most -= 1
+                if not most:
+                    return self.flows > 0
+        while self._lingering:  # what was held back held a FIN
             self._forget(next(iter(self._lingering)))
+        return False
 
     def evict(self, n: int) -> None:
         """The oldest idle flows go, those that have ended first."""

@@ -80,7 +80,7 @@ class HttpDissector:
         # the framing of their answer: pairs of number and IS_*.
         self.asked = 0
         self.answered = 0
-        self.specials: deque[tuple[int, int]] = deque()
+        self.specials: deque[tuple[int, int]] | None = None  # rare
         self.careful = False  # after a gap the order is a guess
         self.fault: DissectError | None = None  # said by a feed() that has nothing else to say
         self.due = False  # the response that is being read says that the held bytes are HTTP
@@ -136,6 +136,10 @@ class HttpDissector:
         """Whether that side is within the body of a message whose head was seen."""
         lane = self.server if side else self.client
         return lane.kind != NONE
+
+    def slim(self) -> int:
+        """Forget the bodies under construction; the bytes that are still held."""
+        return self.client.slim() + self.server.slim()
 
     # ------------------------------------------------------------ the machine
 
@@ -274,9 +278,9 @@ class HttpDissector:
 
     def remember(self, asks: int) -> None:
         """The newest request changes how its answer is framed."""
+        if self.specials is None:
+            self.specials = deque(maxlen=limits.WAITING)
         self.specials.append((self.asked, asks))
-        if len(self.specials) > limits.WAITING:
-            self.specials.popleft()
 
     def response(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
         """A response head was found at `pos`."""
@@ -546,7 +550,7 @@ class HttpDissector:
 
     def doubt(self) -> None:
         """Which answer belongs to which request is not certain any more."""
-        self.specials.clear()
+        self.specials = None
         self.asked = 0
         self.answered = 0
         self.careful = True

@@ -228,6 +228,14 @@ class Lane:
             self.kept += stop - pos
         return end
 
+    def slim(self) -> int:
+        """Keep nothing of the body under construction; the bytes that are still held."""
+        if self.kind != NONE:
+            self.pieces = []
+            self.kept = 0
+            self.hole = True
+        return len(self.buffer) + len(self.raw)
+
     def seek(self, data: bytes, pos: int) -> int:
         """Skip bytes up to a start line; keep the last line if it is not whole."""
         at = find(data, pos, self.answer, self.line_start)

@@ -15,7 +15,7 @@ cdef class Due:
 cdef class Half:
     cdef public object scan, search, fault
     cdef public bytearray held
-    cdef public bint began, intact, resync
+    cdef public bint began, intact, resync, slim
     cdef public Py_ssize_t size, skipped
     cdef public long long gap
     cpdef fresh(self)
@@ -23,9 +23,9 @@ cdef class Half:
 
 @cython.final
 cdef class RedisDissector:
-    cdef public object answers, due
+    cdef public object answers
     cdef public Half client, server
-    cdef public list out, channels, totals
+    cdef public list out, channels, totals, due
     cdef public Py_ssize_t at, sent, answered, more
     cdef public bint subscribed, monitor, stream, multi, calm
     cdef public int mute

@@ -15,7 +15,6 @@ DUE commands in `due`.
 from __future__ import annotations
 
 import re
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
@@ -26,7 +25,7 @@ from .commands import COMMANDS, Act, Command, secrets
 from .commands import known as is_known
 from .identify import CONFIRMED, MONITORED, PUSHES, Search
 from .replication import Snapshot
-from .words import TEXT, count, described, split, strings, text, words
+from .words import TEXT, count, described, placed, split, strings, text, words
 
 if TYPE_CHECKING or pure(__name__):
     from .resp import Commands, Replies, command, reply
@@ -44,6 +43,7 @@ DUE = 128  # commands with an unusual answer that are remembered; each is rare
 ORPHAN = 0  # a response, but not to the command whose turn it is ...
 NOBODY = -1  # ... so its pairing key is one that no request has
 PLAIN = int(Act.PLAIN)
+SLIM = 1024  # bytes kept of a message under way when memory is short: what a row shows
 NAME = 64  # characters of a command's name in a row
 FEW = 16  # words in which a key is looked for
 SKIP, OFF = 2, 3  # CLIENT REPLY: so many commands are not answered; none is
@@ -113,11 +113,12 @@ class Half:
         self.gap = 0  # bytes lost in it
         self.resync = False  # bytes that fit nowhere were passed over before it
         self.intact = False  # the last hole ended a message exactly
+        self.slim = False  # no more of it is kept
 
     def hold(self, data: bytes, pos: int, end: int) -> None:
         """These bytes belong to a message of which more is, or was, in another chunk."""
         self.size += end - pos
-        if len(self.held) < KEPT and not self.gap:
+        if len(self.held) < KEPT and not self.gap and not self.slim:
             self.held += data[pos : min(end, pos + KEPT - len(self.held))]
 
 
@@ -132,7 +133,7 @@ class RedisDissector:
         self.at = 0  # where the message under way began in the chunk at hand
         self.sent = 0  # commands to be answered
         self.answered = 0
-        self.due: deque[Due] = deque()
+        self.due: list[Due] = []  # at most DUE
         self.more = 0  # further confirmations of the last SUBSCRIBE
         self.channels = [0, 0, 0]  # channels, patterns, shards
         self.totals = [0, 0]  # as the server counts: channels and patterns, shards
@@ -188,6 +189,14 @@ class RedisDissector:
         """Within a message whose extent is known."""
         half = self.server if side else self.client
         return half.search is None and (half.intact or bool(half.scan.open()))
+
+    def slim(self) -> int:
+        """Of messages under way keep the beginning alone; the bytes that are still held."""
+        for half in (self.client, self.server):
+            if half.size:
+                half.slim = True
+                half.held = half.held[:SLIM]
+        return len(self.client.held) + len(self.server.held)
 
     def close(self) -> list[Message]:
         """What the end cut short."""
@@ -346,7 +355,7 @@ class RedisDissector:
                 self.mute = 0
         elif not self.multi and not self.mute and act != Act.REPLCONF:
             if len(self.due) >= DUE:
-                self.due.popleft()
+                self.due.pop(0)
             self.due.append(Due(self.sent, act, verb, count(head) - 1))
         self.settle()
 
@@ -411,14 +420,14 @@ class RedisDissector:
         if due is not None and not fits(due.act, kind, value):
             due.misses += 1
             if due.act in (Act.SYNC, Act.PSYNC):
-                self.due.popleft()
+                self.due.pop(0)
                 self.follow()  # the snapshot was not seen
             elif due.misses > DUE:
-                self.due.popleft()
+                self.due.pop(0)
             return ORPHAN, "", ""
         self.answered += not idle
         if due is not None:
-            self.due.popleft()
+            self.due.pop(0)
             self.effect(due, value)
         if value == b"+RESET\r\n":
             self.subscribed = self.monitor = False
@@ -452,7 +461,7 @@ class RedisDissector:
         if self.more:
             self.more -= 1
         elif due is not None and due.verb == name.upper().decode():
-            self.due.popleft()
+            self.due.pop(0)
             self.answered += 1
             self.more = due.count - 1 if due.count else self.channels[topic]
             role = RESPONSE
@@ -482,7 +491,7 @@ class RedisDissector:
         """The whole data set, to a replica."""
         due, role = self.waits(), ONEWAY
         if due is not None and due.act == Act.SYNC:
-            self.due.popleft()
+            self.due.pop(0)
             self.answered += 1
             role = RESPONSE
         message = Message(role, "RDB", size=size, head=head, truncated=size > len(head))
@@ -571,16 +580,6 @@ def label(raw: bytes) -> str:
     except UnicodeDecodeError:
         return text(raw)
     return found if found.isprintable() else text(raw)
-
-
-def placed(args: list[bytes], key: int) -> str:
-    """The first key of a command that has it elsewhere."""
-    if key < 0:
-        streams = [at for at, word in enumerate(args) if word.upper() == b"STREAMS"]
-        key = streams[0] + 1 if streams else len(args)
-    elif key > 1 and len(args) > key and args[key - 1] == b"0":
-        return ""  # EVAL script 0: no keys
-    return text(args[key]) if len(args) > key else ""
 
 
 def failure(value: bytes) -> tuple[str, str]:

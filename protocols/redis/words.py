@@ -144,3 +144,13 @@ def quoted(line: bytes, pos: int, size: int, quote: int, word: bytearray) -> int
 
 def hexadecimal(digits: bytes) -> bool:
     return all(digit in b"0123456789abcdefABCDEF" for digit in digits)
+
+
+def placed(args: list[bytes], key: int) -> str:
+    """The first key of a command that has it elsewhere."""
+    if key < 0:
+        streams = [at for at, word in enumerate(args) if word.upper() == b"STREAMS"]
+        key = streams[0] + 1 if streams else len(args)
+    elif key > 1 and len(args) > key and args[key - 1] == b"0":
+        return ""  # EVAL script 0: no keys
+    return text(args[key]) if len(args) > key else ""

@@ -71,7 +71,8 @@ class FakeWire:
 
     def tick(self, now: int) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, most: int = 0) -> bool:
+        return False
 
     def evict(self, n: int) -> None:
         self.evicted += n

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fakes import PROBED, TOY, Table, rows
+from fakes import PROBED, TOY, Table, Toy, rows
 
 from kshark import limits
-from kshark.api import Message, Outcome, ProtocolSpec, Side
-from kshark.wire import END_CAPTURE, END_EVICTED, END_FIN, END_HALF_OPEN
+from kshark.api import Message, Outcome, ProtocolSpec, Side, Verdict
+from kshark.wire import END_CAPTURE, END_EVICTED, END_FIN, END_HALF_OPEN, WireLimits
 
 
 def finish(table: Table, guard: object, reason: int = END_FIN) -> list[tuple[str, str, str]]:
@@ -195,6 +195,34 @@ class TestMidstream:
             assert not g.chunk(0, b"x" * 2_000, 5)
         assert [r[0] for r in rows(t.talk(g, "> TOY a\n < OK"))] == ["TOY a"]
 
+    def test_between_windows_nobody_is_asked_until_the_other_side_speaks(
+        self, table: type[Table]
+    ) -> None:
+        asked: list[bytes] = []
+
+        def probe(data: bytes, side: Side) -> Verdict:
+            asked.append(data)
+            return Verdict.CERTAIN if data.startswith(b"> ") else Verdict.NO
+
+        t = table(ProtocolSpec(name="probed", dissector=Toy, probe=probe))
+        g = t.open(midstream=True)
+        for _ in range(3):
+            g.chunk(1, b"x" * 5_000, 5)
+        looks = len(asked)
+        for _ in range(30):
+            assert not g.chunk(1, b"x" * 5_000, 5)
+        assert len(asked) == looks
+        assert [r[2] for r in rows(t.talk(g, "> > a\n < OK"))] == ["ok"]
+
+    def test_windows_are_counted(self, table: type[Table]) -> None:
+        t = table()
+        g = t.open(midstream=True)
+        turns = 0
+        while not g.chunk(turns % 2, b"x" * 5_000, 5):
+            turns += 1
+        assert turns == limits.WINDOWS - 1
+        assert finish(t, g) == [("FLOW", "", "ok")]
+
     def test_but_not_for_ever(self, table: type[Table]) -> None:
         t = table()
         g = t.open(midstream=True)
@@ -332,6 +360,110 @@ class TestBadPlugins:
         assert t.engine.tally.reserved == 0
 
 
+class Sour:
+    """Refuses everything."""
+
+    def feed(self, side: Side, data: bytes) -> list[Message]:
+        from kshark.api import NotMine
+
+        raise NotMine("sour")
+
+    def gap(self, side: Side, missing: int) -> list[Message]:
+        return []
+
+    def close(self) -> list[Message]:
+        return []
+
+
+class Greedy(Sour):
+    """Notes what it is fed."""
+
+    def __init__(self) -> None:
+        self.fed: list[bytes] = []
+        GREEDY.append(self.fed)
+
+    def feed(self, side: Side, data: bytes) -> list[Message]:
+        self.fed.append(data)
+        return []
+
+
+GREEDY: list[list[bytes]] = []
+
+
+def test_the_second_choice_is_fed_every_piece_once(table: type[Table]) -> None:
+    def probe(data: bytes, side: Side) -> Verdict:
+        return Verdict.CERTAIN if b"three" in data else Verdict.MORE
+
+    GREEDY.clear()
+    specs = [
+        ProtocolSpec(name=n, dissector=d, probe=probe) for n, d in (("a", Sour), ("b", Greedy))
+    ]
+    t = table(*specs)
+    g = t.open()
+    for piece in (b"one", b"two", b"three", b"four"):
+        g.chunk(0, piece, 5)
+    assert GREEDY == [[b"one", b"two", b"three", b"four"]]
+
+
+class TestMemory:
+    def test_pieces_to_be_replayed_are_accounted_and_bounded(self, table: type[Table]) -> None:
+        t = table()
+        g = t.open()
+        t.talk(g, "> TOY " + "x" * 5_000)
+        assert 5_000 < t.engine.tally.reserved < 20_000
+        g.chunk(0, b"y" * limits.REPLAYED, 5)
+        assert not g.window.pieces
+        assert g.proven
+
+    def test_a_dissector_that_works_has_its_price(self, table: type[Table]) -> None:
+        t = table()
+        g = t.open()
+        assert t.engine.memory == 0
+        t.talk(g, "> TOY a\n < OK\n > b\n < OK")
+        assert t.engine.memory == limits.DISSECTOR_COST
+        t.talk(g, "< crash")
+        assert t.engine.memory == 0
+
+    def test_who_holds_much_for_long_pays(self, table: type[Table]) -> None:
+        t = table(limits=WireLimits(memory=250_000))
+        old, young, small = t.open(), t.open(), t.open()
+        for now, guard in enumerate((old, young), 1):
+            guard.chunk(0, b"TOY ", now)
+            for _ in range(20):
+                guard.chunk(0, b"x" * 2_000, 10_000 * now + 1)
+        t.talk(small, "> TOY a\n < OK\n > GET b")
+        t.wire.flows, t.wire.now = 3, 30_000
+        t.engine.shrink()  # 45 KB each are under half of the bound
+        assert t.wire.evicted == 0
+        for guard in (old, young):
+            for _ in range(20):
+                guard.chunk(0, b"x" * 2_000, 20_000)
+        t.engine.shrink()
+        assert [g.reason for g in (old, young, small)] == ["memory bound", "", ""]
+        assert t.engine.ledger.limits["shed"] == 1
+        assert [(e.outcome, e.request.size) for e in t.engine.take() if e.request] == [
+            ("cut", 80_004)
+        ]
+        assert [r[2] for r in rows(t.talk(small, "< OK"))] == ["ok"]
+        assert t.wire.evicted == 0
+
+    def test_requests_that_wait_are_halved(self, table: type[Table]) -> None:
+        t = table(limits=WireLimits(memory=100_000))
+        g = t.open()
+        t.talk(g, "> TOY a\n < OK\n" + "> GET x\n" * 200 + "> GET#9 k\n" * 1)
+        t.engine.shrink()
+        assert [r[2] for r in rows(t.engine.take())] == ["unanswered"] * 101
+        got = t.talk(g, "< A\n" * 200 + "< K#9\n")
+        assert [r[2] for r in rows(got)] == ["orphan"] * 100 + ["ok"] * 100 + ["orphan"]
+
+    def test_else_the_idle_go(self, table: type[Table]) -> None:
+        t = table(limits=WireLimits(memory=100_000))
+        t.wire.flows, t.wire.memory = 100, 153_600
+        t.engine.shrink()
+        assert t.wire.evicted >= 100
+        assert "shed" not in t.engine.ledger.limits
+
+
 class TestSwitch:
     def test_to_a_named_protocol(self, table: type[Table]) -> None:
         t = table(TOY, PROBED)
@@ -352,21 +484,6 @@ class TestSwitch:
         t.talk(g, "> TOY a\n < OK\n < switch")
         g.chunk(0, b"> ask\n", 5)
         assert [e.protocol for e in t.talk(g, "< OK")] == ["probed"]
-
-
-class Sour:
-    """Refuses everything."""
-
-    def feed(self, side: Side, data: bytes) -> list[Message]:
-        from kshark.api import NotMine
-
-        raise NotMine("sour")
-
-    def gap(self, side: Side, missing: int) -> list[Message]:
-        return []
-
-    def close(self) -> list[Message]:
-        return []
 
 
 class Says:

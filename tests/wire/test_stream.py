@@ -30,6 +30,7 @@ from kshark.wire import (
     END_IDLE,
     END_REUSED,
     END_RST,
+    FLOW_COST,
     WireLimits,
 )
 
@@ -154,13 +155,13 @@ def test_a_hole_is_a_gap_once_too_many_segments_wait(kind: Any) -> None:
     held = [talk.send(0, bytes((65 + i,)) * 3) for i in range(5)]
     tape = Tape(kind, WireLimits(ooo_segments=4)).feed(frames(*talk.packets[:3], *held[:4]))
     assert said(tape.flows[0]) == []
-    assert tape.wire.memory > 1024 + 4 * 3
+    assert tape.wire.memory > FLOW_COST + 4 * 3
     tape.feed(frames(held[4]))
     assert said(tape.flows[0])[:2] == [("gap", 0, 4), ("chunk", 0, b"AAA")]
     assert tape.flows[0].stream(0) == b"????AAABBBCCCDDDEEE"
     assert tape.counts()["gaps"] == 1
     assert tape.counts()["gap_bytes"] == 4
-    assert tape.wire.memory == 1024
+    assert tape.wire.memory == FLOW_COST
 
 
 def test_a_hole_is_a_gap_once_too_many_bytes_wait(kind: Any) -> None:
@@ -450,7 +451,7 @@ def test_enough_while_segments_are_held(kind: Any) -> None:
     tape = Tape(kind, enough=lambda f: True).feed(frames(*talk.packets[:3], three, two, one))
     assert said(tape.flows[0]) == [("chunk", 0, b"one")]
     assert tape.flows[0].flow.bytes(0) == 11
-    assert tape.wire.memory == 1024
+    assert tape.wire.memory == FLOW_COST
 
 
 def test_snapped_segments_give_what_is_there_and_a_gap(kind: Any) -> None:
