@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks -name '*.py' | sort | cksu
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-slow lint bench bench-gate docs dist clean dev system tools
+.PHONY: help run test test-slow fuzz lint bench bench-gate docs dist clean dev system tools
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: dev tools ## everything that takes under ten minutes, live captures in own
 
 test-slow: dev tools ## the tests that take minutes: long fuzzing, soak
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at most
+	@nice $(BIN)/python -m pytest -q -s -m slow tests/test_fuzz_all.py $(ARGS)
 
 lint: dev ## ruff, mypy --strict, codespell
 	@$(BIN)/ruff format --check .

@@ -98,12 +98,17 @@ class Stepper:
     def close(self) -> Iterable[Message | Switch]:
         """The stream ended: let the generator say what that completes."""
         out: list[Message | Switch] = []
+        found: Iterable[Message | Switch] = out
         try:
             self._end(out)
         except DissectError as error:
-            return self._failed(out, error)
-        self._stop(DONE)
-        return out
+            found = self._failed(out, error)
+        else:
+            self._stop(DONE)
+        for one in out:
+            if isinstance(one, Message) and one.side < 0:
+                one.side = self._side
+        return found
 
     def _run(self, out: list[Message | Switch]) -> None:
         """Answer the generator's wishes while the buffer can."""

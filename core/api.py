@@ -101,7 +101,9 @@ class Message(msgspec.Struct, gc=False):
     last_ns: int = 0
     extra: Any = None  # what details() needs beside head and body; the protocol's own
     cut: bool = False  # its end was not seen: lost in a gap, or the flow ended inside it
-    side: int = -1  # who sent it, where that is not the side that was fed
+    side: int = (
+        -1
+    )  # who sent it, where that is not the side that was fed; of a one-way message in close()
 
 
 class Switch(msgspec.Struct, frozen=True):

@@ -46,6 +46,12 @@ SPACE: Final = 512 * MIB
 @click.option(
     "--seconds", metavar="TIME", default="", help=f"End after this time [default: {SECONDS}s]."
 )
+@click.option(
+    "--skip",
+    multiple=True,
+    type=click.Choice(["gaps", "pairs"]),
+    help="A law that does not hold for this protocol.",
+)
 @click.option("--seed", "number", type=int, default=0, help="Another number, other damage.")
 @click.option(
     "--out", metavar="FOLDER", default="kshark-crashes", help="Where findings are written."
@@ -57,6 +63,7 @@ def fuzz(
     seeds: Sequence[str],
     size: str,
     seconds: str,
+    skip: Sequence[str],
     number: int,
     out: str,
     guided: bool,
@@ -86,7 +93,7 @@ def fuzz(
     bound_memory()
     from kshark.testing.fuzz import Fuzzer
 
-    fuzzer = Fuzzer(spec, corpus, seed=number)
+    fuzzer = Fuzzer(spec, corpus, seed=number, skip=skip)
     report = fuzzer.run(size=limits[0], seconds=limits[1], progress=_Line(protocol))
     for finding in report.findings:
         path = keep(Path(out), protocol, finding)

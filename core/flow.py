@@ -270,7 +270,7 @@ class Guard(Listener):
                 continue
             if message.notes and "resync" in message.notes:
                 first = now  # what it skipped before belongs to no message ...
-                self.lost(side)  # ... that anybody has seen
+                self.lost(side, now)  # ... that anybody has seen
             if message.first_ns or message.last_ns:  # the dissector knows better
                 message.first_ns = message.first_ns or first
                 message.last_ns = max(message.last_ns or now, message.first_ns)
@@ -355,15 +355,15 @@ class Guard(Listener):
             return self.broke(error)
         if not self.inside(side) or any(type(m) is Message and m.cut for m in found):
             self.held[side] = self.since[side] = self.silent[side] = 0
-            self.lost(side)
+            self.lost(side, ns)
         return False
 
-    def lost(self, side: int) -> None:
+    def lost(self, side: int, now: int) -> None:
         """Messages of this side may have been lost."""
         if self.asked is not None:
-            self.asked.lost(side == 1)
+            self.asked.lost(side == 1, now)
         if self.asked_back is not None:
-            self.asked_back.lost(side == 0)
+            self.asked_back.lost(side == 0, now)
 
     def inside(self, side: int) -> bool:
         """Whether the dissector is within a message of known extent (optional in the contract)."""
@@ -499,7 +499,7 @@ class Guard(Listener):
 
     def route_last(self, message: Message, ns: int) -> None:
         """Date a message that the end completes, and pair it."""
-        side = message.side if message.side >= 0 else int(message.kind == RESPONSE)
+        side = message.side if message.side >= 0 else int(message.kind in (RESPONSE, INTERIM))
         message.first_ns = message.first_ns or self.since[side] or ns
         message.last_ns = max(message.last_ns or self.wire.last_ns, message.first_ns)
         self.route(message, side)

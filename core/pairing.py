@@ -217,13 +217,14 @@ class Pairing:
         self.tally.reserved -= weight(message)
         self.emitter.emit(message, None, CUT if message.cut else outcome, self.swapped)
 
-    def lost(self, answers: bool) -> None:
+    def lost(self, answers: bool, now: int) -> None:
         """A hole of unknown content among the answers, or else among the requests.
 
         Answers: any that wait may have been answered in it; only a client that never pipelines stays in
         step. Requests: those that wait keep their turn, but how many were lost after them is not known.
         """
         self.orphan_ahead()
+        self.last_ns = max(self.last_ns, now)  # what was lost was no quiet
         if answers:
             for message in self.queue:
                 self.release(message, CUT)

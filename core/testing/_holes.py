@@ -70,15 +70,19 @@ def law_gaps(case: Case) -> None:
 
 def check_gap(case: Case, hole: Hole) -> None:
     follow = [*case.again, *case.again]
+    lossless = case.faces(case.hear([*case.talk, *follow]), "gaps")
+    if unfound(case, lossless[len(case.whole) :], "gaps") is not None:
+        follow, lossless = [], case.whole  # nothing can follow: a switch, a body that the end ends
     pieces = [*hole.punch(case.talk), *follow]
     heard = guarded("gaps", lambda: case.hear(pieces), pieces)
     found = case.faces(heard, "gaps")
-    lossless = case.faces(case.hear([*case.talk, *follow]), "gaps")
     left = Counter(f.core for f in lossless)
     spans = spanning(lossless, hole)
+    keys = {f.key for f in lossless}
     for one in found:
         if one.flagged:
-            if not any(one.may_be(whole) for whole in lossless):
+            own = one.key in keys  # else it was given a key that pairs with nobody
+            if not any(one.may_be(w if own else w._replace(key=one.key)) for w in lossless):
                 fail("gaps", f"with {hole}, {brief(one)} is given, which nobody sent")
         elif not left[one.core]:
             fail("gaps", f"with {hole}, {brief(one)} is given as if it were whole; nobody sent it")
@@ -86,7 +90,7 @@ def check_gap(case: Case, hole: Hole) -> None:
             fail("gaps", f"with {hole}, {brief(one)} is given as if it were whole; it spans it")
         else:
             left[one.core] -= 1
-    if case.recovers and heard.switch is None:
+    if case.recovers and heard.switch is None and follow:
         check_recovery("gaps", case, found, f"with {hole}")
 
 
@@ -104,17 +108,24 @@ def spanning(faces: list[Face], hole: Hole) -> dict[tuple[Any, ...], list[int]]:
 
 def check_recovery(law: str, case: Case, found: list[Face], when: str) -> None:
     """The last of two fresh exchanges is understood like the first time."""
+    missed = unfound(case, found, law)
+    if missed is not None:
+        fail(
+            law,
+            f"{when}, the {NAMES[missed.side]} is not understood again: two fresh exchanges later "
+            f"{brief(missed)} is still not found (recovers=False if it cannot be)",
+        )
+
+
+def unfound(case: Case, found: list[Face], law: str) -> Face | None:
+    """The last message of a fresh exchange, where `found` does not end with that exchange."""
     fresh = case.faces(case.hear(case.again), law)
     for side in Side:
-        wanted = [f.core for f in fresh if f.side == side]
+        wanted = [f for f in fresh if f.side == side]
         got = [f.core for f in found if f.side == side]
-        if wanted and got[-len(wanted) :] != wanted:
-            fail(
-                law,
-                f"{when}, the {NAMES[side]} is not understood again: two fresh exchanges later "
-                f"{brief([f for f in fresh if f.side == side][-1])} is still not found "
-                f"(recovers=False if it cannot be)",
-            )
+        if wanted and got[-len(wanted) :] != [f.core for f in wanted]:
+            return wanted[-1]
+    return None
 
 
 def law_pairs(case: Case) -> None:

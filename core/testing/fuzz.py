@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from kshark import talk
 from kshark.api import ProtocolSpec, Side
+from kshark.render import Renderer
 from kshark.talk import Piece
 from kshark.testing import _mutate
 from kshark.testing._alarm import TooSlow, alarm
@@ -101,6 +102,7 @@ class Fuzzer:
         self.words = _mutate.words(self.corpus, spec)
         self.cases = list(_cases(spec, self.corpus))
         self.known: set[object] = set()
+        self.renderer = Renderer({spec.name: spec})
         self.report = Report()
 
     def run(
@@ -180,8 +182,9 @@ class Fuzzer:
 
     def cut(self, pieces: Input, heard: Heard) -> None:
         """However the bytes are cut, the messages are the same."""
-        holes = any(isinstance(piece, int) for _, piece in pieces)  # a new start is a guess
-        if heard.errors or heard.switch is not None or holes or self.spec.transport != "tcp":
+        guess = any(isinstance(piece, int) for _, piece in pieces)  # a new start is a guess
+        guess = guess or any("resync" in message.notes for _, message in heard.messages)
+        if heard.errors or heard.switch is not None or guess or self.spec.transport != "tcp":
             return
         again = self.guarded(partial(hear, self.spec.dissector(), self._cut(pieces)))
         one, other = (
@@ -203,9 +206,10 @@ class Fuzzer:
         return found
 
     def whole(self, pieces: Input) -> None:
-        """Through the engine: its guard blames nobody."""
+        """Through the engine, whose guard blames nobody, and to a sink, redacted."""
         try:
-            self.guarded(partial(converse, self.spec, pieces))
+            entries = self.guarded(partial(converse, self.spec, pieces))
+            self.guarded(partial(self.renderer.encode, entries, full=True))
         except AssertionError as error:
             raise _Wrong("exception", str(error), _bare(str(error))) from error
 

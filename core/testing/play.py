@@ -74,7 +74,7 @@ def hear(dissector: Dissector, pieces: Iterable[Piece], *, patient: bool = True)
     before = len(heard.messages)
     for found in _closing(dissector, heard):
         if isinstance(found, Message):
-            answers = found.kind == Kind.RESPONSE
+            answers = found.kind in (Kind.RESPONSE, Kind.INTERIM)
             side = Side(found.side if found.side >= 0 else int(answers))
             heard.messages.append((side, found))
     heard.closed = len(heard.messages) - before

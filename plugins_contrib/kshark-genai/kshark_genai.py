@@ -40,7 +40,7 @@ def json(text):
     """An object, or an empty one: bodies may be cut."""
     try:
         return of(dict, msgspec.json.decode(text)) or {}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
 
 

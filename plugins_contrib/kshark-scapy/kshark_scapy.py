@@ -1,10 +1,11 @@
-"""Any layer of scapy as a protocol of kshark: for what is rare enough to be slow (about 1 ms a message).
+"""Any layer of scapy as a protocol of kshark: for what is rare enough to be slow (half a millisecond a message).
 
-scapy sees whole messages only, so a layer comes with a framer. It is imported with the first message, not before.
-Here are DNS, NTP, RADIUS and SNMP, under names of their own; others are given by ``KSHARK_SCAPY``, entries of
-``name=module:Layer/udp`` or ``.../tcp2`` (a length of two bytes in front of each message), separated by blanks.
+scapy sees whole messages only, so a layer comes with a framer. It is imported at the start: that takes longer than a
+dissector may take for a message. Here are DNS, NTP, RADIUS and SNMP, under names of their own; others are given by
+``KSHARK_SCAPY``, with blanks between: ``name=module:Layer/udp``, or ``.../tcp2`` (two bytes of length before each).
 """
 
+import logging
 import os
 from importlib import import_module
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ BUILT_IN = (
     "scapy-ntp=scapy.layers.ntp:NTPHeader/udp scapy-radius=scapy.layers.radius:Radius/udp "
     "scapy-snmp=scapy.layers.snmp:SNMP/udp"
 )
+logging.getLogger("scapy.runtime").setLevel(logging.CRITICAL)  # it complains of what peers send
 DEPTH = 8  # layers and lists within each other that are shown
 
 
@@ -29,16 +31,15 @@ class Parser:
     """What a grammar wants of a struct: `parse`."""
 
     def __init__(self, module, name, prefix):
-        self.module, self.name, self.prefix, self.layer = module, name, prefix, None
+        self.prefix, self.layer = prefix, getattr(import_module(module), name)
 
     def parse(self, raw):
-        if self.layer is None:
-            self.layer = getattr(import_module(self.module), self.name)
-        if self.prefix and int.from_bytes(raw[: self.prefix], "big") != len(raw) - self.prefix:
-            raise ValueError("not whole: scapy would make up the rest")
+        size = len(raw) - self.prefix
+        if not size or (self.prefix and int.from_bytes(raw[: self.prefix], "big") != size):
+            raise ValueError("empty, or not whole: scapy would make up the rest")
         try:
             packet = self.layer(raw[self.prefix :])
-            if len(packet.lastlayer()) and packet.lastlayer().name in ("Raw", "Padding"):
+            if packet.lastlayer().name in ("Raw", "Padding") and packet.lastlayer().load:
                 raise ValueError("bytes are left over")
             packet.summary()
         except Exception as error:  # scapy's layers raise whatever their fields do
@@ -75,7 +76,10 @@ def layer(name: str, where: str, framing: str) -> ProtocolSpec:
     frames = {"udp": Datagram(), "tcp2": LengthPrefix(2), "tcp4": LengthPrefix(4)}
     if framing not in frames or not attribute:
         raise PluginError(f"KSHARK_SCAPY: {name}={where}/{framing}: must be module:Layer/udp, tcp2 or tcp4")
-    parser = Parser(module, attribute, 0 if framing == "udp" else int(framing[3:]))
+    try:
+        parser = Parser(module, attribute, 0 if framing == "udp" else int(framing[3:]))
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"KSHARK_SCAPY: {name}={where}: {error}") from None
     rules = {
         "verb": lambda p: p.name.split()[0],
         "target": lambda p: "" if getattr(p, "qr", 0) else p.summary(),

@@ -18,9 +18,8 @@ from kshark.protocols.http.states import Rest
 
 Headers = list[tuple[str, str]]
 
-_START = re.compile(
-    r"(?:(\S+)[ \t]+(.*?)[ \t]+)?HTTP/(1\.\d)(?:[ \t]+\d{3}[ \t]?(.*))?[ \t]*", re.DOTALL
-)
+_VERSION = re.compile(r"[ \t]HTTP/(1\.\d)")
+_STATUS = re.compile(r"HTTP/(1\.\d)(?:[ \t]++\d{3}[ \t]?(.*))?[ \t]*", re.DOTALL)
 _CHUNKED: Final = "chunked"
 
 
@@ -135,15 +134,18 @@ def details(message: Message) -> HttpRequest | HttpResponse:
     """The typed details of a message."""
     start, _, rest = message.head.decode("latin-1").lstrip("\r\n").partition("\n")
     headers = parse_headers(rest)
-    line = _START.fullmatch(start.rstrip("\r"))
-    version = line[3] if line else ""
+    if message.kind == Kind.REQUEST:
+        line = _VERSION.fullmatch(start.rstrip(" \t\r")[-9:])
+    else:
+        line = _STATUS.fullmatch(start.rstrip("\r"))
+    version = line[1] if line else ""
     extra = message.extra if isinstance(message.extra, Rest) else Rest(len(message.body))
     trailers = parse_headers(extra.trailers.decode("latin-1"))
     shown = show_body(message, headers, extra)
     if message.kind != Kind.REQUEST:
         return HttpResponse(
             status=message.status,
-            reason=(line[4] or None) if line else None,
+            reason=(line[2] or None) if line else None,
             version=version,
             headers=headers,
             trailers=trailers,

@@ -210,7 +210,8 @@ class Lane:
         found = self.head
         if self.answer:
             status = found.status
-            self.begin(INTERIM if status < 200 else RESPONSE, "", "", status, held)
+            kind = INTERIM if status < 200 and status != 101 else RESPONSE
+            self.begin(kind, "", "", status, held)
         else:
             self.begin(REQUEST, found.verb, found.target[:TARGET], 0, held)
 

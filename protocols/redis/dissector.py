@@ -205,6 +205,7 @@ class RedisDissector:
         for half in (self.client, self.server):
             if half.size and half.search is None:
                 self.cut(half)
+                out[len(out) - 1].side = int(half is self.server)
         return out
 
     # ------------------------------------------------------------ framing

@@ -228,7 +228,10 @@ def test_hunting_holds_a_small_tail_only() -> None:
 def test_close_lets_the_generator_say_what_the_end_completes() -> None:
     framed = Record()
     list(framed.feed(C, b"5:he"))
-    assert shape(framed.close()) == [("cut", b"he", 4)]
+    found = list(framed.close())
+    assert shape(found) == [("cut", b"he", 4)]
+    assert isinstance(found[0], Message)
+    assert found[0].side == C  # nobody fed it
     assert list(framed.close()) == []
     assert list(framed.feed(C, b"3:abc")) == []
 

@@ -149,6 +149,16 @@ class TestHoles:
         got = rows(t.talk(g, "> GET d\n < OK b\n < OK c\n < OK d\n > GET e\n > GET f\n < OK e"))
         assert not [r for r in got if r[2] == "ok"]
 
+    def test_a_hole_in_the_first_request_of_all(self, table: type[Table]) -> None:
+        """Nothing was seen before it, which is not the long quiet after which an order is certain."""
+        t = table()
+        g = t.open()
+        t.ns += 1_700_000_000 * limits.SECOND
+        g.chunk(0, b"TOY a", t.ns)
+        g.gap(0, 1, t.ns)
+        got = rows(t.talk(g, "> GET b\n > GET c\n < OK a\n < OK b\n < OK c"))
+        assert not [r for r in got if r[2] == "ok"]
+
     def test_lost_requests_of_a_pipeline(self, table: type[Table]) -> None:
         t = table()
         g = t.open()

@@ -12,7 +12,7 @@ from dissectors import LINE_ROWS, LINE_TALK, C, Counted, Frames, Line, S, frame,
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from kshark.api import DissectError, Outcome, PluginError, Side
+from kshark.api import DissectError, Framed, Kind, Message, Outcome, PluginError, ProtocolSpec, Side
 from kshark.testing import (
     Piece,
     _packets,
@@ -26,7 +26,28 @@ from kshark.testing import (
     rows,
 )
 from kshark.testing import strategies as kit
-from kshark.testing.play import PORT
+from kshark.testing.play import PORT, hear
+
+
+def test_who_sent_what_the_end_gives() -> None:
+    """An interim answer is the server's; of a one-way message its dissector says it, as `Framed` does."""
+
+    class Ends(Framed):
+        def parse(self, side: Side) -> Any:
+            try:
+                yield 100
+            except EOFError:
+                yield Message(Kind.ONEWAY, verb="end", cut=True)
+
+    class Interim(Ends):
+        def close(self) -> Any:
+            return [Message(Kind.INTERIM, status=101, size=1, cut=True)]
+
+    for kind in (Ends, Interim):
+        [(side, _)] = hear(kind(), [(Side.SERVER, b"x")]).messages
+        assert side == Side.SERVER
+    [entry] = converse(ProtocolSpec(name="ends", dissector=Ends), [(Side.SERVER, b"x")])
+    assert entry.swapped
 
 
 def test_messages_of_a_dissector_alone() -> None:

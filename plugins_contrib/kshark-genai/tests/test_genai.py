@@ -43,3 +43,4 @@ def test_a_stream_of_anthropic():
 def test_others_are_left_alone():
     assert exchange("/v1/orders", {"model": "x"}, "{}") is None
     assert exchange("/api/chat", [], "{").model is None
+    assert exchange("/api/chat", {}, "[" * 5_000).finish is None

@@ -27,6 +27,11 @@ def test_dns_over_tcp():
 def test_others_are_named_in_the_environment(monkeypatch):
     monkeypatch.setenv("KSHARK_SCAPY", "tftp=scapy.layers.tftp:TFTP/udp")
     assert register_protocols()[-1].name == "tftp"
-    monkeypatch.setenv("KSHARK_SCAPY", "tftp")
-    with pytest.raises(PluginError, match="must be module:Layer/udp"):
-        register_protocols()
+    for wrong, told in (
+        ("tftp", "must be module:Layer/udp"),
+        ("x=scapy.all:Nothing/udp", "Nothing"),
+        ("x=no:A/udp", "'no'"),
+    ):
+        monkeypatch.setenv("KSHARK_SCAPY", wrong)
+        with pytest.raises(PluginError, match=told):
+            register_protocols()

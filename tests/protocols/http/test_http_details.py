@@ -34,6 +34,20 @@ def answer(data: bytes, *headers: str) -> Any:
     )
 
 
+def test_blanks_in_start_lines_cost_nothing() -> None:
+    """A backtracking expression took minutes for a status line with 5,000 blanks, and hours for this one."""
+    many = b" \t" * 30_000
+    found = details(
+        Message(Kind.RESPONSE, head=b"HTTP/1.1" + many + b"101 Fine" + many + b"\r\n\r\n")
+    )
+    assert (found.version, str(found.reason).strip()) == ("1.1", "Fine")  # type: ignore[union-attr]
+    found = details(Message(Kind.RESPONSE, head=b"HTTP/1.1" + many + b"1\r\n\r\n"))
+    assert found.version == ""
+    for end, version in ((b"HTTP/1.0", "1.0"), (b"HTTP/1.x", "")):
+        head = b"GET" + many + b"a" + many + b"/" + many + end + many + b"\r\n\r\n"
+        assert details(Message(Kind.REQUEST, verb="GET", target="/", head=head)).version == version
+
+
 def test_a_request() -> None:
     found = shown(
         C,

@@ -180,6 +180,16 @@ def test_connect(make: Make) -> None:
 
 
 @builds
+def test_a_switch_that_lost_a_part_answers_all_the_same(make: Make) -> None:
+    """101 ends the wait of its request: a cut one is no interim answer, and it is the server's."""
+    dissector = make()
+    dissector.feed(C, UPGRADE)
+    dissector.feed(S, SWITCHING[:40])
+    (answer,) = messages(dissector.gap(S, 9))
+    assert (answer.kind, answer.status, answer.cut) == (Kind.RESPONSE, 101, True)
+
+
+@builds
 def test_unasked_upgrade_is_marked(make: Make) -> None:
     found = play(make, [(C, GET), (S, SWITCHING)])
     assert messages(found)[1].notes == ("unasked-upgrade",)

@@ -529,6 +529,9 @@ def test_the_end_cuts_what_is_under_way() -> None:
         (Kind.REQUEST, "GET", 19, True),
         (Kind.RESPONSE, "bulk", 8, True),
     ]
+    pushed = RedisDissector()
+    pushed.feed(S, b"*3\r\n$7\r\nmessage")
+    assert [(m.kind, m.side) for m in pushed.close()] == [(Kind.ONEWAY, S)]
 
 
 @given(
