@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from kshark.interrupts import EARLY
+from kshark.stderr import say
 
 
 def main() -> int:
@@ -19,6 +21,19 @@ def main() -> int:
 
     code = cli.main()
     EARLY.end()
+    return leave(code)
+
+
+def leave(code: int) -> int:
+    """The exit code; at once, where a thread of a plugin would keep the process for ever."""
+    if "threading" not in sys.modules:
+        return code
+    from kshark.loop import stuck
+
+    if names := stuck():
+        say(f"left without waiting for {', '.join(names)}")
+        sys.stdout.flush()
+        os._exit(code)
     return code
 
 

@@ -451,6 +451,10 @@ class Context(Protocol):
         """One line to the user (standard error, quiet in a pipe)."""
         ...
 
+    def unshown(self, entry: Entry, error: Exception) -> None:
+        """This entry cannot be shown: counted as lost, and said once. The others of its batch go on."""
+        ...
+
 
 class BackendSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str

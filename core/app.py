@@ -14,28 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kshark import ledger as books
-from kshark.api import (
-    Backend,
-    Block,
-    CaptureStats,
-    Details,
-    Enricher,
-    Entry,
-    Message,
-    PluginError,
-    ProtocolSpec,
-)
+from kshark import limits
+from kshark.api import Block, CaptureStats, Entry, PluginError, ProtocolSpec
+from kshark.breaker import Charge, Post, Watch, interrupted, ours
+from kshark.context import RunContext
 from kshark.drain import DRAIN, Haste
 from kshark.engine import Engine, EngineSettings
+from kshark.enrich import Enriching
 from kshark.errors import explain
-from kshark.fanout import Fanout
-from kshark.plan import Plan
+from kshark.fanout import CLOSE_WAIT, Fanout
+from kshark.faults import Faults, others
+from kshark.plan import Chosen, Plan
 from kshark.redact import redact_targets
 from kshark.render import Renderer
+from kshark.source import Source
+from kshark.steps import Guest
 
 STOP: Final = 1.0
 """Seconds that a backend has to stop before it is cancelled."""
@@ -50,43 +47,6 @@ DONE, FAILED, WRONG = 0, 1, 2
 Say = Callable[[str], None]
 
 
-class RunContext:
-    """What sinks and enrichers are offered: see `kshark.api.Context`."""
-
-    def __init__(self, protocols: Mapping[str, ProtocolSpec], redact: bool, say: Say) -> None:
-        self.protocols = protocols
-        self.renderer = Renderer(protocols, redact)
-        self.say = say
-
-    def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
-        return self.renderer.encode(batch, full=full)
-
-    def details(self, message: Message, protocol: str) -> Details | None:
-        return self.renderer.details(message, protocol)
-
-
-class Source:
-    """A backend with its engine."""
-
-    def __init__(self, label: str, backend: Backend, engine: Engine, remote: bool = False) -> None:
-        self.label = label
-        self.backend = backend
-        self.engine = engine
-        self.live = bool(backend.live)
-        # Once closed, it still has blocks to give, and ends by itself.
-        self.drains = remote or bool(getattr(backend, "drains", False))
-        self.remote = remote  # a worker process: what fails there has begun
-        self.begun = False  # it was asked for a block: its sockets are open
-        self.waiting = False  # for the next block
-        self.blocks = 0
-        self.bytes = 0
-        self.packets = 0
-        self.told = 0  # notes that were said
-        self.closed = False
-        self.unreadable = False  # its books cannot be read
-        self.books = CaptureStats()  # as of the last look
-
-
 class Capture:
     """One run of a `Plan`. `run` is the whole life; `stop` and `hurry` end it early."""
 
@@ -96,11 +56,13 @@ class Capture:
         self.specs = active(plan)
         self.announce: Callable[[], None] = lambda: None
         self.announced = False  # it was said what runs: not before the backends are open
-        self.context = RunContext(plan.registry.protocols, plan.run.redact, say)
+        self.post = Post()  # who works, outside of the engines
+        self.faults = Faults(say)
+        self.renderer = Renderer(plan.registry.protocols, plan.run.redact)
         self.fanout = Fanout(say)
         self.sources: list[Source] = []
         self.pumps: list[asyncio.Task[None]] = []
-        self.enrichers: list[tuple[str, Enricher]] = []
+        self.enrichers: list[Enriching] = []
         self.code = DONE
         self.stopping = False
         self.stopped = asyncio.Event()
@@ -109,8 +71,6 @@ class Capture:
         self.passed = 0  # that came through the filter
         self.filtered = 0  # that did not
         self.beyond = 0  # after --count
-        self.enriched_away = 0
-        self.enricher_errors: dict[str, int] = {}
         self.taking = asyncio.Lock()  # of files, one is read at a time
 
     # ------------------------------------------------------------ life
@@ -150,32 +110,53 @@ class Capture:
     def make(self) -> None:
         """Make backends with their engines, enrichers and sinks; nothing is opened yet."""
         plan = self.plan
+        self.renderer.report_to(self.post, self.faults)
+        for one in (plan.filter, *(chosen.filter for chosen in plan.sinks)):
+            if one is not None:
+                one.renderer.report_to(self.post, self.faults)
         self.sources = self.make_sources()
         for chosen in plan.enrichers:
             what = f"enricher {chosen.label}"
-            enricher = made(what, chosen.spec.make, chosen.options, self.context)
-            self.enrichers.append((chosen.label, enricher))
+            enricher = made(self.post, what, chosen.spec.make, chosen.options, self._context(what))
+            self.enrichers.append(Enriching(chosen.label, enricher, self.post, self.say))
         live = any(source.live for source in self.sources)
         for chosen in plan.sinks:
-            sink = made(f"sink {chosen.label}", chosen.spec.make, chosen.options, self.context)
-            select = chosen.filter.select if chosen.filter is not None else None
-            self.fanout.add(chosen.label, sink, chosen.lane, live=live, select=select)
+            self._make_sink(chosen, live)
+
+    def _context(self, owner: str) -> RunContext:
+        return RunContext(owner, self.renderer, self.faults, self.say)
+
+    def _make_sink(self, chosen: Chosen, live: bool) -> None:
+        what = f"sink {chosen.label}"
+        context = self._context(what)
+        sink = made(self.post, what, chosen.spec.make, chosen.options, context)
+        if not ours(chosen.spec.make):
+            sink = Guest(sink, self.post, Charge(what, limits.BREAKER_CALL))
+        select = chosen.filter.select if chosen.filter is not None else None
+        missed = context.take_missed
+        self.fanout.add(chosen.label, sink, chosen.lane, live=live, select=select, missed=missed)
 
     def make_sources(self) -> list[Source]:
         """The backends, each with an engine."""
         sources = []
         for chosen in self.plan.backends:
-            what = f"backend {chosen.label}"
-            backend = made(what, chosen.spec.make, chosen.options)
+            what, make = f"backend {chosen.label}", chosen.spec.make
+            backend = made(self.post, what, make, chosen.options)
             if check := getattr(backend, "check", None):
-                made(what, check)
+                made(self.post, what, check)
             engine = make_engine(self.plan, chosen.label, self.say)
-            sources.append(Source(chosen.label, backend, engine))
+            arguments = (chosen.label, backend, engine, False, make, self.post)
+            sources.append(made(self.post, what, Source, *arguments))
         return sources
+
+    def watches(self) -> list[Watch]:
+        """The breakers' samplers: of each engine, and of what runs beside them."""
+        engines = [source.engine.watch_dissectors() for source in self.sources if not source.remote]
+        return [*engines, Watch(self.post, lambda charge: self.say(charge.tripped))]
 
     async def _capture(self) -> None:
         self.pumps = [asyncio.create_task(self._pump(source)) for source in self.sources]
-        others = [asyncio.create_task(self._watch()), asyncio.create_task(self._tick())]
+        beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._tick())]
         loop = asyncio.get_running_loop()
         timers = []
         if not any(source.remote for source in self.sources):  # which tell when they are open
@@ -183,14 +164,22 @@ class Capture:
         if self.plan.run.duration:
             timers.append(loop.call_later(self.plan.run.duration, self.stop))
         try:
-            await asyncio.wait(self.pumps)
+            ended = asyncio.ensure_future(asyncio.wait(self.pumps))
+            await asyncio.wait({ended, beside[0]}, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
         finally:
             for timer in timers:
                 timer.cancel()
-            for task in (*others, *self.pumps):
+            for task in (*beside, *self.pumps):
                 task.cancel()
-            await asyncio.gather(*others, *self.pumps, return_exceptions=True)
-        for source in self.sources:
+            await asyncio.wait((*beside, *self.pumps), timeout=STOP)
+        for task in beside:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                self._failed(explain(task.exception()), FAILED)
+        for source, pump in zip(self.sources, self.pumps, strict=True):
+            if not pump.done():
+                source.left = True
+                self._failed(f"backend {source.label} does not stop; left as it is", FAILED)
             if source.drains:
                 self._look(source)  # its books have moved since it was closed
             for batch in source.engine.ending():
@@ -260,17 +249,19 @@ class Capture:
             self._failed(str(error), FAILED if source.blocks or source.remote else WRONG)
         except Exception as error:  # a backend may be a stranger's
             self._failed(f"backend {source.label} failed: {explain(error)}", FAILED)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # the backend's own
+                self._failed(f"backend {source.label} failed: {explain(error)}", FAILED)
         finally:
             await self._close(source)
 
     async def _blocks(self, source: Source) -> None:
-        blocks: AsyncIterator[Block] = source.backend.blocks()
+        blocks = source.opened()
         try:
             while not self.stopping or (source.drains and (source.begun or source.remote)):
-                source.waiting = source.begun = True
-                block = await anext(blocks, None)
-                source.waiting = False
-                if block is None:
+                block = await source.next(blocks)
+                if block is None or source.left:
                     return
                 found = self.feed(source, block)
                 del block  # its memory goes back to the backend
@@ -278,24 +269,19 @@ class Capture:
                     await self.fanout.put(self.accept(found))
                 await asyncio.sleep(0)  # sinks, signals and the clock have their turn
         finally:
-            source.waiting = False
-            if isinstance(blocks, AsyncGenerator):
-                await blocks.aclose()
+            await source.end(blocks)
 
     def feed(self, source: Source, block: Block) -> list[Entry]:
         """Packets of one block into the source's engine."""
-        source.blocks += 1
         if not self.announced and not source.remote:
             self.opened()
-        source.packets += block.count
-        source.bytes += len(block.data)
-        return source.engine.feed(block)
+        return source.feed(block, self.faults)
 
     def accept(self, batch: list[Entry]) -> list[Entry]:
         """Entries of an engine: counted, enriched, redacted, filtered."""
         self.entries += len(batch)
-        for name, enricher in self.enrichers:
-            batch = self._enriched(name, enricher, batch)
+        for enriching in self.enrichers:
+            batch = enriching.apply(batch)
         if self.plan.run.redact and batch:
             batch = redact_targets(batch, self.specs)
         if self.plan.filter is not None:
@@ -314,19 +300,6 @@ class Capture:
         self.beyond += surplus
         return batch[: len(batch) - surplus]
 
-    def _enriched(self, name: str, enricher: Enricher, batch: list[Entry]) -> list[Entry]:
-        try:
-            result = enricher.enrich(batch)
-            if not isinstance(result, list) or not all(isinstance(e, Entry) for e in result):
-                raise TypeError("enrich() must return a list of entries")
-        except Exception as error:  # a stranger's code; the entries are worth more than its names
-            if name not in self.enricher_errors:
-                self.say(f"enricher {name} failed, entries go on without it: {explain(error)}")
-            self.enricher_errors[name] = self.enricher_errors.get(name, 0) + 1
-            return batch
-        self.enriched_away += len(batch) - len(result)
-        return result
-
     # ------------------------------------------------------------ ends and books
 
     def _failed(self, text: str, code: int) -> None:
@@ -338,24 +311,29 @@ class Capture:
             return
         source.closed = True
         self._look(source)
-        try:
-            await source.backend.close()
-        except Exception as error:  # a backend may be a stranger's
-            self._failed(f"backend {source.label} failed to close: {explain(error)}", FAILED)
+        closing = asyncio.ensure_future(source.close())
+        done, _ = await asyncio.wait({closing}, timeout=CLOSE_WAIT)
+        if not done:
+            closing.cancel()
+            text = f"did not close within {CLOSE_WAIT:g} s"
+            self._failed(f"backend {source.label} {text}", FAILED)
+        elif closing.cancelled() or closing.exception() is not None:
+            why = "cancelled" if closing.cancelled() else explain(closing.exception())
+            self._failed(f"backend {source.label} failed to close: {why}", FAILED)
 
     def _look(self, source: Source) -> None:
         """Read a backend's books; say what it noted since the last look."""
         try:
-            source.books = source.backend.stats()
-        except Exception as error:  # as above
+            notes = source.read_books()
+        except BaseException as error:  # a backend may be a stranger's
+            if others(error, source.charge):
+                raise
             if not source.unreadable:
                 self._failed(f"backend {source.label}: no stats: {explain(error)}", FAILED)
             source.unreadable = True
             return
-        notes = source.books.notes
-        for note in notes[source.told :]:
+        for note in notes:
             self.say(f"{source.label}: {note}")
-        source.told = len(notes)
 
     def _judge(self) -> None:
         """The exit code of a run that got so far."""
@@ -366,7 +344,8 @@ class Capture:
             self.say(f"the books do not balance: {text}")
         lost = self.fanout.lost or any(sum(s.books.dropped.values()) for s in self.sources)
         broken = any(getattr(source.engine, "broken", False) for source in self.sources)
-        if lost or wrong or broken or self.fanout.failed or self.enricher_errors:
+        broken = broken or any(enriching.errors for enriching in self.enrichers)
+        if lost or wrong or broken or self.fanout.failed or self.faults.counts:
             self.code = max(self.code, FAILED)
 
     def snapshot(self) -> dict[str, Any]:
@@ -377,10 +356,13 @@ class Capture:
             "made": self.entries,
             "filtered": self.filtered,
             "beyond_count": self.beyond,
-            "dropped_by_enrichers": self.enriched_away,
+            "dropped_by_enrichers": sum(one.dropped for one in self.enrichers),
+            "spoilt_by_enrichers": sum(one.spoilt for one in self.enrichers),
             "lost_between": self.lost_between(),
-            "enricher_errors": dict(self.enricher_errors),
+            "enricher_errors": {one.name: one.errors for one in self.enrichers if one.errors},
         }
+        for name, count in self.faults.counts.items():
+            total["errors"][name] = total["errors"].get(name, 0) + count
         total["sinks"] = self.fanout.snapshot()
         return total
 
@@ -414,13 +396,15 @@ def make_engine(plan: Plan, backend: str, say: Say) -> Engine:
     return Engine(list(plan.registry.protocols.values()), settings, say)
 
 
-def made(what: str, make: Callable[..., Any], *arguments: Any) -> Any:
+def made(post: Post, what: str, make: Callable[..., Any], *arguments: Any) -> Any:
     """What a plugin makes; whatever it raises is one line."""
     try:
-        return make(*arguments)
+        return post.call(Charge(what, limits.PLUGIN_LOAD), make, *arguments)
     except PluginError:
         raise
-    except Exception as error:  # a plugin's own code
+    except BaseException as error:  # a plugin's own code
+        if interrupted(error):
+            raise
         raise PluginError(f"{what}: {explain(error)}") from error
 
 
@@ -432,7 +416,7 @@ def check(snapshot: Mapping[str, Any]) -> list[str]:
     """The laws of a run's ledger: the engine's, and those of delivery and of each sink."""
     found = books.balance(dict(snapshot))
     delivery = snapshot["delivery"]
-    ends = ("dropped_by_enrichers", "filtered", "beyond_count")
+    ends = ("dropped_by_enrichers", "spoilt_by_enrichers", "filtered", "beyond_count")
     given = delivery["made"] - sum(delivery[end] for end in ends)
     made_by_engine = sum(snapshot["entries"].values())
     taken = delivery["made"] + sum(delivery["lost_between"].values())

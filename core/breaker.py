@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
@@ -200,11 +203,98 @@ class Watch:
         self.tripped(charge)
 
 
+class Strays:
+    """Plugins' code that runs though nobody called it: tasks, callbacks and destructors of theirs."""
+
+    def __init__(
+        self,
+        packages: frozenset[str],
+        say: Callable[[str], None],
+        clock: Callable[[], int] = spent_ns,
+    ) -> None:
+        self.packages = packages
+        self.say = say
+        self.clock = clock
+        self.last = clock()
+        self.frame: FrameType | None = None  # the outermost of theirs, at the last look
+        self.age = 0  # ns that it has been there
+        self.charge = Charge("a plugin's task", limits.BREAKER_CALL)
+        self.interrupted = 0
+
+    def sample(self, frame: FrameType | None) -> None:
+        """One look at what was interrupted, where no call is known; raises `Overrun` in what holds everything up."""
+        now = self.clock()
+        passed = min(now - self.last, 2 * PERIOD_NS)
+        self.last = now
+        found = self.outermost(frame) if self.packages else None
+        self.age = self.age + passed if found is not None and found is self.frame else 0
+        self.frame = found
+        if found is not None and self.age >= self.charge.patience:
+            self.interrupted += 1
+            place = f"{found.f_code.co_filename}:{found.f_lineno}"
+            if self.interrupted == 1:
+                held = f"held everything up for {self.age / limits.SECOND:.1f} s"
+                self.say(f"a plugin's own task {held}, and is interrupted: {place}")
+            raise Overrun(self.charge)
+
+    def outermost(self, frame: FrameType | None) -> FrameType | None:
+        found = None
+        while frame is not None:
+            name = frame.f_globals.get("__name__")
+            if isinstance(name, str) and name.partition(".")[0] in self.packages:
+                found = frame
+            frame = frame.f_back
+        return found
+
+
+class Interrupt(KeyboardInterrupt):
+    """The user's Ctrl-C while plugins are loaded: a KeyboardInterrupt is then a plugin's own."""
+
+
+@contextmanager
+def within(patience: int) -> Iterator[None]:
+    """Interrupt what takes longer than so many ns (SIGALRM); in the main thread, while no other watch runs."""
+    if threading.current_thread() is not threading.main_thread() or any(
+        signal.getitimer(signal.ITIMER_REAL)
+    ):
+        yield
+        return
+    charge = Charge("", patience)
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        if frame is not None and not str(frame.f_globals.get("__name__")).startswith("kshark."):
+            raise Overrun(charge)
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupt
+
+    ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ctrl_c:
+        signal.signal(signal.SIGINT, on_interrupt)
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, patience / limits.SECOND, PERIOD)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if ctrl_c:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ours(made: Any) -> bool:
+    """Whether it is of this package: what strangers make is watched, and what they give is checked."""
+    module = getattr(made, "__module__", None)
+    if not isinstance(module, str) or not module.startswith("kshark."):
+        return False
+    return getattr(sys.modules.get(module), getattr(made, "__name__", ""), None) is made
+
+
 def interrupted(error: BaseException) -> bool:
     """Whether this may be the user's Ctrl-C, rather than what a plugin raised: it must get through.
 
     A run has a handler of its own for it, which raises nothing.
     """
-    if not isinstance(error, KeyboardInterrupt):
-        return False
+    if not isinstance(error, KeyboardInterrupt) or isinstance(error, Interrupt):
+        return isinstance(error, Interrupt)
     return signal.getsignal(signal.SIGINT) is signal.default_int_handler

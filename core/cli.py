@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.exceptions import Exit
 
 from kshark import settings
 from kshark.api import Options, PluginError
@@ -47,6 +48,10 @@ class ReaderGone(Exception):
     """Who read our standard output has seen enough."""
 
 
+class CommandFailed(Exception):
+    """A plugin's command raised what it should not."""
+
+
 class Kshark(click.Group):
     """The group of commands: our own by name, those of plugins when nobody else has the name."""
 
@@ -77,6 +82,12 @@ class Kshark(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError as error:  # which click would make an exit code of
             raise ReaderGone from error
+        except (OSError, PluginError, ReaderGone, click.ClickException, click.Abort, Exit):
+            raise
+        except Exception as error:
+            if ctx.invoked_subcommand in COMMANDS:
+                raise
+            raise CommandFailed(ctx.invoked_subcommand) from error
 
     def _add_plugins(self) -> None:
         if not self.commands:
@@ -84,7 +95,8 @@ class Kshark(click.Group):
 
             for name in COMMANDS:  # their names are taken
                 self.commands[name] = click.Command(name)
-            add_commands(registry(needed={}), self)
+            for plugin in add_commands(registry(needed={}), self):
+                say(plugin.line())
 
 
 def registry(
@@ -229,6 +241,13 @@ def _guarded(arguments: Sequence[str] | None) -> int:
         return FAILED
     except (OSError, ReaderGone):
         raise
+    except CommandFailed as failure:
+        if debug:
+            raise
+        from kshark.errors import explain
+
+        say(f"the command {failure}, of a plugin, failed: {explain(failure.__cause__)}")
+        return FAILED
     except Exception as error:  # the one place where our own mistakes end
         if debug:
             raise

@@ -18,6 +18,8 @@ STALL: Final = 30.0
 shall have everything: ``| less``."""
 STALLED: Final = 10.0
 """Seconds without an entry taken, after which the user is told."""
+CANCEL_WAIT: Final = 1.0
+"""Seconds that a sink has to end once it was cancelled; then it is left as it is."""
 LOOK: Final = 0.1
 """Seconds between two looks."""
 
@@ -70,7 +72,9 @@ async def drained(
         late = [task for task in pending if waits[task].ends(now, haste())]
         if late:
             say(f"not waiting for {', '.join(tasks[task].name for task in late)} any longer")
-            await _cancelled(late)
+            for task in await _cancelled(late):  # it does not care: what it has counts as lost
+                tasks[task].abandon("stopped", asyncio.CancelledError())
+                del waits[task]
             continue
         for wait in map(waits.__getitem__, pending):
             if not wait.lane.told and wait.idle(now) >= STALLED:
@@ -80,7 +84,9 @@ async def drained(
         await asyncio.wait(pending, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Cancel them; gives those that go on all the same."""
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    _, deaf = await asyncio.wait(tasks, timeout=CANCEL_WAIT)
+    return deaf

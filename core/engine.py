@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
-from typing import Any
 
 import msgspec
 
 from kshark import limits, wire
 from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec, Side, Verdict
-from kshark.breaker import Charge, Overrun, ProtocolState, Watch, interrupted
+from kshark.breaker import Charge, ProtocolState, Watch, interrupted, ours
+from kshark.faults import kind_of, line
 from kshark.flow import Guard
-from kshark.given import Rubbish
 from kshark.identify import Choice, Identifier, View
 from kshark.ledger import Ledger, Tally
 from kshark.pairing import Emitter
@@ -36,8 +34,6 @@ FLOWS = frozenset(TRANSPORTS.values())
 EVICT_STEP = 16
 END_STEP = 1_024
 """Flows that end at once when the capture is over."""
-SHORT = {Overrun: "too long a call", Rubbish: "rubbish"}
-"""What the ledger says of errors that are our own findings."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +68,7 @@ class Engine:
         known = [s for s in specs if s.name not in FLOWS]  # they have no dissector
         wanted = [s for s in known if not settings.only or s.name in settings.only]
         self.specs = {spec.name: spec for spec in wanted}
-        self.states = {s.name: ProtocolState(s, not is_builtin(s)) for s in wanted}
+        self.states = {s.name: ProtocolState(s, not ours(s.dissector)) for s in wanted}
         self.broken = False  # a plugin failed, or was switched off
         self.identifiers = {
             transport: Identifier(
@@ -220,14 +216,12 @@ class Engine:
 
     def blame(self, name: str, error: BaseException, where: str = "the dissector") -> str:
         """What a plugin should not have done: counted; said once a protocol and kind. Gives it in short."""
-        kind = SHORT.get(type(error), type(error).__name__)
+        kind = kind_of(error)
         self.broken = True
         self.ledger.count(self.ledger.errors, f"{name}: {kind} in the plugin")
         if (name, kind) not in self.blamed:
             self.blamed.add((name, kind))
-            what = str(error) if type(error) in SHORT else f"{kind} in {where}"
-            at = "" if type(error) is Rubbish else f": {place(error)}"
-            self.say(f"{name}: {what}; the flow goes on as unknown{at}")
+            self.say(line(name, where, error, "the flow goes on as unknown"))
         state = self.states.get(name)
         if state is not None:
             state.errors += 1
@@ -285,15 +279,6 @@ def guard_class() -> type[Guard]:
     return QuickGuard
 
 
-def is_builtin(spec: ProtocolSpec) -> bool:
-    """Whether this package itself has the dissector; a stranger's messages are checked."""
-    made: Any = spec.dissector
-    module = getattr(made, "__module__", None)
-    if not isinstance(module, str) or not module.startswith("kshark.protocols."):
-        return False
-    return getattr(sys.modules.get(module), getattr(made, "__name__", ""), None) is made
-
-
 def address(raw: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
@@ -309,16 +294,3 @@ def identity(flow: WireFlow) -> str:
         flow.first_ns,
     )
     return hashlib.blake2b(key, digest_size=8).hexdigest()
-
-
-def place(error: BaseException) -> str:
-    """Where in the plugin: file and line, never the bytes. The innermost frame that is not ours, if any."""
-    found, trace = "no place known", error.__traceback__
-    ours = True
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        inside = str(trace.tb_frame.f_globals.get("__name__", "")).startswith("kshark.")
-        if ours or not inside:
-            found, ours = f"{code.co_filename}:{trace.tb_lineno}", inside
-        trace = trace.tb_next
-    return found

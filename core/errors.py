@@ -7,17 +7,14 @@ import os
 import select
 from collections.abc import Iterator
 
-from kshark.api import PluginError
+from kshark.faults import told
 
 
-def explain(error: BaseException) -> str:
+def explain(error: BaseException | None) -> str:
     """An exception in one line, for a user."""
-    if isinstance(error, PluginError):
-        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {error.filename}" if error.filename else "")
-    first = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}".rstrip(": ")
+    return told(error)
 
 
 def stdout_gone(error: BaseException) -> bool:

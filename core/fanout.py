@@ -15,6 +15,8 @@ from kshark.drain import STALLED, Haste, drained
 from kshark.errors import explain, stdout_gone
 from kshark.lane import Lane, LaneOptions, Select
 
+OPEN_WAIT: Final = 30.0
+"""Seconds that a sink has to open."""
 CLOSE_WAIT: Final = 10.0
 """Seconds that a sink has to close."""
 
@@ -37,26 +39,40 @@ class Fanout:
         *,
         live: bool,
         select: Select | None = None,
+        missed: Callable[[], int] = lambda: 0,
     ) -> None:
         policy = options.policy or ("drop_oldest" if live else "block")
         size = options.queue or (limits.QUEUE if live else limits.READ_AHEAD)
-        self.lanes.append(Lane(name, sink, policy, size, select))
+        self.lanes.append(Lane(name, sink, policy, size, select, missed))
 
     async def open(self) -> None:
         """Open every sink, then start their tasks; if one cannot open, the opened are closed."""
         for number, lane in enumerate(self.lanes):
             try:
-                await lane.sink.open()
-            except BaseException as error:
+                await self._open(lane)
+            except BaseException:
                 for opened in self.lanes[:number]:
                     await self._close(opened)
-                if isinstance(error, OSError):
-                    raise PluginError(f"sink {lane.name}: {explain(error)}") from error
                 raise
         for lane in self.lanes:
             task = asyncio.ensure_future(lane.run())
             self.tasks[task] = lane
             task.add_done_callback(self._ended)
+
+    async def _open(self, lane: Lane) -> None:
+        task = asyncio.ensure_future(lane.sink.open())
+        try:
+            done, _ = await asyncio.wait({task}, timeout=OPEN_WAIT)
+        finally:
+            task.cancel()
+        if not done:
+            raise PluginError(f"sink {lane.name}: it did not open within {OPEN_WAIT:g} s")
+        try:
+            task.result()
+        except PluginError:
+            raise
+        except BaseException as error:  # a sink may raise anything
+            raise PluginError(f"sink {lane.name}: {explain(error)}") from error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         lane = self.tasks[task]
@@ -103,14 +119,23 @@ class Fanout:
         await asyncio.gather(*map(self._close, self.lanes))
 
     async def _close(self, lane: Lane) -> None:
+        task = asyncio.ensure_future(lane.sink.close())
+        done, _ = await asyncio.wait({task}, timeout=CLOSE_WAIT)
+        if not done:
+            task.cancel()
+            self._failed_to_close(lane, TimeoutError(), f"did not close within {CLOSE_WAIT:g} s")
+            return
         try:
-            await asyncio.wait_for(lane.sink.close(), CLOSE_WAIT)
-        except Exception as error:  # as above: a sink may raise anything
-            if lane.failure is None:
-                lane.failure = error
-                lane.end = "unread" if stdout_gone(error) else "failed"
-                if lane.end == "failed":
-                    self.say(f"sink {lane.name} failed to close: {explain(error)}")
+            task.result()
+        except BaseException as error:  # as above: a sink may raise anything
+            self._failed_to_close(lane, error, f"failed to close: {explain(error)}")
+
+    def _failed_to_close(self, lane: Lane, error: BaseException, what: str) -> None:
+        if lane.failure is None:
+            lane.failure = error
+            lane.end = "unread" if stdout_gone(error) else "failed"
+            if lane.end == "failed":
+                self.say(f"sink {lane.name} {what}")
 
     @property
     def failed(self) -> bool:

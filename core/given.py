@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import astuple
 
 from kshark import limits
-from kshark.api import DissectError, Kind, Message, Side, Switch
+from kshark.api import DissectError, Endpoint, Entry, Flow, Kind, Message, Outcome, Side, Switch
 
 MESSAGES = limits.MESSAGES
 TEXT = limits.TARGET
@@ -139,6 +139,70 @@ def mended(message: Message) -> Message:
         made.head, made.body = made.head[:BODY], made.body[:BODY]
         made.truncated = True
     return made
+
+
+def sound(entry: Entry) -> bool:
+    """Whether an entry that an enricher has had in its hands is still what sinks rely on."""
+    try:
+        flow, seq, protocol, asked, answered, outcome, gap = astuple(entry)[:7]
+        return (
+            type(flow) is Flow
+            and type(seq) is int
+            and isinstance(protocol, str)
+            and type(outcome) is Outcome
+            and isinstance(gap, int)
+            and (asked is not None or answered is not None)
+            and (asked is None or whole(asked))
+            and (answered is None or whole(answered))
+            and isinstance(flow.id, str)
+            and isinstance(flow.transport, str)
+            and isinstance(flow.backend, str)
+            and known(flow.client)
+            and known(flow.server)
+            and (entry.extra is None or type(entry.extra) is dict)
+        )
+    except AttributeError:  # a field was deleted
+        return False
+
+
+def whole(message: object) -> bool:
+    """The same of one half."""
+    if type(message) is not Message:
+        return False
+    (_, verb, target, status, _, _, size, head, body, _, notes, gap, first, last, _, _, _) = (
+        astuple(message)
+    )
+    return (
+        isinstance(verb, str)
+        and isinstance(target, str)
+        and isinstance(status, int)
+        and isinstance(size, int)
+        and isinstance(head, bytes)
+        and isinstance(body, bytes)
+        and isinstance(gap, int)
+        and isinstance(first, int)
+        and isinstance(last, int)
+        and type(notes) is tuple
+        and (not notes or texts(notes))
+    )
+
+
+def texts(notes: tuple[object, ...]) -> bool:
+    return all(isinstance(note, str) for note in notes)
+
+
+def known(end: object) -> bool:
+    """The same of one end of the flow."""
+    if type(end) is not Endpoint:
+        return False
+    ip, port, name, pid, comm = astuple(end)
+    return (
+        isinstance(ip, str)
+        and isinstance(port, int)
+        and (name is None or isinstance(name, str))
+        and (pid is None or isinstance(pid, int))
+        and (comm is None or isinstance(comm, str))
+    )
 
 
 def handed(switch: object) -> Switch:

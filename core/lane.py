@@ -68,13 +68,20 @@ class Lane:
     """A sink with its queue. `run` is its task."""
 
     def __init__(
-        self, name: str, sink: Sink, policy: str, size: int, select: Select | None = None
+        self,
+        name: str,
+        sink: Sink,
+        policy: str,
+        size: int,
+        select: Select | None = None,
+        missed: Callable[[], int] = lambda: 0,
     ) -> None:
         self.name = name
         self.sink = sink
         self.policy = policy
         self.size = size
         self.select = select
+        self.missed = missed  # how many entries it could not show since we asked
         self.entries = 0
         self.filtered = 0  # entries that this sink does not want
         self.delivered = 0
@@ -137,7 +144,7 @@ class Lane:
         if not batch:
             return
         # A sink that keeps up costs no weighing; one that does not is held to bytes too.
-        weight = weigh(batch) if self.queue else 0
+        weight = weighed(batch) if self.queue else 0
         self.queue.append((batch, weight))
         self.waiting += len(batch)
         self.weight += weight
@@ -193,7 +200,9 @@ class Lane:
         except Exception as error:  # a sink may raise anything; the others go on
             self.abandon("unread" if stdout_gone(error) else "failed", error)
         except asyncio.CancelledError as error:
-            self.abandon("stopped", error)
+            task = asyncio.current_task()
+            ours = task is not None and task.cancelling()
+            self.abandon("stopped" if ours else "failed", error)
 
     def _next(self) -> Sequence[Entry]:
         batch, weight = self.queue.popleft()
@@ -216,7 +225,11 @@ class Lane:
                 self.busy += 1
                 await self._pause(pause)
                 pause = min(pause * 2, LAST_PAUSE)
-        self.delivered += len(batch)
+        if self.failure is not None:  # it was given up meanwhile
+            return
+        missed = min(self.missed(), len(batch))
+        self.drop("not shown", missed)
+        self.delivered += len(batch) - missed
         self.flight = 0
         self.moved.set()
 
@@ -241,9 +254,19 @@ class Lane:
 
     def abandon(self, reason: str, error: BaseException) -> None:
         """Count what waits as dropped; nothing is delivered any more."""
+        if self.failure is not None:
+            return
         self.failure = error
         self.end = reason
         self.drop(reason, self.queued)
         self.queue.clear()
         self.waiting = self.flight = self.weight = 0
         self.moved.set()
+
+
+def weighed(batch: Sequence[Entry]) -> int:
+    """Bytes of heads and bodies, where a plugin that saw the entries left them as they were."""
+    try:
+        return weigh(batch)
+    except Exception:
+        return 0

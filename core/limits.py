@@ -57,6 +57,10 @@ KEPT_PACKETS: Final = 1_000
 KEPT_BYTES: Final = 1 * MIB
 """Bytes of such packets."""
 
+# -- plugins
+PLUGIN_LOAD: Final = 30 * SECOND
+"""To import a plugin and call its hooks, and to make one of its sinks, backends or enrichers."""
+
 # -- identification and dissection
 PROBE_BYTES: Final = 4 * KIB
 """Bytes a side shown to probes before a flow counts as unknown. nDPI looks at 8 to 10 packets."""
@@ -137,6 +141,8 @@ UNPACKED: Final = 1 * MIB
 """Bytes a compressed body may unpack to."""
 UNPACK_RATIO: Final = 20
 """Times its packed size (with 64 KiB always allowed): the guard against decompression bombs."""
+OBJECT: Final = 8 * MIB
+"""Bytes of the JSON of an entry's details: two bodies of UNPACKED bytes in base64 are 3 MiB."""
 
 # -- sinks
 QUEUE: Final = 65_536
@@ -160,6 +166,8 @@ IFACE_NAME: Final = 256
 REASONS: Final = 256
 """Names in one table of the ledger: texts of errors come from plugins, and some from what they read. Further
 ones count as "other reasons"."""
+LINE: Final = 300
+"""Characters of an error's text that the user is told."""
 NOTES: Final = 100
 """Notes that a backend keeps for the user; further ones are dropped."""
 

@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from kshark import settings
+from kshark import limits, settings
 from kshark.api import BackendSpec, EnricherSpec, PluginError, SinkSpec
+from kshark.breaker import interrupted, within
 from kshark.engine import FLOWS
+from kshark.faults import told
 from kshark.lane import LaneOptions
 from kshark.places import Places, RunOptions, strange_variables
 from kshark.plugins import DEFAULT_PLUGINS, Registry, load
@@ -190,10 +192,14 @@ def unavailable(spec: BackendSpec) -> str:
     """ "" or one line: why this backend cannot run on this machine."""
     if spec.available is None:
         return ""
-    try:
-        return spec.available()
-    except Exception as error:  # a plugin's own code
-        return f"available() raised {type(error).__name__}: {error}"
+    with within(limits.PLUGIN_LOAD):
+        try:
+            why = spec.available()
+        except BaseException as error:  # a plugin's own code
+            if interrupted(error):
+                raise
+            return f"available() raised {told(error)}"
+    return why if isinstance(why, str) else f"available() gave {type(why).__name__}, not str"
 
 
 # ---------------------------------------------------------------- sinks

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import pluggy
 
-from kshark import hookspecs
+from kshark import hookspecs, limits
 from kshark._spec_checks import check
 from kshark.api import (
     BackendSpec,
@@ -36,6 +37,8 @@ from kshark.api import (
     SinkSpec,
     option,
 )
+from kshark.breaker import interrupted, within
+from kshark.faults import told
 from kshark.settings import nearest
 
 if TYPE_CHECKING:
@@ -118,6 +121,14 @@ class Registry:
 
     def refused(self) -> list[Found]:
         return [p for p in self.plugins if p.refused and not p.refused.startswith("denied")]
+
+    def packages(self) -> frozenset[str]:
+        """The top-level modules of other people's plugins."""
+        others = [p for p in self.plugins if p.origin != "built-in"]
+        points = {
+            p.source.partition(":")[0].partition(".")[0] for p in others if p.origin != "file"
+        }
+        return frozenset(points | {_module(p.source) for p in others if p.origin == "file"})
 
     def find(self, kind: str, name: str, origin: str = "") -> Any:
         """The spec of that name in ``protocols``, ``backends`` ...; else `PluginError`."""
@@ -231,6 +242,10 @@ class _Loader:
     def _take(self, found: Found, import_it: Callable[[], object]) -> None:
         """Import a plugin, call its hooks, check the results, take over all of it or nothing."""
         self.registry.plugins.append(found)
+        with nullcontext() if found.origin == "built-in" else within(limits.PLUGIN_LOAD):
+            self._try(found, import_it)
+
+    def _try(self, found: Found, import_it: Callable[[], object]) -> None:
         plugin: object = None
         try:
             plugin = import_it()
@@ -238,7 +253,9 @@ class _Loader:
             specs = self._specs(plugin, found)
         except _Refused as error:
             found.refused = str(error)
-        except (Exception, SystemExit) as error:  # whatever the plugin's own code raises
+        except BaseException as error:  # whatever the plugin's own code raises
+            if interrupted(error):
+                raise
             found.refused = raised(error)
         else:
             self._commit(plugin, found, specs)
@@ -264,10 +281,14 @@ class _Loader:
     def _specs(self, plugin: object, found: Found) -> dict[tuple[str, str], Any]:
         others = [p for p in self.hooks.get_plugins() if p is not plugin]
         specs: dict[tuple[str, str], Any] = {}
+        implemented = {caller.name for caller in self.hooks.get_hookcallers(plugin) or []}
         for kind, expected in KINDS.items():
             hook = f"register_{kind}"
             caller = self.hooks.subset_hook_caller(hook, others)
-            for result in caller():
+            results = caller()
+            if not results and hook in implemented:
+                raise _Refused(f"{hook} must return a list of specs, not None")
+            for result in results:
                 for spec in _listed(result, hook):
                     self._check(spec, kind, expected, found)
                     if (kind, spec.name) in specs:
@@ -363,17 +384,22 @@ def _first_line(error: BaseException) -> str:
 
 def raised(error: BaseException) -> str:
     """An exception in one line, with the place in the plugin's own code where it came from."""
-    frames = extract_tb(error.__traceback__)
-    text = f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
+    frames = [f for f in extract_tb(error.__traceback__) if not f.name.endswith("on_alarm")]
+    text = told(error)
     if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith("<"):
         return text
     return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})"
 
 
+def _module(path: str) -> str:
+    """The name that a plugin file is imported by."""
+    return f"kshark_plugin_{Path(path).stem.replace('.', '_')}"
+
+
 def _import_file(path: str) -> object:
     from importlib.util import module_from_spec, spec_from_file_location
 
-    name = f"kshark_plugin_{Path(path).stem}"
+    name = _module(path)
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise _Refused("is not a Python file (*.py)")
@@ -396,20 +422,34 @@ def _trace(outcome: Any, name: str, implementations: Any, arguments: Any) -> Non
 # ---------------------------------------------------------------- commands
 
 
-def add_commands(registry: Registry, cli: click.Group) -> None:
-    """Let the plugins add their commands to `cli`; kshark's own names stay kshark's."""
+def add_commands(registry: Registry, cli: click.Group) -> list[Found]:
+    """Let the plugins add their commands to `cli`; kshark's own names stay kshark's. Gives who was refused."""
+    refused = []
+    for found, hook in registry.commands:
+        with within(limits.PLUGIN_LOAD):
+            why = _add(found, hook, cli)
+        if why:
+            found.refused = why
+            refused.append(found)
+    return refused
+
+
+def _add(found: Found, hook: Any, cli: click.Group) -> str:
+    """ "" or why the commands of one plugin are not taken over."""
     import click
 
-    for found, hook in registry.commands:
-        own = click.Group()
-        try:
-            hook(cli=own)
-        except (Exception, SystemExit) as error:
-            found.refused = f"register_commands: {raised(error)}"
-            continue
-        for name, command in own.commands.items():
-            if name in cli.commands:
-                found.refused = f"the command {name!r} is there already"
-            else:
-                cli.add_command(command, name)
-                found.registered.append(f"command {name}")
+    own = click.Group()
+    try:
+        hook(cli=own)
+    except BaseException as error:
+        if interrupted(error):
+            raise
+        return f"register_commands: {raised(error)}"
+    why = ""
+    for name, command in own.commands.items():
+        if name in cli.commands:
+            why = f"the command {name!r} is there already"
+        else:
+            cli.add_command(command, name)
+            found.registered.append(f"command {name}")
+    return why

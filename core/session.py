@@ -22,6 +22,7 @@ from kshark import breaker, wire
 from kshark.app import FAILED, Capture
 from kshark.engine import FLOWS
 from kshark.interrupts import EARLY, Interrupts
+from kshark.loop import Loop, running
 from kshark.plan import Chosen, Plan
 from kshark.stderr import say
 from kshark.units import show_size
@@ -51,11 +52,13 @@ def execute(
     capture = Capture(plan, say)
     capture.announce = announce
     with (
-        asyncio.Runner(loop_factory=loop_factory(plan)) as runner,
-        _signals(runner, capture, tell),
-        sampling(capture),
+        running(loop_factory(plan), say) as loop,
+        _signals(loop, capture, tell),
+        sampling(capture, loop.once),
     ):
-        runner.run(_beside(capture, watcher))
+        loop.run(_beside(capture, watcher))
+    if loop.said:
+        capture.code = max(capture.code, FAILED)
     return capture
 
 
@@ -74,10 +77,13 @@ def _execute_shared(plan: Plan, tell: Say, announce: Callable[[], None]) -> Capt
     capture.announce = announce
     try:
         with (
-            asyncio.Runner(loop_factory=loop_factory(plan)) as runner,
-            _signals(runner, capture, tell),
+            running(loop_factory(plan), say) as loop,
+            _signals(loop, capture, tell),
+            sampling(capture, loop.once),
         ):
-            runner.run(capture.run())
+            loop.run(_beside(capture, None))
+        if loop.said:
+            capture.code = max(capture.code, FAILED)
     finally:
         capture.reap()
     return capture
@@ -105,12 +111,12 @@ def loop_factory(plan: Plan) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 @contextmanager
-def _signals(runner: asyncio.Runner, capture: Capture, tell: Say) -> Iterator[None]:
+def _signals(running: Loop, capture: Capture, tell: Say) -> Iterator[None]:
     """Stop, then hurry, then leave (`kshark.interrupts`)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    loop = runner.get_loop()
+    loop = running.loop
 
     def on_signal(count: int) -> None:
         if count == 1:
@@ -130,21 +136,26 @@ def _signals(runner: asyncio.Runner, capture: Capture, tell: Say) -> Iterator[No
 
 
 @contextmanager
-def sampling(capture: Capture) -> Iterator[None]:
-    """The timer of the breakers: one for all engines of this process."""
+def sampling(capture: Capture, tell: Say) -> Iterator[None]:
+    """The timer of the breakers: one for all that runs in this process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     watches: list[breaker.Watch] = []
+    strays = breaker.Strays(capture.plan.registry.packages(), tell)
+    known = -1
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
-        if len(watches) != len(capture.sources):
-            watches[:] = [source.engine.watch_dissectors() for source in capture.sources]
+        nonlocal known
+        if known != len(capture.sources):
+            known = len(capture.sources)
+            watches[:] = capture.watches()
         for watch in watches:
             watch.sample(frame)
             if watch.deaf:
                 say(f"{watch.deaf} cannot be interrupted: it catches every exception; left at once")
                 os._exit(FAILED)
+        strays.sample(None if any(watch.ages for watch in watches) else frame)
 
     before = signal.signal(signal.SIGALRM, on_alarm)
     signal.siginterrupt(signal.SIGALRM, False)

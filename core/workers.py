@@ -27,11 +27,12 @@ import msgspec
 
 from kshark import limits
 from kshark.api import Block, CaptureStats, Entry, Flow, Options, PluginError, SinkSpec
-from kshark.app import FAILED, WRONG, Capture, Source
+from kshark.app import FAILED, WRONG, Capture
 from kshark.engine import Engine
 from kshark.interrupts import SIGNALS
 from kshark.lane import LaneOptions
 from kshark.plan import Chosen, Plan
+from kshark.source import Source
 
 HEAD: Final = struct.Struct("<IB")  # length of the payload, kind
 ENTRIES, ACCOUNT = 1, 2
@@ -140,6 +141,7 @@ class _Pipe:
 
 def _work(plan: Plan, end: socket.socket) -> int:
     """The life of a worker process."""
+    from kshark.loop import running
     from kshark.session import loop_factory, sampling
 
     said: list[str] = []
@@ -155,8 +157,8 @@ def _work(plan: Plan, end: socket.socket) -> int:
         workers=1,
     )
     capture = Capture(plan, said.append)
-    with asyncio.Runner(loop_factory=loop_factory(plan)) as runner, sampling(capture):
-        runner.run(_life(capture, pipe, end, said))
+    with running(loop_factory(plan), said.append) as loop, sampling(capture, said.append):
+        loop.run(_life(capture, pipe, end, said))
     return capture.code
 
 

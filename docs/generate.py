@@ -203,7 +203,7 @@ COUNTERS = {
     "errors": "protocol errors of peers and bugs of plugins, by protocol and text",
     "wire": "events of the wire (below)",
     "backends": "for each backend: packets received, and dropped by reason (`kernel`: kshark was too slow)",
-    "sinks": "for each sink: entries, delivered, queued, dropped by reason",
+    "sinks": "for each sink: entries, delivered, queued, dropped by reason (`not shown`: it could not render them)",
 }
 
 

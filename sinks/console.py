@@ -40,6 +40,7 @@ class Console:
 
     def __init__(self, options: ConsoleOptions, context: Context) -> None:
         self._options = options
+        self._context = context
         self._rate = 0
         self._shown = 0
         self._hidden = 0
@@ -87,7 +88,11 @@ class Console:
             self._headed = True
             lines.append(self._layout.header())
         shown = self._allowed(batch)
-        lines += map(self._layout.line, shown)
+        for entry in shown:
+            try:
+                lines.append(self._layout.line(entry))
+            except Exception as error:
+                self._context.unshown(entry, error)
         return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
 
     # -- the rate on a terminal

@@ -40,6 +40,7 @@ class Pcap:
 
     def __init__(self, options: PcapOptions, context: Context) -> None:
         self._say = context.say
+        self._unshown = context.unshown
         self._target = options.target
         self._numbers: dict[tuple[str, int], int] = {}
         self._todo: Sequence[Entry] = ()
@@ -82,7 +83,7 @@ class Pcap:
         store = self._store
         while self._at < len(self._todo):
             entry, room = self._todo[self._at], store.room
-            if room is not None and _size(entry) > room and self._numbers:
+            if room is not None and self._size(entry) > room and self._numbers:
                 await store.flush()
                 await store.rotate()
                 await store.put(self._section())
@@ -104,7 +105,14 @@ class Pcap:
 
     def _blocks(self, entry: Entry) -> bytes:
         """An entry's packets, after the descriptions of interfaces that are new."""
-        blocks = []
+        blocks: list[bytes] = []
+        try:
+            self._add(entry, blocks)
+        except Exception as error:  # what came before stays: other packets may refer to it
+            self._unshown(entry, error)
+        return b"".join(blocks)
+
+    def _add(self, entry: Entry, blocks: list[bytes]) -> None:
         comment = _comment(entry) if entry.packets else ""
         for packet in entry.packets:
             if (packet.iface, packet.linktype) not in self._numbers:
@@ -114,22 +122,23 @@ class Pcap:
                 _pcapng.packet(number, packet.time_ns, packet.data, packet.wire_len, comment)
             )
             comment = ""
-        return b"".join(blocks)
+
+    def _size(self, entry: Entry) -> int:
+        """Bytes that an entry's blocks may take, at most."""
+        if not entry.packets:
+            return 0
+        try:
+            packets = sum(len(p.data) + 100 + 4 * len(p.iface) for p in entry.packets)
+            return 4 * len(_comment(entry)) + packets
+        except Exception:
+            return 0  # it cannot be stored either
 
     def _interface(self, packet: Packet) -> bytes:
         """Describe an interface; with too many of them a new section is begun."""
+        described = _pcapng.interface(packet.iface, packet.linktype)
         begun = self._section() if len(self._numbers) >= PCAPNG_IFACES else b""
         self._numbers[packet.iface, packet.linktype] = len(self._numbers)
-        return begun + _pcapng.interface(packet.iface, packet.linktype)
-
-
-def _size(entry: Entry) -> int:
-    """Bytes that an entry's blocks may take, at most."""
-    if not entry.packets:
-        return 0
-    return 4 * len(_comment(entry)) + sum(
-        len(p.data) + 100 + 4 * len(p.iface) for p in entry.packets
-    )
+        return begun + described
 
 
 def _comment(entry: Entry) -> str:

@@ -18,6 +18,7 @@ from kshark.cli import main
 from kshark.interrupts import SIGNALS
 from kshark.places import places
 from kshark.plan import make_plan
+from kshark.source import Source
 
 FAKE = str(Path(__file__).parent / "fake_plugin.py")
 Run = Callable[..., tuple[int, str]]
@@ -333,7 +334,7 @@ def test_files_are_read_one_after_another() -> None:
     order: list[str] = []
 
     class Watching(app.Capture):
-        def feed(self, source: app.Source, block: Any) -> Any:
+        def feed(self, source: Source, block: Any) -> Any:
             order.append(source.label)
             return super().feed(source, block)
 

@@ -303,24 +303,58 @@ def test_a_refused_plugin_is_a_line_and_the_run_goes_on(pcap: Path, tmp_path: Pa
     assert "refused: ModuleNotFoundError" in said(done)[0]
 
 
-def test_our_own_mistake_is_one_line_and_a_hint(tmp_path: Path) -> None:
+def test_our_own_mistake_is_one_line_and_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise LookupError("gone\nsecond")
+
+    monkeypatch.setattr("kshark.cli_run.make_plan", broken)
+    assert cli.main(["run"]) == 1
+    assert capsys.readouterr().err == (
+        "kshark: LookupError: gone (a mistake in kshark; KSHARK_DEBUG=1 shows where)\n"
+    )
+    monkeypatch.setenv("KSHARK_DEBUG", "1")
+    with pytest.raises(LookupError):
+        cli.main(["run"])
+
+
+COMMANDS = """
+import sys
+from kshark.api import hookimpl
+@hookimpl
+def register_commands(cli):
+    HOW
+    @cli.command()
+    def crash(): raise LookupError("gone\\nsecond")
+    @cli.command()
+    def leave(): sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "how", "code", "line"),
+    [
+        ("crash", "", 1, "the command crash, of a plugin, failed: LookupError: gone"),
+        ("leave", "", 7, ""),
+        (
+            "crash",
+            "1 / 0",
+            2,
+            "register_commands: ZeroDivisionError: division by zero (p.py line 6)",
+        ),
+        ("crash", "sys.exit(3)", 2, "register_commands: SystemExit: 3 (p.py line 6)"),
+        ("crash", "raise KeyboardInterrupt", 2, "register_commands: KeyboardInterrupt"),
+        ("crash", "raise GeneratorExit", 2, "register_commands: GeneratorExit"),
+    ],
+)
+def test_a_plugins_command(tmp_path: Path, command: str, how: str, code: int, line: str) -> None:
     plugin = tmp_path / "p.py"
-    plugin.write_text(
-        "from kshark.api import hookimpl\n@hookimpl\ndef register_commands(cli):\n"
-        "    @cli.command()\n    def crash(): raise LookupError('gone\\nsecond')\n"
-    )
-    done = kshark("crash", env={"KSHARK_PLUGINS": str(plugin)})
-    assert done.returncode == 1
-    assert said(done) == [
-        "kshark: LookupError: gone (a mistake in kshark; KSHARK_DEBUG=1 shows where)"
-    ]
-    debug = subprocess.run(
-        [*KSHARK, "crash"],
-        capture_output=True,
-        check=False,
-        env=environment(KSHARK_PLUGINS=str(plugin), KSHARK_DEBUG="1"),
-    )
-    assert b"Traceback" in debug.stderr
+    plugin.write_text(COMMANDS.replace("HOW", how))
+    done = kshark(command, env={"KSHARK_PLUGINS": str(plugin)})
+    assert done.returncode == code
+    assert line in "".join(said(done)[:1])
+    assert len(said(done)) == (0 if code == 7 else 2 if how else 1)
 
 
 # ---------------------------------------------------------------- the other commands

@@ -278,6 +278,67 @@ def test_a_sink_that_fails_while_the_reader_waits_for_it() -> None:
     run(work)
 
 
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, ValueError])
+def test_what_a_sink_raises_itself_is_a_failure(kind: type[BaseException]) -> None:
+    def raises(call: int) -> None:
+        raise kind
+
+    async def work() -> None:
+        bench = Bench(Recorder(raises), Recorder())
+        await bench.fanout.open()
+        await bench.fanout.put(entries(0, 3))
+        books = await bench.drain()
+        assert books["dropped"] == {"failed": 3}
+        assert bench.fanout.failed
+        assert bench.said == [f"sink s0 failed: {kind.__name__}; 3 waiting entries lost"]
+
+    run(work)
+
+
+def test_entries_that_a_sink_could_not_show_are_lost_by_that_name() -> None:
+    async def work() -> None:
+        missed = [2, 0, 99]
+        fanout = Fanout(lambda text: None)
+        options = LaneOptions()
+        fanout.add("s0", Recorder(), options, live=False, missed=lambda: missed.pop(0))
+        await fanout.open()
+        for first in (0, 5, 10):
+            fanout.offer(entries(first, 5))
+            while fanout.lanes[0].queued:
+                await asyncio.sleep(0)
+        await fanout.drain()
+        books = fanout.snapshot()["s0"]
+        assert (books["delivered"], books["dropped"]) == (8, {"not shown": 7})
+        assert fanout.lost == 7
+
+    run(work)
+
+
+def test_a_sink_that_ignores_its_end_is_left_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "CANCEL_WAIT", 0.01)
+    monkeypatch.setattr(drain, "STALL", 0.02)
+    free = asyncio.Event()
+
+    async def deaf() -> None:
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def work() -> None:
+        bench = Bench(Recorder(lambda call: deaf()))
+        await bench.fanout.open()
+        await bench.fanout.put(entries(0, 3))
+        books = await bench.drain()
+        assert books["dropped"] == {"stopped": 3}
+        free.set()  # it comes back when nobody waits for it any more
+        await asyncio.gather(*bench.fanout.tasks)
+        assert bench.balanced()["delivered"] == 0
+
+    run(work)
+
+
 def test_a_busy_sink_gets_the_same_batch_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "FIRST_PAUSE", 0.0)
     seen = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from textwrap import dedent
 import click
 import pytest
 
-from kshark import hookspecs, plugins
+from kshark import hookspecs, limits, plugins
 from kshark.api import PluginError
 from kshark.plugins import DEFAULT_PLUGINS, PluginOptions, Registry, add_commands, load
 
@@ -134,6 +135,27 @@ BAD = {
     "syntax": ("def (", "SyntaxError: invalid syntax"),
     "raises": ("raise RuntimeError('boom\\nsecond')", "RuntimeError: boom (mine.py line 3)"),
     "exit": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt (mine.py line 3)"),
+    "cancel": ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+    "no base": ("class E(BaseException): pass\nraise E", "E (mine.py line 4)"),
+    "evil text": (
+        "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
+        "E (mine.py line 5)",
+    ),
+    "forever": ("while True: pass", "it took over 0.2 s (mine.py line 3)"),
+    "forever, and on": (
+        "while True:\n    try: len('')\n    except Exception: pass",
+        "it took over 0.2 s (mine.py line",
+    ),
+    "sleeps": ("import time; time.sleep(3600)", "it took over 0.2 s (mine.py line 3)"),
+    "hook forever": (
+        "@hookimpl\ndef register_sinks():\n    while True: pass",
+        "it took over 0.2 s",
+    ),
+    "nothing": (
+        "@hookimpl\ndef register_sinks(): pass",
+        "register_sinks must return a list of specs, not None",
+    ),
     "empty": ("x = 1", "registers nothing"),
     "unknown hook": (
         "@hookimpl\ndef register_protcols(): return []",
@@ -211,6 +233,11 @@ BAD = {
 }
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PLUGIN_LOAD", limits.SECOND // 5)
+
+
 @pytest.mark.parametrize(("text", "said"), BAD.values(), ids=BAD.keys())
 def test_refused(plugin: Callable[..., str], text: str, said: str) -> None:
     assert said in refusal(plugin(text))
@@ -227,6 +254,13 @@ def test_a_plugin_is_taken_over_whole_or_not_at_all(plugin: Callable[..., str]) 
     found = load([path], needed={})
     assert not found.protocols
     assert found.plugins[0].registered == []
+
+
+def test_a_real_interrupt_while_a_plugin_is_loaded(plugin: Callable[..., str]) -> None:
+    path = plugin("import signal\nsignal.raise_signal(signal.SIGINT)")
+    with pytest.raises(KeyboardInterrupt):
+        load([path], needed={})
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_not_python(tmp_path: Path) -> None:

@@ -386,8 +386,8 @@ def raises(message: Message) -> Details:
     ("details", "error"),
     [
         (raises, "ValueError"),
-        (lambda message: None, "TypeError"),
-        (lambda message: {"password": "s3cret"}, "TypeError"),
+        (lambda message: None, "details() gave NoneType, not Details"),
+        (lambda message: {"password": "s3cret"}, "details() gave dict, not Details"),
         (lambda message: Ask(headers=[5]), "TypeError"),  # type: ignore[list-item]
         (lambda message: Ask(body=object()), "TypeError"),  # type: ignore[arg-type]
     ],
@@ -496,5 +496,5 @@ def test_what_enrichers_add_replaces_nothing_and_breaks_nothing() -> None:
     made.extra = wrong
     line = Renderer({"http": spec()}).as_dict(made, full=True)
     assert (line["outcome"], line["tenant"]) == ("ok", {"name": "a"})
-    assert line["odd"] == {"error": "odd cannot be shown: TypeError"}
+    assert line["odd"] == {"error": "odd cannot be shown: an object is str, not Details"}
     assert "request" in line["http"]

@@ -44,6 +44,7 @@ class Filter:
     select: Callable[[Sequence[Entry]], list[Entry]]  # the same for a batch, quicker
     protocols: frozenset[str] | None  # entries of others cannot match; None = any may
     needs_details: bool
+    renderer: Renderer  # that reads the details
 
 
 def compile_filter(
@@ -73,7 +74,9 @@ def compile_filter(
     names |= {"time_text": time_text, "notes_of": notes_of, **emitter.constants}
     source = "\n".join([*emitter.functions, sources(code, bool(emitter.used))])
     exec(compile(source, "<filter>", "exec"), names)  # source of ours: see kshark.filter.emit
-    return Filter(text, names["match"], names["select"], narrow(tree, known), bool(emitter.used))
+    return Filter(
+        text, names["match"], names["select"], narrow(tree, known), bool(emitter.used), renderer
+    )
 
 
 def _regex(pattern: str, at: int) -> Callable[[str], Any]:

@@ -13,9 +13,10 @@ class _Context:
         self.protocols: Mapping[str, ProtocolSpec] = {spec.name: spec for spec in specs}
         self.renderer = Renderer(self.protocols, redact)
         self.said: list[str] = []
+        self.lost: list[tuple[Entry, Exception]] = []
 
     def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
-        return self.renderer.encode(batch, full=full)
+        return self.renderer.encode(batch, full=full, unshown=self.unshown)
 
     def details(self, message: Message, protocol: str) -> Details | None:
         return self.renderer.details(message, protocol)
@@ -23,9 +24,13 @@ class _Context:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def unshown(self, entry: Entry, error: Exception) -> None:
+        self.lost.append((entry, error))
+
 
 def context(*specs: ProtocolSpec, redact: bool = True) -> Context:
-    """A `kshark.api.Context` that knows these protocols; what is said is in ``said``."""
+    """A `kshark.api.Context` that knows these protocols; what is said is in ``said``,
+    entries that were not shown in ``lost``."""
     return _Context(specs, redact)
 
 

@@ -42,10 +42,10 @@ def planned(
     )
 
 
-def ran(plan: Plan) -> Capture:
+def ran(plan: Plan, codes: tuple[int, ...] = (0,)) -> Capture:
     capture = session.execute(plan, lambda text: None)
     assert capture.check() == []
-    assert capture.code == 0
+    assert capture.code in codes
     return capture
 
 
@@ -154,7 +154,7 @@ def register_enrichers():
 def test_what_enrichers_add(text: str, count: int, tmp_path: Path) -> None:
     (tmp_path / "tenant.py").write_text(TENANT)
     plan = planned(plugin=str(tmp_path / "tenant.py"), filter=text)
-    assert sinks(ran(plan))["fakesink"][0] == count
+    assert sinks(ran(plan, codes=(0, 1)))["fakesink"][0] == count  # who asks for the rubbish fails
 
 
 def test_wrong_names_of_what_enrichers_add(

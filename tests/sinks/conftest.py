@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -28,7 +28,13 @@ class FakeContext:
         self.protocols: dict[str, ProtocolSpec] = {}
         self.said: list[str] = []
         self._renderer = Renderer(self.protocols)
-        self.encode = self._renderer.encode
+        self.lost: list[Entry] = []
+
+    def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
+        return self._renderer.encode(batch, full=full, unshown=self.unshown)
+
+    def unshown(self, entry: Entry, error: Exception) -> None:
+        self.lost.append(entry)
 
     def details(self, message: Message, protocol: str) -> Details | None:
         return self._renderer.details(message, protocol)

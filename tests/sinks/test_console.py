@@ -277,6 +277,17 @@ def test_the_rate_may_be_another_or_none(terminal: Any, make_entry: Any) -> None
     assert terminal(batch, rate=0).count("\n") == 1 + 60
 
 
+def test_an_entry_that_cannot_be_shown_costs_that_entry(
+    context: Any, tmp_path: Path, make_entry: Any
+) -> None:
+    batch = [make_entry(n, target=f"/{n}") for n in range(3)]
+    batch[1].request.first_ns = "noon"
+    run(context, batch, target=str(tmp_path / "out"))
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [line.split()[6] for line in lines if "GET" in line] == ["/0", "/2"]
+    assert context.lost == [batch[1]]
+
+
 def test_a_pipe_gets_all(context: Any, tmp_path: Path, make_entry: Any) -> None:
     shown = piped(context, tmp_path, [make_entry(n) for n in range(2000)])
     assert shown.count("\n") == 2001

@@ -70,6 +70,18 @@ def test_half_a_line_left_by_a_crash_is_not_joined(
     assert ids(out.read_bytes().split(b"\n", 1)[1]) == ["f1-0"]
 
 
+def test_an_entry_that_cannot_be_shown_costs_that_entry(
+    tmp_path: Path, context: Any, make_entry: Any
+) -> None:
+    out = tmp_path / "out.ndjson"
+    batch = [make_entry(n) for n in range(5)]
+    batch[1].flow = None
+    del batch[3].request.verb
+    write(context, batch, [make_entry(5)], target=str(out))
+    assert ids(out.read_bytes()) == ["f1-0", "f1-2", "f1-4", "f1-5"]
+    assert context.lost == [batch[1], batch[3]]
+
+
 def test_rotation_by_size_never_divides_a_line(
     tmp_path: Path, context: Any, make_entry: Any
 ) -> None:

@@ -126,6 +126,22 @@ def test_each_rotated_file_stands_alone(tmp_path: Path, context: Any, make_entry
 
 
 @tshark_needed
+@pytest.mark.parametrize("rotate", [0, 1000])
+def test_an_entry_that_cannot_be_stored_costs_that_entry(
+    tmp_path: Path, context: Any, make_entry: Any, rotate: int
+) -> None:
+    out = tmp_path / "out.pcapng"
+    batch = [make_entry(n, packets=packets(n, 1, f"if{n}")) for n in range(4)]
+    batch[1].outcome = None
+    batch[2].packets = [*packets(2, 1, "if2"), None, *packets(2, 1, "if3")]
+    write(context, batch, target=str(out), rotate_bytes=rotate)
+    files = sorted(tmp_path.iterdir(), key=lambda path: (path == out, len(path.name), path.name))
+    got = [row[0] for path in files for row in tshark(path, "frame.interface_name")]
+    assert got == ["if0", "if2", "if3"]
+    assert context.lost == batch[1:3]
+
+
+@tshark_needed
 def test_too_many_interfaces_begin_a_new_section(
     tmp_path: Path, context: Any, make_entry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

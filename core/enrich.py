@@ -1,0 +1,66 @@
+"""An enricher at work: whatever it does, the entries go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kshark import limits
+from kshark.api import Enricher, Entry
+from kshark.breaker import Charge, Post
+from kshark.errors import explain
+from kshark.faults import others
+from kshark.given import Rubbish, sound
+
+
+class Enriching:
+    """One enricher of a run. What it fails to do is not done; an entry that it spoils is lost, and counted."""
+
+    def __init__(
+        self, name: str, enricher: Enricher, post: Post, say: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self.enricher = enricher
+        self.post = post
+        self.say = say
+        self.charge = Charge(f"enricher {name}", limits.BREAKER_CALL)
+        self.errors = 0  # batches that it failed for
+        self.dropped = 0  # entries that it dropped
+        self.spoilt = 0  # entries that it made unusable
+
+    def apply(self, batch: list[Entry]) -> list[Entry]:
+        """The batch as the enricher gives it, or as it was."""
+        if self.charge.tripped or not batch:
+            return batch
+        try:
+            result = self.post.call(self.charge, self._ask, batch)
+        except (
+            BaseException
+        ) as error:  # a stranger's code; the entries are worth more than its names
+            if others(error, self.charge):
+                raise
+            self._blame(explain(error))
+            result = batch
+        else:
+            self.dropped += len(batch) - len(result)
+        return self._usable(result)
+
+    def _ask(self, batch: list[Entry]) -> list[Entry]:
+        result = self.enricher.enrich(batch[:])
+        if type(result) is not list or not all(type(entry) is Entry for entry in result):
+            raise TypeError("enrich() must return a list of entries")
+        if len(result) > len(batch):
+            raise Rubbish("enrich() gave more entries than it got")
+        return result[:]
+
+    def _usable(self, batch: list[Entry]) -> list[Entry]:
+        """Those whose fields are what sinks rely on."""
+        kept = [entry for entry in batch if sound(entry)]
+        if len(kept) < len(batch):
+            self.spoilt += len(batch) - len(kept)
+            self._blame("it left entries that cannot be used; they are lost")
+        return kept
+
+    def _blame(self, why: str) -> None:
+        if not self.errors:
+            self.say(f"enricher {self.name} failed, entries go on without it: {why}")
+        self.errors += 1

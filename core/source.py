@@ -1,0 +1,154 @@
+"""A backend at work, with its engine: what it gives is looked at before anybody relies on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final, cast
+
+from kshark import limits
+from kshark.api import Backend, Block, CaptureStats, Entry
+from kshark.breaker import Charge, Post, ours
+from kshark.engine import Engine
+from kshark.faults import Faults
+from kshark.given import Rubbish
+from kshark.steps import Steps
+
+NO_LINK: Final = -1
+"""Link type of the blocks of a worker, which are no packets."""
+
+
+class Source:
+    """A backend with its engine. `make` is what made the backend: a stranger's is watched."""
+
+    def __init__(
+        self,
+        label: str,
+        backend: Backend,
+        engine: Engine,
+        remote: bool = False,
+        make: object = None,
+        post: Post | None = None,
+    ) -> None:
+        self.label = label
+        self.backend = backend
+        self.engine = engine
+        self.live = bool(backend.live)
+        # Once closed, it still has blocks to give, and ends by itself.
+        self.drains = remote or bool(getattr(backend, "drains", False))
+        self.remote = remote  # a worker process: what fails there has begun
+        self.own = remote or ours(make)
+        self.post = post or Post()
+        self.charge = Charge(f"backend {label}", limits.BREAKER_CALL)
+        self.begun = False  # it was asked for a block: its sockets are open
+        self.waiting = False  # for the next block
+        self.left = False  # it did not stop: nothing that it gives counts any more
+        self.blocks = 0
+        self.bytes = 0
+        self.packets = 0
+        self.told = 0  # notes that were said
+        self.closed = False
+        self.unreadable = False  # its books cannot be read
+        self.books = CaptureStats()  # as of the last look
+
+    async def next(self, blocks: AsyncIterator[Block]) -> Block | None:
+        """The next block; None after the last."""
+        self.waiting = self.begun = True
+        try:
+            if self.own:
+                return await anext(blocks, None)
+            return await Steps(self.post, self.charge, cast(Any, anext), blocks, None)
+        finally:
+            self.waiting = False
+
+    def opened(self) -> AsyncIterator[Block]:
+        """The iterator of its blocks."""
+        blocks = (
+            self.backend.blocks() if self.own else self.post.call(self.charge, self.backend.blocks)
+        )
+        if not isinstance(blocks, AsyncIterator):
+            raise Rubbish(f"blocks() gave {type(blocks).__name__}, not an async iterator")
+        return blocks
+
+    async def end(self, blocks: AsyncIterator[Block]) -> None:
+        """No more blocks are wanted."""
+        if isinstance(blocks, AsyncGenerator):
+            if self.own:
+                await blocks.aclose()
+            else:
+                await Steps(self.post, self.charge, blocks.aclose)
+
+    def feed(self, block: Block, faults: Faults) -> list[Entry]:
+        """The packets of one block into the engine; what fails in there costs the rest of the block."""
+        if not self.own:
+            checked(block)
+        self.blocks += 1
+        self.packets += block.count
+        self.bytes += len(block.data)
+        try:
+            return self.engine.feed(block)
+        except Exception as error:
+            where = "packets of a block"
+            faults.blame(self.label, where, error, "the rest of the block is lost")
+            if sum(faults.counts.values()) >= limits.BREAKER_ERRORS:
+                raise
+            return self.engine.take()
+
+    async def close(self) -> None:
+        if self.own:
+            await self.backend.close()
+        else:
+            await Steps(self.post, self.charge, self.backend.close)
+
+    def read_books(self) -> list[str]:
+        """Read the backend's books; gives the notes that are new. Raises what the backend raises."""
+        if self.own:
+            self.books = self.backend.stats()
+        else:
+            self.books = copied(self.post.call(self.charge, self.backend.stats))
+        new = self.books.notes[self.told :]
+        self.told += len(new)
+        return new
+
+
+def checked(block: object) -> None:
+    """Raise `Rubbish` where a stranger's block cannot be one."""
+    if type(block) is not Block:
+        raise Rubbish(f"blocks() gave {type(block).__name__}, not Block")
+    for name, value, expected in (
+        ("count", block.count, int),
+        ("linktype", block.linktype, int),
+        ("ifaces", block.ifaces, tuple),
+    ):
+        if type(value) is not expected:
+            text = f"whose {name} is {type(value).__name__}, not {expected.__name__}"
+            raise Rubbish(f"blocks() gave a Block {text}")
+    if not 0 <= block.linktype < 1 << 16:
+        raise Rubbish("blocks() gave a Block with a link type out of range")
+    if block.count < 0 or not all(type(name) is str for name in block.ifaces):
+        raise Rubbish("blocks() gave a Block with a count below 0, or ifaces that are not str")
+    for name, value in (("data", block.data), ("index", block.index)):
+        try:
+            flat = memoryview(value).c_contiguous and memoryview(value).itemsize == 1
+        except TypeError:
+            flat = False
+        if not flat:
+            raise Rubbish(f"blocks() gave a Block whose {name} is not a buffer of bytes")
+
+
+def copied(stats: object) -> CaptureStats:
+    """A stranger's books as plain values; `Rubbish` where they are none."""
+    if not isinstance(stats, CaptureStats):
+        raise Rubbish(f"stats() gave {type(stats).__name__}, not CaptureStats")
+    received, dropped, notes = stats.received, stats.dropped, stats.notes
+    if (
+        not isinstance(received, int)
+        or not isinstance(dropped, dict)
+        or not isinstance(notes, list)
+    ):
+        raise Rubbish("stats() gave books that are not of int, dict and list")
+    if not all(isinstance(k, str) and isinstance(n, int) for k, n in dropped.items()):
+        raise Rubbish("stats() gave drops that are not numbers by reason")
+    kept = dict(list(dropped.items())[: limits.REASONS])
+    return CaptureStats(
+        received, kept, [str(note)[: limits.LINE] for note in notes[: limits.NOTES]]
+    )
