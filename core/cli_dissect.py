@@ -115,6 +115,8 @@ class _Run:
         except DissectError as error:
             say(f"{spec.name}: {type(error).__name__}: {error}")
             return FAILED
+        except BrokenPipeError:  # who reads our output has seen enough
+            raise
         except Exception as error:  # a plugin's own code
             say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
             return FAILED

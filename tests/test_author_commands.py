@@ -207,6 +207,16 @@ def test_every_byte_is_explained(plugin: str) -> None:
     assert r'line  0..8        "SET  k\r\n"' in lines
 
 
+def test_who_has_read_enough_is_no_mistake_of_the_dissector(plugin: str) -> None:
+    script = '"$0" -m kshark dissect --plugin "$1" --protocol toy --hex | head -1'
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, plugin],
+        input='> "PING\\r\\n"\n' * 20_000, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("> request PING")
+    assert done.stderr == ""
+
+
 def test_a_hole_is_played(plugin: str) -> None:
     out = dissected(plugin, '> "GET  k\\r\\n"\n> lost 5\n', "--hex")
     assert out == "> request GET k 8 bytes\n"

@@ -45,6 +45,8 @@ class _Spy:
         seen.add(id(construct))
         if type(construct).__name__ == "Renamed":
             self.watch(construct)
+            while type(construct).__name__ == "Renamed":  # a doc line wraps a name once more
+                construct = construct.subcon
         for part in _parts(construct):
             self.attach(part, seen)
 

@@ -321,6 +321,14 @@ def test_a_sample_that_cannot_be_built_says_so() -> None:
 # ---------------------------------------------------------------- explain, derive
 
 
+def test_a_documented_field_is_shown_once() -> None:
+    struct = c.Struct("size" / c.Byte * "Bytes", "text" / (c.GreedyBytes * "Text"))
+    found = explain(struct, b"\1a")
+    assert [(node.name, node.start, node.end, node.inner) for node in found] == [
+        ("size", 0, 1, []), ("text", 1, 2, []),
+    ]  # fmt: skip
+
+
 def test_offsets_of_fields() -> None:
     nested = c.Struct(
         "head" / c.BitStruct("kind" / c.BitsInteger(4), "flags" / c.BitsInteger(4)),
