@@ -8,9 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated, Any
 
 import pytest
 
+import kshark.grammar as kshark_grammar
+import kshark.testing as kshark_testing
+from kshark import api, cli, hookspecs, limits, plugins, settings
+from kshark.filter import Field as FilterField
+from kshark.filter import known_fields
+from kshark.lane import LaneOptions
+from kshark.places import RunOptions
 from kshark.testing import LAWS
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +62,7 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
     files = files_of(DOCS / name)
     assert files
     for title, body in files.items():
+        (tmp_path / title).parent.mkdir(exist_ok=True)
         (tmp_path / title).write_text(body)
     for title in files:
         if title.startswith("test_"):
@@ -123,3 +132,127 @@ def test_the_sink_and_the_backend_of_the_docs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "n").read_text() == "1\n"
+
+
+def test_the_enricher_and_the_command_of_the_docs(tmp_path: Path) -> None:
+    for title, body in files_of(DOCS / "write-a-sink.md").items():
+        (tmp_path / title).write_text(body)
+    ping = "ffffffffffff 000000000000 0800 4500001c 0001 0000 4001 0000 0a000001 0a000002 0800 0000 0001 0001"
+    done = kshark(
+        "run", "-q", "--plugin", "one_backend.py", "--plugin", "tenant_enricher.py", "--backend", f"one:{ping}",
+        "--filter", 'tenant.name == "home"', "--sink", "jsonl:-,full", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"tenant":{"name":"home"}' in done.stdout
+    code = "from hello_command import register_commands as r; import click; g = click.Group(); r(g); print(*g.commands)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["hello"]
+
+
+def test_filters_in_a_file_and_in_python(tmp_path: Path) -> None:
+    files = files_of(DOCS / "filter.md")
+    script = str(ROOT / "benchmarks" / "generate.py")
+    subprocess.run(
+        [sys.executable, script, "http", "--transactions", "3", "--out", str(tmp_path / "capture.pcap")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for title, body in files.items():
+        (tmp_path / title).write_text(body)
+    done = kshark("run", "--config", "kshark.toml", "--read", "capture.pcap", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run(
+        [sys.executable, "wanted.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.startswith("3 True frozenset({'http'}) False"), told.stdout + told.stderr
+
+
+# ---------------------------------------------------------------- nothing is undocumented
+
+
+def undocumented() -> list[str]:
+    """Hooks, options, fields, limits, commands and names of the kit of which no page speaks."""
+    pages = {path.stem: path.read_text() for path in DOCS.rglob("*.md")}
+    reference = {
+        n: (DOCS / "reference" / f"{n}.md").read_text() for n in ("api", "options", "limits", "cli")
+    }
+    prose = "".join(text for name, text in pages.items() if name not in reference)
+    found = [
+        f"limit {name}" for name in limit_names() if f"| `{name}` |" not in reference["limits"]
+    ]
+    for hook in hook_names():
+        found += [f"hook {hook}: no reference"] * (f"`{hook}(" not in reference["api"])
+        found += [f"hook {hook}: no example"] * (f"def {hook}(" not in prose)
+    for owner, options in option_owners().items():
+        section = re.search(
+            rf"^## {re.escape(owner)}\n(.*?)(?=^## |\Z)", reference["options"], re.M | re.S
+        )
+        for one in settings.fields(options):
+            row = section and re.search(
+                rf"^\| `{re.escape(one.key)}` \|.*\| (\S[^|]*) \|$", section[1], re.M
+            )
+            found += [f"option {one.key} of {owner}"] * (not row)
+    plain = plugins.load(options=plugins.PluginOptions(allow=["nobody"])).protocols
+    found += [f"field {one.name}" for one in known_fields(plain).values() if not one.doc.strip()]
+    found += [f"command {name}" for name in cli.COMMANDS if f"kshark {name}" not in prose]
+    kit = {"testing": kshark_testing.__all__, "grammars": kshark_grammar.__all__}
+    found += [
+        f"{name} on {page}.md"
+        for page, names in kit.items()
+        for name in names
+        if name not in pages[page]
+    ]
+    return found
+
+
+def limit_names() -> list[str]:
+    """Every constant of `kshark.limits`: the units alone bound nothing."""
+    return [
+        name for name in vars(limits) if name.isupper() and name not in ("KIB", "MIB", "SECOND")
+    ]
+
+
+def hook_names() -> list[str]:
+    return [name for name in vars(hookspecs) if name.startswith("register_")]
+
+
+def option_owners() -> dict[str, type[api.Options]]:
+    """Each table of options by the heading that it stands under."""
+    found = plugins.load(options=plugins.PluginOptions(allow=["nobody"]))
+    owners: dict[str, type[api.Options]] = {
+        "A run": RunOptions,
+        "Every sink": LaneOptions,
+        "Plugins": plugins.PluginOptions,
+    }
+    kinds: dict[str, Any] = {
+        "Backend": found.backends,
+        "Sink": found.sinks,
+        "Enricher": found.enrichers,
+    }
+    for kind, specs in kinds.items():
+        owners |= {f"{kind} {name}": spec.options for name, spec in specs.items()}
+    return owners
+
+
+def test_nothing_is_undocumented() -> None:
+    assert undocumented() == []
+
+
+def test_what_is_undocumented_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check bites: one of each kind is planted."""
+
+    class More(RunOptions):
+        planted: Annotated[int, api.option("")] = 0
+
+    monkeypatch.setattr(limits, "PLANTED", 5, raising=False)
+    monkeypatch.setattr(hookspecs, "register_planted", None, raising=False)
+    monkeypatch.setitem(cli.COMMANDS, "planted", "kshark.cli_run")
+    monkeypatch.setitem(globals(), "RunOptions", More)
+    monkeypatch.setattr(kshark_grammar, "__all__", ["Planted"])
+    schema = {"http.planted": FilterField("http.planted", "int", "", "")}
+    monkeypatch.setitem(globals(), "known_fields", lambda protocols: schema)
+    assert undocumented() == [
+        "limit PLANTED", "hook register_planted: no reference", "hook register_planted: no example",
+        "option planted of A run", "field http.planted", "command planted", "Planted on grammars.md",
+    ]  # fmt: skip
