@@ -100,9 +100,10 @@ class File:
         self._path = path
         self._follow = follow
         info = os.fstat(fd)
-        self.size = info.st_size if stat.S_ISREG(info.st_mode) else 0
+        self.regular = stat.S_ISREG(info.st_mode)
+        self.size = info.st_size if self.regular else 0
         self._poll: select.poll | None = None
-        if not stat.S_ISREG(info.st_mode):
+        if not self.regular:
             self._poll = select.poll()
             self._poll.register(fd, select.POLLIN)
 

@@ -113,6 +113,11 @@ class PcapBackend:
     def stats(self) -> CaptureStats:
         return self._books.stats(self._reader.dropped() if self._reader else {})
 
+    @property
+    def grows(self) -> bool:
+        """Whether packets come as somebody captures them: through a pipe, or at the end of the file."""
+        return self._file is not None and (self._options.follow or not self._file.regular)
+
     def progress(self) -> tuple[int, int]:
         """Bytes read (as stored, so compressed ones) and in total, 0 where that is not known."""
         now = self._file

@@ -392,7 +392,8 @@ class Backend(Protocol):
     """A source of packets. `live` ones may lose packets when the engine is slow, files wait.
 
     One with an attribute ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself.
-    A method ``check() -> None`` may raise `PluginError` before any sink is opened, and so begins its file anew.
+    While an attribute ``grows`` is true (a pipe, a growing file), packets come as they are captured: time passes
+    for their flows while none come. A method ``check() -> None`` may raise `PluginError` before sinks are opened.
     """
 
     live: bool

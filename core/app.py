@@ -13,7 +13,6 @@ engines finish, and drains the sinks: within a bounded time, at once if the user
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -226,13 +225,13 @@ class Capture:
             pump.cancel()
 
     async def _tick(self) -> None:
-        """Once a second: time passes for live engines, and backends' news are told."""
+        """Once a second: time passes where packets come as they are captured; backends' news are told."""
         while True:
             await asyncio.sleep(TICK)
             for source in self.sources:
                 self._look(source)
-                if source.live and not source.closed:
-                    await self.fanout.put(self.accept(source.engine.tick(time.time_ns())))
+                if not source.closed and (found := source.tick()):
+                    await self.fanout.put(self.accept(found))
             self.fanout.notice_stalls()
 
     # ------------------------------------------------------------ packets to entries

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from kshark import limits
 from kshark.api import Backend, Block, CaptureStats, Entry
 from kshark.breaker import Charge, Post, ours
+from kshark.clock import Clock
 from kshark.engine import Engine
 from kshark.faults import Faults
 from kshark.given import Rubbish
@@ -41,6 +42,7 @@ class Source:
         self.charge = Charge(f"backend {label}", limits.BREAKER_CALL)
         self.begun = False  # it was asked for a block: its sockets are open
         self.waiting = False  # for the next block
+        self.clock = Clock()
         self.left = False  # it did not stop: nothing that it gives counts any more
         self.blocks = 0
         self.bytes = 0
@@ -53,6 +55,7 @@ class Source:
     async def next(self, blocks: AsyncIterator[Block]) -> Block | None:
         """The next block; None after the last."""
         self.waiting = self.begun = True
+        self.clock.wait()
         try:
             if self.own:
                 return await anext(blocks, None)
@@ -85,13 +88,29 @@ class Source:
         self.packets += block.count
         self.bytes += len(block.data)
         try:
-            return self.engine.feed(block)
+            found = self.engine.feed(block)
+            if not self.live:
+                self.clock.block(block)
+            return found
         except Exception as error:
             where = "packets of a block"
             faults.blame(self.label, where, error, "the rest of the block is lost")
             if sum(faults.counts.values()) >= limits.BREAKER_ERRORS:
                 raise
             return self.engine.take()
+
+    def tick(self) -> list[Entry]:
+        """Time passes without packets, where they come as they are captured."""
+        now = self.clock.now(self.live, self.waiting) if self.live or self._grows() else 0
+        return self.engine.tick(now) if now else []
+
+    def _grows(self) -> bool:
+        if self.own:
+            return bool(getattr(self.backend, "grows", False))
+        try:
+            return self.post.call(self.charge, getattr, self.backend, "grows", False) is True
+        except Exception:  # a stranger's property; without it time stands, as in a file
+            return False
 
     async def close(self) -> None:
         if self.own:

@@ -7,18 +7,22 @@ import json
 import os
 import re
 import signal
+import struct
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kshark import app, drain, session
+from kshark import app, clock, drain, limits, session
 from kshark.cli import main
 from kshark.interrupts import SIGNALS
 from kshark.places import places
 from kshark.plan import make_plan
 from kshark.source import Source
+from kshark.testing._packets import Peers
 
 FAKE = str(Path(__file__).parent / "fake_plugin.py")
 Run = Callable[..., tuple[int, str]]
@@ -344,3 +348,52 @@ def test_files_are_read_one_after_another() -> None:
     assert asyncio.run(Watching(plan, lambda text: None).run()) == 0
     assert order == ["fakefile"] * 3 + ["fakefile:b"] * 3
     assert os.environ.get("KSHARK_BACKEND") is None
+
+
+# ---------------------------------------------------------------- time without packets
+
+
+def a_request() -> bytes:
+    """A capture of one, which nobody answers."""
+    peers = Peers()
+    frames = [peers.packet(0, 2), peers.packet(1, 18), peers.packet(0, 16)]
+    frames.append(peers.packet(0, 24, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
+    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 228)
+    for number, frame in enumerate(frames):
+        data += struct.pack("<IIII", 1_700_000_000, number, len(frame), len(frame)) + frame
+    return data
+
+
+@pytest.mark.parametrize("kind", ["pipe", "growing file", "file"])
+def test_what_is_never_answered_is_told_while_nothing_comes(
+    run: Run, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "SECOND", 100 * limits.SECOND)  # so fast does time pass
+    path, out = tmp_path / "in", tmp_path / "out"
+    seen: list[str] = []
+
+    def feed() -> None:
+        """Write the request; look for its entry before the pipe ends, or the run is stopped."""
+        file = path.open("wb", buffering=0) if kind == "pipe" else None
+        if file is not None:
+            file.write(a_request())
+        for _ in range(200):
+            time.sleep(0.05)
+            if out.exists() and out.stat().st_size:
+                seen.append(json.loads(out.read_text())["outcome"])
+                break
+        if file is not None:
+            file.close()
+        elif kind == "growing file":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(a_request())
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    follow = ["--follow"] if kind == "growing file" else []
+    code, _ = run("--read", str(path), *follow, "--sink", f"jsonl:{out}")
+    feeder.join(15)
+    assert (code, seen) == (0, ["unanswered"])

@@ -1,0 +1,70 @@
+"""What time it is for the flows of a backend while no packets come."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+
+from kshark.api import INDEX_FORMAT, Block
+from kshark.clock import Clock
+from kshark.limits import SECOND
+
+START = 1_700_000_000 * SECOND
+
+
+def block(*times: int) -> Block:
+    index = b"".join(struct.pack(INDEX_FORMAT, ns, 0, 0, 0, 0, 0) for ns in times)
+    return Block(b"", index, len(times), 1)
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of the machine's clock."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_time_passes_from_the_last_packet_on(passed: list[float]) -> None:
+    clock = Clock()
+    clock.block(block(START, START + 5))
+    clock.wait()
+    passed[0] += 7
+    assert clock.now(False, True) == START + 7 * SECOND
+    assert clock.now(True, True) == pytest.approx(time.time_ns(), abs=SECOND)
+
+
+def test_no_time_passes_while_packets_are_on_their_way(passed: list[float]) -> None:
+    clock = Clock()
+    clock.block(block(START))
+    clock.wait()
+    passed[0] += 0.05
+    assert clock.now(False, True) == 0
+    assert clock.now(True, True)
+    assert clock.now(True, False)
+    passed[0] += 100
+    assert (clock.now(False, False), clock.now(True, False)) == (0, 0)
+
+
+def test_no_time_passes_before_the_first_packet(passed: list[float]) -> None:
+    clock = Clock()
+    clock.wait()
+    passed[0] += 100
+    assert clock.now(False, True) == 0
+
+
+def test_who_writes_in_bursts_has_that_time_for_the_next(passed: list[float]) -> None:
+    clock = Clock()
+    clock.block(block(START, START + 60 * SECOND))
+    clock.wait()
+    passed[0] += 60
+    assert clock.now(False, True) == 0
+    passed[0] += 5
+    assert clock.now(False, True) == START + 65 * SECOND
+    clock.block(block())
+    clock.block(block(START + 70 * SECOND))
+    clock.wait()
+    passed[0] += 5
+    assert clock.now(False, True) == START + 75 * SECOND
