@@ -478,7 +478,7 @@ def test_on_details_of_every_type(expression: Part, one: Entry) -> None:
 
 
 @pytest.mark.slow
-@settings(common, max_examples=5_000)
+@settings(common, max_examples=2_000)
 @given(part("bool", 4), entries() | toys)
 def test_many(expression: Part, one: Entry) -> None:
     check(expression, one)
