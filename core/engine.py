@@ -23,6 +23,7 @@ from kshark.breaker import Charge, ProtocolState, Watch, interrupted, ours
 from kshark.faults import kind_of, line
 from kshark.flow import Guard
 from kshark.identify import Choice, Identifier, View
+from kshark.leaks import Scales
 from kshark.ledger import Ledger, Tally
 from kshark.pairing import Emitter
 from kshark.shedding import shed
@@ -70,6 +71,7 @@ class Engine:
         self.specs = {spec.name: spec for spec in wanted}
         self.states = {s.name: ProtocolState(s, not ours(s.dissector)) for s in wanted}
         self.broken = False  # a plugin failed, or was switched off
+        self.scales = Scales(self, self.states.values())
         self.identifiers = {
             transport: Identifier(
                 [s for s in wanted if s.transport == transport], settings.assume, self.probe
@@ -86,6 +88,8 @@ class Engine:
         self.wire.feed(block)
         if self.timers:
             self.expire(self.wire.now)
+        if self.scales.strangers:
+            self.scales.look()
         if self.memory > self.settings.limits.memory:
             self.shrink()
         return self.take()
@@ -255,9 +259,8 @@ class Engine:
     @property
     def memory(self) -> int:
         """Bytes accounted: flows and what they hold back, dissectors, messages under way or waiting."""
-        return (
-            self.wire.memory + self.tally.reserved + self.tally.dissectors * limits.DISSECTOR_COST
-        )
+        dissectors = self.tally.dissectors * limits.DISSECTOR_COST
+        return self.wire.memory + self.tally.reserved + dissectors + self.scales.unaccounted
 
     def shrink(self) -> None:
         """Over the memory bound. Where the messages of a few flows fill half of it these flows pay, and

@@ -128,6 +128,13 @@ BREAKER_ERRORS: Final = 100
 BREAKER_FAILS: Final = 20
 """... if that is at least one in so many of its flows: a mistake that one flow in a million brings up is none."""
 
+WEIGH_EVERY: Final = 1 * MIB
+"""Bytes fed to the dissectors of a plugin's protocol, after which some of them are weighed."""
+DISSECTOR_BYTES: Final = 4 * MIB
+"""Bytes that a plugin's dissector of one flow may hold; its messages under way are four times 64 KiB."""
+MODULE_BYTES: Final = 64 * MIB
+"""Bytes by which what hangs off the module of a plugin's dissector may grow."""
+
 # -- redis
 RESP_DEPTH: Final = 32
 """Nested aggregates of a Redis reply. hiredis 9 until 1.0, COMMAND DOCS needs 9."""
