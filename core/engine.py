@@ -64,6 +64,7 @@ class Engine:
         self.guard = guard_class()
         self.out: list[Entry] = []
         self.guards: dict[Guard, None] = {}  # of all flows
+        self.since = 0  # ns: no flow was forgotten since then
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
         known = [s for s in specs if s.name not in FLOWS]  # they have no dissector
@@ -119,6 +120,8 @@ class Engine:
 
     def open(self, flow: WireFlow) -> Consumer:
         """A new flow."""
+        if not self.since:
+            self.since = flow.first_ns
         guard = self.guard(self, flow)
         self.guards[guard] = None
         return guard

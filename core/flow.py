@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState, interrupted
-from kshark.given import Rubbish, checked, gather, handed, said
+from kshark.given import Rubbish, checked, gather, handed, said, taken, within
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.pairing import Emitter, Pairing
 from kshark.unknown import whole
 from kshark.window import Window
-from kshark.wire import END_EVICTED, END_RST, WireFlow
+from kshark.wire import END_EVICTED, END_FIN, END_IDLE, END_RST, WireFlow
 from kshark.wire.listener import Listener
 
 if TYPE_CHECKING:
@@ -112,9 +112,12 @@ class Guard(Listener):
             choice, _ = self.engine.decide(self.view(self.window.first), True)
             if choice is not None:
                 self.begin(choice)
+        if reason == END_EVICTED:
+            self.engine.since = ns
         if self.state == DISSECT:
             self.close_dissector(ns)
-            self.close_pairs(Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED)
+            outcome = Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED
+            self.close_pairs(outcome, reason in (END_FIN, END_IDLE))
             self.settle("")
         elif self.state == IDENTIFY:
             self.reason = NOBODY if self.window.seen else EMPTY
@@ -186,7 +189,7 @@ class Guard(Listener):
         self.proto = proto
         flow = self.engine.describe(self.wire, bool(self.flip), choice.spec.name, choice.reason)
         self.emitter = self.engine.emitter(flow, self.midstream, self.wire, self.emitter)
-        self.asked = Pairing(self.emitter, self.engine.ledger, False)
+        self.asked = self.new_pairing(self.emitter, False)
         self.asked_back = None
         self.strict = proto.strict
         self.state = DISSECT
@@ -336,9 +339,17 @@ class Guard(Listener):
         if asker == 0 and self.asked is not None:
             return self.asked
         if self.asked_back is None and self.emitter is not None:
-            self.asked_back = Pairing(self.emitter, self.engine.ledger, True)
+            self.asked_back = self.new_pairing(self.emitter, True)
         assert self.asked_back is not None
         return self.asked_back
+
+    def new_pairing(self, emitter: Emitter, swapped: bool) -> Pairing:
+        """Joined in mid-stream, a protocol has requests that nobody saw; not so one that is handed over to."""
+        pairing = Pairing(emitter, self.engine.ledger, swapped)
+        if self.midstream and not self.switches:
+            pairing.last_ns = self.engine.since
+            pairing.begin_doubt(0)
+        return pairing
 
     def skip(self, side: int, missing: int, ns: int) -> bool:
         """A hole: the dissector may keep its framing, else pairs are unsure."""
@@ -536,10 +547,10 @@ class Guard(Listener):
             found = [], error
         return found
 
-    def close_pairs(self, outcome: Outcome) -> None:
+    def close_pairs(self, outcome: Outcome, over: bool = False) -> None:
         for pairing in (self.asked, self.asked_back):
             if pairing is not None:
-                pairing.close(outcome)
+                pairing.close(outcome, over)
 
     def expire(self, now: int) -> int:
         """Requests unanswered for too long; gives when to look again, 0 for never."""
@@ -585,16 +596,3 @@ class Guard(Listener):
         flow = self.engine.describe(wire, bool(self.flip), self.engine.transport(wire), self.reason)
         emitter = self.engine.emitter(flow, self.midstream, wire, self.emitter)
         emitter.emit(request, response, outcome, False)
-
-
-def within(dissector: Any, side: Side) -> bool:
-    """Whether a dissector says that it is within a message."""
-    ask = getattr(dissector, "inside", None)
-    return ask is not None and bool(ask(side))
-
-
-def taken(
-    dissector: Any, name: str, arguments: tuple[Any, ...]
-) -> tuple[list[Message | Switch], DissectError | None]:
-    """What a method gives, taken while that is charged to the plugin."""
-    return gather(getattr(dissector, name)(*arguments))

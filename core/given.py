@@ -276,3 +276,16 @@ def notes_of(value: object) -> tuple[str, ...]:
     if any(len(note) > NOTE for note in notes):
         raise Rubbish(f"it gave a Message with a note of more than {NOTE} characters")
     return notes
+
+
+def within(dissector: Any, side: Side) -> bool:
+    """Whether a dissector says that it is within a message."""
+    ask = getattr(dissector, "inside", None)
+    return ask is not None and bool(ask(side))
+
+
+def taken(
+    dissector: Any, name: str, arguments: tuple[Any, ...]
+) -> tuple[list[Message | Switch], DissectError | None]:
+    """What a method gives, taken while that is charged to the plugin."""
+    return gather(getattr(dissector, name)(*arguments))

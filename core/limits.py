@@ -106,7 +106,17 @@ MESSAGE_COST: Final = 320
 DISSECTOR_COST: Final = 3_584
 """Bytes accounted for a dissector at work, with its pairing and its row; HTTP's takes about as much."""
 CALM: Final = 4
-"""Exchanges in lockstep after lost requests until the order of answers is trusted again."""
+"""Exchanges in lockstep after lost requests until the order of answers is trusted again, of a client that was never
+seen to pipeline."""
+STEADY: Final = 64
+"""Bursts of requests, each answered wholly before the next, until it is trusted otherwise: after a join in
+mid-stream, or a hole in a pipeline."""
+QUIET: Final = 8
+"""... or a silence of so many times the longest wait for an answer,"""
+QUICK: Final = SECOND // 1_000
+"""... which is taken to be no shorter than this."""
+MATCHED: Final = 256
+"""Requests and answers of a flow that are kept together until then; the oldest become entries of their own."""
 UNANSWERED: Final = 30 * SECOND
 """A request without an answer ends as unanswered. Packetbeat 10 s, Pixie 60 s."""
 BREAKER_FEED: Final = SECOND // 4

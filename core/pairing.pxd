@@ -2,7 +2,7 @@ from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 cimport cython
 
-cdef long long WAITING, PATIENCE, CALM, COST
+cdef long long WAITING, PATIENCE, CALM, STEADY, MATCHED, COST
 
 @cython.final
 cdef class Emitter:
@@ -19,12 +19,12 @@ cdef class Pairing:
     cdef public Emitter emitter
     cdef public object ledger
     cdef public Tally tally
-    cdef public bint swapped, pipelined, unsure, asked_last
-    cdef public object queue
+    cdef public bint swapped, stacked, pipelined, unsure, guessed
+    cdef public object queue, doubt
     cdef public dict keyed
     cdef public tuple early
     cdef public Message ahead
-    cdef public long long late, last_ns, calm
+    cdef public long long late, last_ns
     cpdef request(self, Message message)
     cpdef wait_keyed(self, Message message)
     @cython.locals(asked=Message)
@@ -34,6 +34,6 @@ cdef class Pairing:
     cpdef interim(self, Message message)
     cpdef give_up(self)
     cpdef release(self, Message message, object outcome)
-    cpdef bint settled(self, long long now) except? -1
+    cpdef bint matched(self, Message message) except -1
 
 cdef long long weight(Message message) except? -1

@@ -1,7 +1,8 @@
 """Requests meet their responses: by key, else in order. Plugin authors never write this.
 
-A wrong pair is worse than none. What makes an order unsure (a hole that swallowed an answer, a request
-given up on) is remembered, and whatever could belong to two requests is paired with neither.
+A wrong pair is worse than none. What makes an order unsure (a join in mid-stream, a hole that swallowed an
+answer, a request given up on) is remembered, and whatever could belong to two requests is paired with neither;
+`kshark.doubt` tells when the order is certain again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 
 from kshark import limits
 from kshark.api import Entry, Flow, Message, Outcome
+from kshark.doubt import Doubt
 from kshark.ledger import Ledger, Tally
 from kshark.wire import WireFlow
 
@@ -22,6 +24,8 @@ CUT = Outcome.CUT
 WAITING = limits.WAITING
 PATIENCE = limits.UNANSWERED
 CALM = limits.CALM
+STEADY = limits.STEADY
+MATCHED = limits.MATCHED
 COST = limits.MESSAGE_COST
 INTERIM_NOTES = 8
 
@@ -88,11 +92,14 @@ class Pairing:
         self.swapped = swapped
         self.queue: deque[Message] = deque()  # key 0: answered in order
         self.keyed: dict[int, Message] = {}
-        self.pipelined = False  # more than one in-order request has been open
+        self.pipelined = (
+            False  # two requests were open when an answer came: the client does not wait for each
+        )
+        self.stacked = False  # two are open, and it is not known whether it does
         self.late = 0  # in-order requests given up on, whose answers may still come first
-        self.unsure = False  # after a hole: whose answers come next is not known
-        self.calm = 0  # exchanges in lockstep since then
-        self.asked_last = False
+        self.unsure = False  # whose answers come next is not known; then there is a
+        self.doubt: Doubt | None = None
+        self.guessed = False  # it was not known, and something settled it
         self.ahead: Message | None = None  # the answer to a request that is not whole yet
         self.early: tuple[
             str, ...
@@ -104,9 +111,8 @@ class Pairing:
         if message.key:
             self.wait_keyed(message)
             return
-        if self.unsure and not self.settled(message.first_ns):
-            self.emitter.emit(message, None, CUT, self.swapped)
-            return
+        if self.unsure:
+            self.ask_in_doubt(message)
         if self.ahead is not None:
             answer, self.ahead = self.ahead, None
             self.tally.reserved -= weight(answer)
@@ -114,7 +120,7 @@ class Pairing:
             return
         queue = self.queue
         if queue:
-            self.pipelined = True
+            self.stacked = not self.pipelined
             if len(queue) >= WAITING:
                 self.give_up()
         if self.early:
@@ -138,15 +144,17 @@ class Pairing:
     def response(self, message: Message) -> None:
         """An answer finds its request, or is an orphan."""
         asked: Message | None = None
-        if self.unsure:
-            self.calm = self.calm + 1 if self.asked_last else 0
-            self.asked_last = False
         number = message.key
         if number:
             asked = self.keyed.pop(number, None)
+        elif (self.unsure or self.guessed) and self.matched(message):
+            return
         elif self.late:
             self.late -= 1
         elif self.queue:
+            if self.stacked:
+                self.stacked = False
+                self.pipelined = len(self.queue) > 1
             asked = self.queue.popleft()
         self.last_ns = message.last_ns
         if asked is None:
@@ -190,7 +198,7 @@ class Pairing:
         )
         note = f"interim-{message.status}"
         if waits is None:
-            if not message.key and len(self.early) < INTERIM_NOTES:
+            if not message.key and not self.unsure and len(self.early) < INTERIM_NOTES:
                 self.early = (*self.early, note)
         elif len(waits.notes) < INTERIM_NOTES:
             waits.notes = (*waits.notes, note)
@@ -203,11 +211,16 @@ class Pairing:
 
     def reserved(self) -> int:
         """Bytes accounted for what waits here."""
-        held = sum(map(weight, self.queue)) + sum(map(weight, self.keyed.values()))
-        return held + (weight(self.ahead) if self.ahead is not None else 0)
+        held = [*self.queue, *self.keyed.values()]
+        if self.ahead is not None:
+            held.append(self.ahead)
+        if self.doubt is not None:
+            held += [message for pair in self.doubt.pairs for message in pair]
+        return sum(map(weight, held))
 
     def shed(self) -> None:
         """Memory is short: those that have waited longest wait no longer."""
+        self.part()
         for _ in range((len(self.queue) + 1) // 2):
             self.give_up()
         for number in list(self.keyed)[: (len(self.keyed) + 1) // 2]:
@@ -220,37 +233,89 @@ class Pairing:
     def lost(self, answers: bool, now: int) -> None:
         """A hole of unknown content among the answers, or else among the requests.
 
-        Answers: any that wait may have been answered in it; only a client that never pipelines stays in
+        Answers: any that wait may have been answered in it; only a client that waits for each stays in
         step. Requests: those that wait keep their turn, but how many were lost after them is not known.
         """
         self.orphan_ahead()
         self.last_ns = max(self.last_ns, now)  # what was lost was no quiet
+        steady = self.pipelined or (self.doubt is not None and self.doubt.enough > CALM)
+        bursts = STEADY if steady else CALM
         if answers:
+            doubtful = self.unsure or steady or len(self.queue) > 1
+            self.part()
             for message in self.queue:
                 self.release(message, CUT)
             self.queue.clear()
             self.late = 0
-            self.unsure = self.unsure or self.pipelined
+            self.guessed = False  # an answer too many is no wonder now
+            if doubtful:
+                self.begin_doubt(0, bursts)
+        elif self.doubt is not None:
+            self.doubt.bursts = 0
+            self.doubt.last_ns = max(self.doubt.last_ns, now)
         else:
-            self.unsure = True
-        self.calm = 0
-        self.asked_last = bool(self.queue)
+            self.begin_doubt(len(self.queue), bursts)
 
-    def settled(self, now: int) -> bool:
-        """Whether a new request may wait again: after a long quiet, or (a client that was never seen to
-        pipeline) after CALM exchanges in lockstep."""
-        if now - self.last_ns > PATIENCE:
-            self.unsure = False
-        elif self.asked_last:
-            self.pipelined = True
-        elif self.calm >= CALM and not self.pipelined:
-            self.unsure = False
-        self.asked_last = True
-        return not self.unsure
+    # ------------------------------------------------------------ in doubt
+
+    def begin_doubt(self, certain: int, bursts: int = STEADY) -> None:
+        """Nobody knows what is still to be answered, but for so many of those that wait."""
+        self.unsure = True
+        self.doubt = Doubt(certain, self.last_ns, bursts)
+
+    def ask_in_doubt(self, message: Message) -> None:
+        if self.doubt is not None and self.doubt.request(message, len(self.queue) + self.late):
+            self.settle()
+
+    def matched(self, message: Message) -> bool:
+        """Keep an answer with the request that may be its own, until that is certain."""
+        if self.doubt is None:
+            if not (self.queue or self.late):  # one too many: something was guessed wrongly
+                self.begin_doubt(0)
+            return False
+        doubt, queue = self.doubt, self.queue
+        doubt.answer(message, len(queue) + self.late)
+        if not queue and not self.late:
+            self.part()
+        if self.late or not queue:
+            return False
+        if doubt.ahead:
+            doubt.ahead -= 1
+            return False
+        doubt.pairs.append((queue.popleft(), message))
+        self.tally.reserved += weight(message)
+        if len(doubt.pairs) > MATCHED:
+            self.parted(*doubt.pairs.pop(0))
+        return True
+
+    def settle(self) -> None:
+        """The order is certain, and was: all answers are matched rightly."""
+        doubt, self.doubt = self.doubt, None
+        self.unsure = False
+        self.guessed = True
+        for asked, answer in doubt.pairs if doubt is not None else ():
+            self.tally.reserved -= weight(asked) + weight(answer)
+            self.pair(asked, answer)
+
+    def part(self) -> None:
+        """It will not be known whether what is matched belongs together."""
+        if self.doubt is not None:
+            pairs, self.doubt.pairs = self.doubt.pairs, []
+            for asked, answer in pairs:
+                self.parted(asked, answer)
+
+    def parted(self, asked: Message, answer: Message) -> None:
+        self.release(asked, CUT)
+        self.tally.reserved -= weight(answer)
+        self.emitter.emit(None, answer, CUT if answer.cut else ORPHAN, self.swapped)
+
+    # ------------------------------------------------------------ time and the end
 
     def oldest(self) -> int:
         """When the oldest request that waits was sent, 0 if none waits."""
         first = self.queue[0].last_ns if self.queue else 0
+        if self.doubt is not None and self.doubt.pairs:
+            first = first or self.doubt.last_ns
         if self.keyed:
             other = next(iter(self.keyed.values())).last_ns
             first = min(first, other) if first else other
@@ -259,6 +324,11 @@ class Pairing:
     def expire(self, now: int, begun: bool) -> None:
         """End what waits longer than UNANSWERED. `begun`: the oldest's answer is on its way."""
         if not begun:
+            if self.doubt is not None and now - self.doubt.last_ns >= PATIENCE:
+                if self.queue:
+                    self.part()
+                elif self.doubt.pairs:
+                    self.settle()
             while self.queue and now - self.queue[0].last_ns >= PATIENCE:
                 self.release(self.queue.popleft(), UNANSWERED)
                 self.late += 1
@@ -272,12 +342,19 @@ class Pairing:
         if self.ahead is not None:
             self.tally.reserved -= weight(self.ahead)
             self.ahead = None
+        for pair in self.doubt.pairs if self.doubt is not None else ():
+            self.tally.reserved -= weight(pair[0]) + weight(pair[1])
+        self.doubt = None
         self.queue.clear()
         self.keyed.clear()
 
-    def close(self, outcome: Outcome) -> None:
-        """The flow is over: nothing that waits will be answered."""
+    def close(self, outcome: Outcome, over: bool = False) -> None:
+        """The flow is over: nothing that waits will be answered. `over`: both sides have ended it."""
         self.orphan_ahead()
+        if self.doubt is not None:
+            if self.doubt.ends(len(self.queue) + self.late, over):
+                self.settle()
+            self.part()
         for message in self.queue:
             self.release(message, outcome)
         for message in self.keyed.values():

@@ -69,7 +69,7 @@ class QuickGuard(Guard):
         ):  # fmt: skip
             return self.take(found, side, size, ns)
         if side:
-            if message.kind != RESPONSE or not queue or pairs.late:
+            if message.kind != RESPONSE or not queue or pairs.late or pairs.stacked:
                 return self.take(found, side, size, ns)
         elif message.kind != REQUEST or queue or pairs.ahead is not None or pairs.early:
             return self.take(found, side, size, ns)

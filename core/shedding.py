@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kshark.flow import Guard
+from kshark.given import Rubbish
 
 if TYPE_CHECKING:
     from kshark.engine import Engine
@@ -67,11 +68,13 @@ def slimmed(guard: Guard) -> bool:
     if ask is None or not guard.running():
         return False
     try:
-        left = max(0, int(guard.call(ask)))
+        left = guard.call(ask)
+        if type(left) is not int:
+            raise Rubbish(f"slim() gave {type(left).__name__}, not int")
     except BaseException as error:
         guard.blame(error)
         return False
     if left > guard.reserved // 2:
         return False
-    guard.spare(left)
+    guard.spare(max(0, left))
     return True

@@ -242,7 +242,8 @@ class Lane:
         at = find(data, pos, self.answer, self.line_start)
         if at >= 0:
             self.size += at - pos
-            self.flags |= RESYNC
+            if self.size:
+                self.flags |= RESYNC
             self.state = HEAD
             return at
         line = data.rfind(b"\n", pos) + 1

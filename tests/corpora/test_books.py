@@ -29,7 +29,8 @@ def undamaged(name: str) -> Run:
 
 @EACH
 def test_whole(name: str) -> None:
-    """Balanced books, rows of valid JSON; and the same bytes again, whatever the blocks."""
+    """Balanced books, rows of valid JSON; and the same rows again, whatever the blocks. Only what waits for time to
+    pass may come later: the engine looks once a block."""
     found = undamaged(name)
     assert found.wrong == []
     rows = [json.loads(line) for line in found.rows.splitlines()]
@@ -37,7 +38,7 @@ def test_whole(name: str) -> None:
     assert len({row["id"] for row in rows}) == len(rows)
     again = run(damaged(name, "whole"), size=5)
     assert again.wrong == []
-    assert again.rows == found.rows
+    assert sorted(again.rows.splitlines()) == sorted(found.rows.splitlines())
 
 
 @EACH
