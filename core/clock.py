@@ -29,9 +29,10 @@ class Clock:
 
     def block(self, block: Block) -> None:
         """A block has come."""
-        if block.count:
+        count = min(block.count, len(block.index) // _RECORD.size)  # a broken backend may say more
+        if count:
             first, *_ = _RECORD.unpack_from(block.index, 0)
-            last, *_ = _RECORD.unpack_from(block.index, (block.count - 1) * _RECORD.size)
+            last, *_ = _RECORD.unpack_from(block.index, (count - 1) * _RECORD.size)
             self._last, self._lag = max(self._last, last), max(0, last - first)
 
     def wait(self) -> None:

@@ -14,7 +14,8 @@ def say(text: str) -> None:
     """One line to the user; it is dropped where standard error is closed, or a pipe that nobody reads."""
     try:
         if _writable():
-            print(f"kshark: {text}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"kshark: {text}\n")  # at once: a thread may speak, too
+            sys.stderr.flush()
     except OSError:
         return
 

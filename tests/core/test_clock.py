@@ -68,3 +68,12 @@ def test_who_writes_in_bursts_has_that_time_for_the_next(passed: list[float]) ->
     clock.wait()
     passed[0] += 5
     assert clock.now(False, True) == START + 75 * SECOND
+
+
+def test_a_block_that_counts_more_packets_than_it_has(passed: list[float]) -> None:
+    clock, short = Clock(), block(START, START + 5)
+    short.count = 1_000_000
+    clock.block(short)
+    clock.wait()
+    passed[0] += 7
+    assert clock.now(False, True) == START + 7 * SECOND
