@@ -17,7 +17,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -26,8 +26,9 @@ from typing import Any, Final, cast
 import msgspec
 
 from kshark import limits
-from kshark.api import Block, CaptureStats, Entry, Flow, Options, PluginError, SinkSpec
+from kshark.api import Block, CaptureStats, Entry, Flow, Message, Options, PluginError, SinkSpec
 from kshark.app import FAILED, WRONG, Capture
+from kshark.breaker import interrupted
 from kshark.engine import Engine
 from kshark.interrupts import SIGNALS
 from kshark.lane import LaneOptions
@@ -71,26 +72,45 @@ class Child:
 
 
 def pack(batch: Sequence[Entry]) -> bytes:
-    """Entries as msgpack; what a protocol keeps in ``extra`` goes along.
+    """Entries as msgpack; what a protocol keeps in ``extra`` goes along, where it can.
 
-    Text that is no UTF-8 (lone surrogates), which msgpack refuses, goes as a pickle.
+    What msgpack refuses (text that is no UTF-8, keys of more than 64 bits) goes as a pickle.
     """
-    messages = [m for e in batch for m in (e.request, e.response) if m is not None]
-    own = [m for m in messages if not isinstance(m.extra, str | int | None)]
-    kept = [m.extra for m in own]
-    for message in own:
-        message.extra = msgspec.msgpack.Ext(EXTRA, pickle.dumps(message.extra))
+    for message in _messages(batch):
+        if not isinstance(message.extra, str | int | None) or _wide(message.extra):
+            message.extra = _packed(message.extra)
     try:
         return msgspec.msgpack.encode(batch)
-    except UnicodeEncodeError:
-        for message, extra in zip(own, kept, strict=True):
-            message.extra = extra
+    except (UnicodeEncodeError, OverflowError):
         return pickle.dumps(batch)
 
 
-def _extension(code: int, data: memoryview) -> Any:
-    """Trusted: it comes from a process that we have forked ourselves."""
-    return pickle.loads(data)
+def _messages(batch: Sequence[Entry]) -> Iterator[Message]:
+    return (m for e in batch for m in (e.request, e.response) if m is not None)
+
+
+def _wide(extra: object) -> bool:
+    return isinstance(extra, int) and extra.bit_length() > 63
+
+
+def _packed(extra: Any) -> msgspec.msgpack.Ext | None:
+    """A protocol's own object on its way; None where it cannot leave its process (a lambda, an open file)."""
+    try:
+        return msgspec.msgpack.Ext(EXTRA, pickle.dumps(extra))
+    except BaseException as error:  # a plugin's object
+        if interrupted(error):
+            raise
+        return None
+
+
+def _extension(code: int, data: Any) -> Any:
+    """Trusted: it comes from a process that we have forked ourselves. What it makes of itself may fail."""
+    try:
+        return pickle.loads(data)
+    except BaseException as error:
+        if interrupted(error):
+            raise
+        return None
 
 
 _decode: Final = msgspec.msgpack.Decoder(list[Entry], ext_hook=_extension)
@@ -104,7 +124,13 @@ class Unpacker:
 
     def unpack(self, data: Any) -> list[Entry]:
         batch: list[Entry]
-        batch = pickle.loads(data) if data[:1] == PICKLE else _decode.decode(data)
+        if data[:1] == PICKLE:
+            batch = pickle.loads(data)
+            for message in _messages(batch):
+                if isinstance(message.extra, msgspec.msgpack.Ext):
+                    message.extra = _extension(EXTRA, message.extra.data)
+        else:
+            batch = _decode.decode(data)
         if len(self._flows) > limits.ROW_FLOWS:
             self._flows.clear()
         for entry in batch:

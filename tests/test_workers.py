@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,38 @@ def test_entries_come_as_they_went(extra: Any, target: str) -> None:
         one.packets = tuple(one.packets)
     assert found == batch
     assert isinstance(found[0].outcome, Outcome)
+
+
+class Leaves:
+    """Goes out, and does not come in."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("raise SystemExit",)
+
+
+class Stays:
+    def __reduce__(self) -> Any:
+        raise SystemExit
+
+
+@pytest.mark.parametrize("extra", [lambda: 0, iter(()).__next__, Leaves(), Stays()])
+@pytest.mark.parametrize("target", ["/x", "/\udc80"], ids=["text", "no UTF-8"])
+def test_an_object_that_cannot_go_along_stays_behind_alone(extra: Any, target: str) -> None:
+    if not isinstance(extra, Leaves | Stays):
+        extra = (extra, threading.Lock())
+    batch = [entry(1, Kept(3)), entry(2, extra, target), entry(3, (b"a",))]
+    found = workers.Unpacker().unpack(workers.pack(batch))
+    extras = [one.request.extra for one in found if one.request is not None]
+    assert extras == [Kept(3), None, (b"a",)]
+
+
+def test_wide_numbers_go_along() -> None:
+    one = entry(1, 1 << 200)
+    assert one.request is not None
+    one.request.key = 1 << 127
+    (found,) = workers.Unpacker().unpack(workers.pack([one]))
+    assert found.request is not None
+    assert (found.request.key, found.request.extra) == (1 << 127, 1 << 200)
 
 
 def entry_copy(one: Entry) -> Entry:
