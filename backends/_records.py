@@ -22,6 +22,7 @@ ROW: Final = 5
 SECTION, INTERFACE, OBSOLETE, SIMPLE, STATISTICS, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 5, 6
 """pcapng block types, draft-ietf-opsawg-pcapng section 10.1 (obsolete packet block: appendix A)."""
 
+_PLACE = Struct("<qIII4x")  # an index record of the first interface, without flags
 _NEWEST, _OLDEST = 2**63 - 1, -(2**63)
 _RECORD = {big: Struct((">" if big else "<") + "IIII") for big in (False, True)}
 _ENHANCED = {big: Struct((">" if big else "<") + "8xIIIII") for big in (False, True)}
@@ -37,16 +38,23 @@ def walk_pcap(
     `head` is the size of a record's header (16, or 24 with Kuznetzov's magic), `scale` the ns of one
     unit of its second word (1000 or 1).
     """
-    unpack, pack = _RECORD[big].unpack_from, INDEX.pack_into
-    at, slot, room = start, 0, len(index) - INDEX.size
-    while at + head <= end and slot <= room:
+    unpack, pack, longest = _RECORD[big].unpack_from, _PLACE.pack_into, PACKET_BYTES
+    at, last, second, base = start, end - head, 0, 0
+    slots = range(0, len(index) - INDEX.size + 1, INDEX.size)
+    for slot in slots:
+        if at > last:
+            break
         seconds, parts, captured, wire = unpack(data, at)
         body = at + head
-        if captured > PACKET_BYTES or body + captured > end:
+        after = body + captured
+        if captured > longest or after > end:
             break
-        pack(index, slot, seconds * 1_000_000_000 + parts * scale, body, captured, wire, 0, 0)
-        at = body + captured
-        slot += INDEX.size
+        if seconds != second:
+            second, base = seconds, seconds * 1_000_000_000
+        pack(index, slot, base + parts * scale, body, captured, wire)
+        at = after
+    else:
+        return len(slots), at
     return slot // INDEX.size, at
 
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from json.encoder import encode_basestring
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kshark.api import Endpoint, Entry, Flow, Message, Outcome
 from kshark.entry_json import SECOND, date_time, notes_of
 from kshark.limits import ROW_FLOWS
 
+OK = Outcome.OK
+STATUSES: Final = 256
+"""Status codes whose part of a row is kept."""
+SOUND: Final = ',"gap_bytes":0,"midstream":false,"truncated":false'
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -48,6 +52,7 @@ class FlowPieces(NamedTuple):
     ends: str  # ","protocol": ... "request":
     swapped: str  # the same with src and dst exchanged
     backend: str  # ,"backend":"..."
+    plain: str  # all that follows the times where nothing is wrong
 
     def fits(self, flow: Flow, protocol: str) -> bool:
         """Whether they are still true: enrichers replace endpoints, and flows change protocol."""
@@ -70,6 +75,7 @@ def endpoint(end: Endpoint) -> str:
 def pieces(flow: Flow, protocol: str) -> FlowPieces:
     """Make the shared parts of a flow's rows."""
     client, server = endpoint(flow.client), endpoint(flow.server)
+    backend = f',"backend":{quote(flow.backend)}'
     names = f'","protocol":{quote(protocol)},"transport":{quote(flow.transport)}'
     return FlowPieces(
         flow=flow,
@@ -79,7 +85,8 @@ def pieces(flow: Flow, protocol: str) -> FlowPieces:
         head=f'{{"id":{quote(flow.id)[:-1]}-',
         ends=f'{names},"src":{client},"dst":{server},"request":',
         swapped=f'{names},"src":{server},"dst":{client},"request":',
-        backend=f',"backend":{quote(flow.backend)}',
+        backend=backend,
+        plain=f',"outcome":"ok"{SOUND}{backend}}}\n',
     )
 
 
@@ -117,6 +124,7 @@ class Rows:
         self._flows = FlowCache()
         self._from = self._until = 0  # ns: the second of which the date and time are kept
         self._date_time = ""
+        self._answers: dict[int, str] = {}
 
     def encode(self, batch: Sequence[Entry], objects: Sequence[bytes] = ()) -> bytes:
         """One line an entry; `objects`, if given, are members that go before each closing brace."""
@@ -136,28 +144,36 @@ class Rows:
             return scrub(text).encode()
 
     def _row(self, entry: Entry) -> str:
-        flow, protocol = entry.flow, entry.protocol
-        shared = self._flows.get(flow, protocol)
+        shared = self._flows.get(entry.flow, entry.protocol)
         request, response = entry.request, entry.response
         if (
-            request is not None and response is not None and response.status
-            and not (response.target or request.notes or response.notes)
+            request is None or response is None or entry.outcome is not OK or not response.ok
+            or response.target or request.notes or response.notes or entry.gap_bytes
+            or entry.midstream or entry.truncated or entry.swapped
         ):  # fmt: skip
-            asked_ns, answered_ns = request.first_ns, response.first_ns
-            when, outcome = self._time(asked_ns), entry.outcome
-            # "+" makes plain integers of booleans and enumerations; a format of its own would cost more
-            return (
-                f'{shared.head}{+entry.seq}","time":"{when}'
-                f'{shared.swapped if entry.swapped else shared.ends}{{"verb":{quote(request.verb)}'
-                f',"target":{quote(request.target)},"size":{+request.size},"time":"{when}"}}'
-                f',"response":{{"status":{+response.status},"ok":{"true" if response.ok else "false"}'
-                f',"size":{+response.size},"time":"{self._time(answered_ns)}"}}'
-                f',"latency_ns":{answered_ns - asked_ns},"duration_ns":{response.last_ns - asked_ns}'
-                f',"outcome":"{"ok" if outcome is Outcome.OK else str.__str__(outcome)}"'
-                f',"gap_bytes":{+entry.gap_bytes},"midstream":{"true" if entry.midstream else "false"}'
-                f',"truncated":{"true" if entry.truncated else "false"}{shared.backend}}}\n'
-            )
-        return self._any_row(entry, shared)
+            return self._any_row(entry, shared)
+        _, _, _, _, head, ends, _, _, plain = shared
+        asked_ns, answered_ns, status = request.first_ns, response.first_ns, response.status
+        if self._from <= asked_ns <= answered_ns < self._until:
+            date = self._date_time
+            when, then = f"{date}.{str(asked_ns)[-9:]}Z", f"{date}.{str(answered_ns)[-9:]}Z"
+        else:
+            when, then = self._time(asked_ns), self._time(answered_ns)
+        # "+" makes plain integers of booleans and enumerations; a format of its own would cost more
+        return (
+            f'{head}{+entry.seq}","time":"{when}{ends}{{"verb":{quote(request.verb)}'
+            f',"target":{quote(request.target)},"size":{+request.size},"time":"{when}"}}'
+            f'{self._answers.get(status) or self._answer(status)}{+response.size},"time":"{then}"}}'
+            f',"latency_ns":{answered_ns - asked_ns},"duration_ns":{response.last_ns - asked_ns}'
+            f"{plain}"
+        )
+
+    def _answer(self, status: int) -> str:
+        """What a good status makes of a row, up to the size. There are few of them, in most protocols."""
+        text = f',"response":{{"status":{f"{status:d}" if status else "null"},"ok":true,"size":'
+        if len(self._answers) < STATUSES:
+            self._answers[status] = text
+        return text
 
     def _any_row(self, entry: Entry, shared: FlowPieces) -> str:
         request, response = entry.request, entry.response

@@ -27,6 +27,8 @@ MASK = 0xFFFF_FFFF
 Seen = tuple[int, int, tuple[int, ...]]  # a packet: interface, time, mark
 Octets = bytes  # `Flow.bytes` hides the type
 AHEAD = 3 << 30
+_IP4_PLAIN = 0x080045  # the ethertype; version 4, five words
+_FRAGMENT = 0x3FFF  # "more" and offset
 ANYTIME = -1  # `Held.need` of a segment that acknowledges nothing, or nonsense
 
 
@@ -81,9 +83,18 @@ class Half:
     remember: Callable[[Seen], None] = field(init=False)  # recent.append
     number: int | None = None  # the interface of all of `recent`, -1 if there are several
     peer: Half = field(init=False)
+    kind: int = -1  # of its last packet that was plain: ethertype, IP version and so on
+    frag: int = -1  # the same: fragmentation
 
     def __post_init__(self) -> None:
         self.remember = self.recent.append
+
+    def plain(self, kind: int, frag: int) -> bool:
+        """Whether these words are those of IPv4 without options, and of no fragment; if so, remember them."""
+        if kind >> 8 != _IP4_PLAIN or frag & _FRAGMENT:
+            return False
+        self.kind, self.frag = kind, frag
+        return True
 
     def ready(self) -> bool:
         """Whether the next segment, if it is in order, needs nothing but delivery."""
@@ -158,6 +169,7 @@ class Flow:
         "server",
         "server_port",
         "shelf",
+        "stale",
         "touched",
     )  # fmt: skip
 
@@ -178,6 +190,7 @@ class Flow:
         self.kept: list[Packet] = []
         self.kept_bytes = 0
         self.touched = 0
+        self.stale = 0  # from when on its place among the idle ones is out of date
         self.keys: tuple[bytes, bytes] = (b"", b"")
         self.shelf: OrderedDict[Flow, None] = OrderedDict()
         self.consumer = None

@@ -11,6 +11,7 @@ calls. Whatever the slow way or a timer does to a flow ends with `Wire._sort`, w
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from operator import length_hint
@@ -40,12 +41,17 @@ from kshark.wire._pieces import Pending
 from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
 _RECORD = Struct(INDEX_FORMAT)
-_COMMON = Struct(">IHHI2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
-FIELDS = 8  # of _COMMON; no mark of a packet has so many
-_IP4_PLAIN = 0x080045  # the ethertype; version 4, five words
-_FRAGMENT = 0x3FFF_00FF  # "more" and offset, and the protocol
+_PLACES = Struct("<qII8x")  # the first half of it: time, offset, captured length
+_COMMON = Struct(">12xIHHHxB2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
+FIELDS = 9  # of _COMMON; no mark of a packet has so many
 _SPECIAL = SYN | FIN | RST | ACK
-Rows = Iterator[tuple[int, int, int, int, int, int]]
+_ROW = {
+    words: bytes(34 + 4 * words if flags & _SPECIAL == ACK else 0 for flags in range(256))
+    for words in range(5, 16)
+}
+# By the 16 bits of a TCP header with its length and flags: where in such a packet its payload begins; 0 where a flag
+# is special, or the length impossible.
+_HEADS = tuple(b"".join(_ROW.get(bits >> 4, bytes(256)) for bits in range(256)))
 Shelf = OrderedDict[Flow, None]  # flows by when they were last touched
 
 
@@ -105,14 +111,12 @@ class Wire:
         if block.ifaces is not self._ifaces:
             self._ifaces = block.ifaces
             self._numbers = [crc32(name.encode(), at) for at, name in enumerate(block.ifaces)]
-        rows = _RECORD.iter_unpack(index[: count * _RECORD.size])
-        try:
-            self._records(rows, data, block.linktype)
-        except BaseException:
-            self._counts["received"] += count - length_hint(rows)
-            self._balance()
-            raise
-        self._counts["received"] += count
+        if count:
+            try:
+                self._records(index[: count * _RECORD.size], count, data, block.linktype)
+            except BaseException:
+                self._balance()
+                raise
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
@@ -153,71 +157,98 @@ class Wire:
 
     # ------------------------------------------------------------ frames
 
-    def _records(self, rows: Rows, data: bytes, linktype: int) -> None:
+    def _records(self, index: memoryview, count: int, data: bytes, linktype: int) -> None:
         """Packets, one after another; those that are next in their stream here and now."""
-        books, counts, find, common = (
-            self._books,
-            self._counts,
-            self._ready.get,
-            _COMMON.unpack_from,
-        )
+        books, heads, find, common = self._books, _HEADS, self._ready.get, _COMMON.unpack_from
         size, dedupe, grain = len(data), self._dedupe, bounds.TIMER_GRAIN
-        least = 54 if linktype == 1 and not self._keep else 1 << 32
-        now, due, known, number, placed = books.now, self._checked + grain, -1, 0, 0
+        least = 54 if linktype == 1 and not self._keep else 1 << 29
+        now, due, others = (
+            books.now,
+            self._checked + grain,
+            0,
+        )  # others: not placed in this function
+        calm = _in_order(index, now, due)
+        number, numbers = self._interfaces(index, count)
+        rows = _PLACES.iter_unpack(index)
         try:
-            for ns, at, captured, wire, iface, _ in rows:
-                if ns > now:
+            for ns, at, captured in rows:
+                if calm:
+                    now = books.now = ns
+                elif ns > now:
                     now = books.now = ns
                     if ns >= due:
+                        others += 1
                         self._run_timers()
+                        others -= 1
                         due = ns + grain
-                if at + captured > size:
-                    counts["bad_record"] += 1
+                if numbers is not None:
+                    number = next(numbers)
+                if captured < least or at + captured > size:
+                    others += 1
+                    self._slow(data, linktype, index, length_hint(rows))
                     continue
-                if iface != known:
-                    known, number = iface, self._number(iface)
-                if captured >= least:
-                    fields = kind, total, _, frag, key, seq, ack, flags = common(data, at + 12)
-                    half = find(key)
-                    head, end = 34 + (flags >> 12 << 2), 14 + total
-                    if (
-                        half is not None and seq == half.expect and flags & _SPECIAL == ACK
-                        and (ack == half.peer.expect or (half.peer.expect - ack) & MASK <= MASK >> 1)
-                        and kind >> 8 == _IP4_PLAIN and frag & _FRAGMENT == TCP
-                        and 54 <= head <= end <= captured
-                    ):  # fmt: skip
-                        length = end - head
-                        if dedupe:
-                            if number == half.number:
-                                half.remember((number, ns, fields))
-                            elif self._copy(half, _mark(fields), number, ns):
-                                counts["duplicate"] += 1
-                                continue
-                        placed += 1
-                        half.packets += 1
-                        flow = half.flow
-                        if ns > flow.last_ns:
-                            flow.last_ns = ns
-                        if now - flow.touched >= grain:
-                            self._move(flow, flow.shelf)
-                        if length:
-                            half.spoke = True
-                            half.expect = (seq + length) & MASK
-                            half.next += length
-                            half.bytes += length
-                            if not flow.opaque and flow.on_chunk(
-                                half.side, data[at + head : at + end], ns
-                            ):
-                                flow.shut()
-                            if half.waits:
-                                flow.watch(half)
+                fields = kind, total, _, frag, proto, key, seq, ack, flags = common(data, at)
+                half = find(key)
+                head, end = heads[flags], 14 + total
+                if (
+                    half is None or seq != half.expect or head == 0 or end < head or captured < end
+                    or (ack != half.peer.expect and (half.peer.expect - ack) & MASK > MASK >> 1)
+                    or proto != TCP
+                    or ((kind != half.kind or frag != half.frag) and not half.plain(kind, frag))
+                ):  # fmt: skip
+                    others += 1
+                    self._slow(data, linktype, index, length_hint(rows))
+                    continue
+                if dedupe:
+                    if number == half.number:
+                        remember = half.remember
+                        remember((number, ns, fields))
+                    elif self._copy(half, _mark(fields), number, ns):
+                        others += 1
+                        self._counts["duplicate"] += 1
                         continue
-                self._slow(data[at : at + captured], linktype, wire, iface, ns)
+                half.packets += 1
+                flow = half.flow
+                if calm or ns > flow.last_ns:
+                    flow.last_ns = ns
+                if now >= flow.stale:
+                    self._move(flow, flow.shelf)
+                if head == end:
+                    continue
+                length = end - head
+                seq += length
+                half.expect = seq if seq <= MASK else seq & MASK
+                half.next += length
+                half.bytes += length
+                half.spoke = True
+                if not flow.opaque:
+                    give = flow.on_chunk
+                    if give(half.side, data[at + head : at + end], ns):
+                        flow.shut()
+                if half.waits:
+                    flow.watch(half)
         finally:
-            counts["in_flows"] += placed
+            seen = count - length_hint(rows)
+            self._counts["received"] += seen
+            self._counts["in_flows"] += seen - others
 
-    def _slow(self, frame: bytes, linktype: int, wire: int, iface: int, ns: int) -> None:
-        """Whatever is not the next segment of a stream."""
+    def _interfaces(self, index: memoryview, count: int) -> tuple[int, Iterator[int] | None]:
+        """What tells the interfaces of a block's packets apart: one number for all, or one for each."""
+        low, high = bytes(index[20 :: _RECORD.size]), bytes(index[21 :: _RECORD.size])
+        if low.count(low[0]) == high.count(high[0]) == count:
+            return self._number(low[0] | high[0] << 8), None
+        numbers = (self._number(a | b << 8) for a, b in zip(low, high, strict=True))
+        return 0, numbers
+
+    def _slow(self, data: bytes, linktype: int, index: memoryview, left: int) -> None:
+        """Whatever is not the next segment of a stream; `left` packets come after it."""
+        ns, at, captured, wire, iface, _ = _RECORD.unpack_from(
+            index, len(index) - _RECORD.size * (left + 1)
+        )
+        if at + captured > len(data):
+            self._counts["bad_record"] += 1
+            return
+        frame = data[at : at + captured]
         decoded = self._decoder.frame(frame, linktype, wire)
         number = self._number(iface) | tap(frame, linktype) << 32
         self._place(decoded, number, iface, Packing(self, frame, linktype, wire, iface, ns))
@@ -356,7 +387,7 @@ class Wire:
         self._table[there] = flow.halves[side]
         self._counts["flows"] += 1
         self._books.memory += FLOW_COST
-        flow.touched = self.now
+        flow.touched, flow.stale = self.now, self.now + bounds.TIMER_GRAIN
         flow.shelf = self._half_open if found.proto == TCP and not flow.midstream else self._active
         flow.shelf[flow] = None
         return flow.halves[side]
@@ -365,7 +396,7 @@ class Wire:
         half.packets += captured
         half.first_at = half.first_at or ns
         flow.last_ns = max(flow.last_ns, ns)
-        if self.now - flow.touched >= bounds.TIMER_GRAIN:
+        if self.now >= flow.stale:
             self._move(flow, flow.shelf)
 
     def _settle_shelf(self, flow: Flow, half: Half, found: Datagram) -> None:
@@ -378,6 +409,7 @@ class Wire:
     def _move(self, flow: Flow, shelf: Shelf) -> None:
         del flow.shelf[flow]
         flow.shelf = shelf
+        flow.touched, flow.stale = self.now, self.now + bounds.TIMER_GRAIN
         flow.touched = self.now
         shelf[flow] = None
 
@@ -494,9 +526,17 @@ class Packing:
         return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
 
 
+def _in_order(index: memoryview, now: int, due: int) -> bool:
+    """Whether the times of a block never run backwards, and no timer is due in it."""
+    if sys.byteorder != "little":
+        return False
+    times = index.cast("q")[:: _RECORD.size // 8].tolist()
+    return now <= times[0] and times[-1] < due and times == sorted(times)
+
+
 def _mark(fields: tuple[int, ...]) -> tuple[int, ...]:
     """What `Decoder.tcp` makes of the packet with these fields of _COMMON."""
-    _, total, ident, _, _, seq, ack, flags = fields
+    _, total, ident, _, _, _, seq, ack, flags = fields
     return ident, seq, ack, flags & 0xFF, total - 20 - (flags >> 12 << 2)
 
 
