@@ -1,6 +1,7 @@
 """What is done to every entry on its way to the sinks, compiled: rows, and the search for secrets.
 
-`Rows` is the twin of ``rows.py``, equal byte for byte; `suspects` that of ``redact.py``. Rows are written into one buffer that grows; fields of msgspec structs are read at the offsets that their
+`Rows` is the twin of ``rows.py``, equal byte for byte; `suspects` that of ``redact.py``. Rows are written into
+the bytes that are given away, which grow; fields of msgspec structs are read at the offsets that their
 member descriptors declare. Whatever is out of the ordinary (integers beyond 64 bits, times before 1970,
 lone surrogates, other types) is left to the plain twin, one row at a time: here is no second opinion.
 
@@ -10,13 +11,12 @@ leaves room for all of a row that has.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.long cimport PyLong_Check
 from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uintptr_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from types import MemberDescriptorType
 
@@ -29,6 +29,10 @@ cdef extern from "Python.h":
     ctypedef struct PyTypeObject
     bint PyObject_TypeCheck(object o, PyTypeObject *kind)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *text, Py_ssize_t size) except NULL
+    int _PyBytes_Resize(PyObject **text, Py_ssize_t size) except -1
+    char *text_of "PyBytes_AS_STRING"(PyObject *text)
+    void Py_CLEAR(PyObject *text)
 
 cdef extern from "structmember.h":
     ctypedef struct PyMemberDef:
@@ -39,7 +43,7 @@ cdef extern from "structmember.h":
     int T_OBJECT_EX
 
 cdef long long SECOND = 1000000000
-cdef Py_ssize_t KEPT = 4 << 20  # bytes of buffer kept between two batches
+cdef Py_ssize_t LEAST = 64 << 10  # bytes that a batch begins with
 cdef enum:
     FIXED = 1024  # bytes of a row that are constants, numbers and times, with room to spare
 cdef bytes _pairs = b"".join(b"%02d" % n for n in range(100))
@@ -103,13 +107,9 @@ cdef inline object field(object owner, Py_ssize_t at):
 
 
 cdef inline long long number(object value) except? -1:
-    cdef int over = 0
     if not PyLong_Check(value):
         raise Unusual
-    cdef long long result = PyLong_AsLongLongAndOverflow(value, &over)
-    if over:
-        raise Unusual
-    return result
+    return value  # or OverflowError
 
 
 @cython.final
@@ -143,7 +143,8 @@ cdef class Pieces:
 cdef class Rows:
     """Renders rows; keeps what the next ones are likely to share."""
 
-    cdef char *_buffer
+    cdef PyObject *_lines  # the bytes under construction: nobody else knows them
+    cdef char *_buffer  # ... their content
     cdef Py_ssize_t _size, _used
     cdef list _flows
     cdef long long _second
@@ -151,6 +152,7 @@ cdef class Rows:
     cdef object _plain
 
     def __cinit__(self):
+        self._lines = NULL
         self._buffer = NULL
         self._size = self._used = 0
         self._flows = [None] * SLOTS
@@ -159,21 +161,21 @@ cdef class Rows:
         self._plain = rows.Rows()
 
     def __dealloc__(self):
-        PyMem_Free(self._buffer)
+        Py_CLEAR(self._lines)
 
     def encode(self, batch, objects=()):
         """One line an entry; `objects`, if given, are members that go before each closing brace."""
         cdef Py_ssize_t start
         cdef bytes members, row
         cdef bint plain = not objects
-        self._used = 0
+        self._begin()
         others = iter(objects)
         for entry in batch:
             start = self._used
             self.need(0)
             try:
                 self._row(entry)
-            except (Unusual, UnicodeEncodeError):
+            except (Unusual, OverflowError, UnicodeEncodeError):
                 self._used = start
                 row = self._plain.encode([entry])
                 self._bytes(row[: len(row) - 2])
@@ -181,11 +183,26 @@ cdef class Rows:
                 members = next(others)
                 self._bytes(members)
             self._raw(b"}\n", 2)
-        done = PyBytes_FromStringAndSize(self._buffer, self._used)
-        if self._size > KEPT:
-            PyMem_Free(self._buffer)
-            self._buffer = NULL
-            self._size = 0
+        return self._done()
+
+    cdef int _begin(self) except -1:
+        """Room for as much as the last batch took, and an eighth more."""
+        cdef Py_ssize_t size = LEAST
+        if self._used > LEAST:
+            size = self._used + (self._used >> 3)
+        Py_CLEAR(self._lines)  # of a batch that failed
+        self._size = self._used = 0
+        self._lines = new_bytes(NULL, size)
+        self._buffer = text_of(self._lines)
+        self._size = size
+        return 0
+
+    cdef bytes _done(self):
+        """The lines; they are this object's no more."""
+        self._size = 0
+        _PyBytes_Resize(&self._lines, self._used)
+        done = <bytes>self._lines
+        Py_CLEAR(self._lines)
         return done
 
     # -- writing
@@ -195,11 +212,10 @@ cdef class Rows:
         more += FIXED
         if more <= self._size - self._used:
             return 0
-        cdef Py_ssize_t size = 2 * self._size + more + 4096
-        cdef char *grown = <char *>PyMem_Realloc(self._buffer, size)
-        if grown == NULL:
-            raise MemoryError
-        self._buffer = grown
+        cdef Py_ssize_t size = 2 * self._size + more
+        self._size = 0  # where there is no memory, there are no lines either
+        _PyBytes_Resize(&self._lines, size)
+        self._buffer = text_of(self._lines)
         self._size = size
         return 0
 
@@ -505,6 +521,8 @@ cdef class Suspects:
         """Walks over names: what stands between one of "?&;#" and "=" without a "/"."""
         cdef Py_ssize_t i = 0, name = -1
         cdef char c
+        if memchr(text, c'=', size) == NULL and memchr(text, c'%', size) == NULL and memchr(text, c'@', size) == NULL:
+            return False  # as most
         while True:
             while PLAIN[<unsigned char>text[i]]:
                 i += 1

@@ -1,7 +1,8 @@
 cimport cython
 
 cdef class Charge:
-    cdef public object name, tripped
+    cdef public object name
+    cdef public str tripped
     cdef public long long patience, errors, bytes, spent, offences, window_bytes, window_spent, window_offences
 
 @cython.final

@@ -2,6 +2,7 @@ from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
+from kshark.feeder cimport Feeder, Found
 from kshark.given cimport checked, gather
 from kshark.wire.listener cimport Listener
 cimport cython
@@ -9,11 +10,12 @@ cimport cython
 cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
 cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
 cdef long long SILENT_BYTES, EARLY_MESSAGES, MESSAGES, HELD
-cdef tuple SIDES
+cdef tuple SIDES, NO_NOTES
 
 cdef class Guard(Listener):
     cdef public object engine, wire, dissector, feed, refused, reason, server_name
     cdef public Tally tally
+    cdef public Feeder feeder
     cdef public int state, flip
     cdef public bint oriented, midstream, strict, timed, replaying, proven
     cdef public object window
@@ -26,8 +28,10 @@ cdef class Guard(Listener):
     cdef long long silent[2]
     cpdef bint chunk(self, int side, bytes data, long long ns) except -1
     cpdef bint dissect(self, int side, bytes data, long long ns) except -1
-    @cython.locals(since=cython.longlong, now=object, first=object, held=cython.longlong, size=cython.longlong, sender=cython.int, message=Message)
     cpdef bint accept(self, list found, int side, long long ns) except -1
+    @cython.locals(first=cython.longlong, last=cython.longlong, size=cython.longlong, stamp=object, sender=cython.int, message=Message)
+    cpdef bint heard(self, object item, int side, long long ns) except -1
+    cpdef bint rest(self, int side, long long ns) except -1
     @cython.locals(what=cython.int)
     cpdef route(self, Message message, int side)
     cpdef Pairing pairing(self, int asker)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState, interrupted
+from kshark.feeder import Feeder, direct
 from kshark.given import Rubbish, checked, gather, handed, said, taken, within
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.pairing import Emitter, Pairing
-from kshark.unknown import whole
+from kshark.unknown import emit_flow
 from kshark.window import Window
-from kshark.wire import END_EVICTED, END_FIN, END_IDLE, END_RST, WireFlow
+from kshark.wire import END_EVICTED, END_FIN, END_IDLE, WireFlow
 from kshark.wire.listener import Listener
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
 MESSAGES = limits.MESSAGES
 HELD = limits.UNDISSECTED + limits.BODY_KEPT
+NO_NOTES = Message(0).notes
 NOBODY = "no dissector matched"
 EMPTY = "no payload"
 
@@ -62,24 +64,21 @@ class Guard(Listener):
         self.proto: ProtocolState | None = None
         self.dissector: Dissector | None = None
         self.feed: Callable[[Side, bytes], Iterable[Message | Switch]] | None = None
+        self.feeder: Feeder | None = None  # the dissector again, where it is fed by `take`
         self.strict = True
         self.emitter: Emitter | None = None
         self.asked: Pairing | None = None  # the client asks
         self.asked_back: Pairing | None = None  # the server asks
-        self.messages = 0
-        self.switches = 0
-        self.errors = 0
+        self.messages = self.switches = self.errors = 0
         self.held = [0, 0]  # bytes of unfinished messages, by side
         self.spared = 0  # of them not in memory, since it was short
         self.since = [0, 0]  # when the first of them came
         self.silent = [0, 0]  # bytes since the last message
         self.reserved = 0
         self.timed = False
-        self.replaying = False
-        self.proven = False
+        self.replaying = self.proven = False
         self.settled = 0
-        self.reason = ""
-        self.server_name = ""
+        self.reason = self.server_name = ""
 
     # ------------------------------------------------------------ what the wire calls
 
@@ -125,7 +124,7 @@ class Guard(Listener):
         else:
             self.settle(self.reason)
         if self.state == OPAQUE or self.emitter is None or self.emitter.seq == 0:
-            self.emit_flow(reason)
+            emit_flow(self, reason)
         self.state = ENDED
         self.leave()
         self.forget_window()
@@ -196,6 +195,7 @@ class Guard(Listener):
         try:
             dissector = self.call(choice.spec.dissector)
             self.feed = self.call(getattr, dissector, "feed")
+            self.feeder = self.call(direct, dissector)
         except BaseException as error:
             return self.broke(error)
         self.dissector = dissector
@@ -219,8 +219,8 @@ class Guard(Listener):
 
     def dissect(self, side: int, data: bytes, ns: int) -> bool:
         """Feed the dissector; true when it wants no more."""
-        proto, feed = self.proto, self.feed
-        if proto is None or feed is None or proto.tripped:
+        proto = self.proto
+        if proto is None or self.feed is None or proto.tripped:
             return self.give_up(self.switched_off())
         if not (self.proven or self.replaying or self.window.keep(side ^ self.flip, data, ns)):
             self.prove()
@@ -230,23 +230,30 @@ class Guard(Listener):
         tally.current = proto
         self.held[side] += len(data)
         try:
-            found = feed(SIDES[side], data)
-            if type(found) is not list:
-                found, fault = gather(found)
-                if fault is not None:
-                    tally.current = None
-                    return self.accept(found, side, ns) or self.failed(fault, side, ns)
-            tally.current = None
-            if found:
-                return self.accept(found, side, ns)
-        except DissectError as error:
-            tally.current = None
-            return self.failed(error, side, ns)
+            if self.feeder is None:
+                found = self.feed(SIDES[side], data)
+                if type(found) is not list:
+                    found, fault = gather(found)
+                    if fault is not None:
+                        tally.current = None
+                        return self.accept(found, side, ns) or self.failed(fault, side, ns)
+                tally.current = None
+                if found:
+                    return self.accept(found, side, ns)
+            else:
+                self.feeder.take(side, data, tally.found)
+                tally.current = None
+                if tally.found.count == 1:
+                    return self.heard(tally.found.only(), side, ns) or self.rest(side, ns)
+                if tally.found.count:
+                    return self.accept(tally.found.drain(), side, ns)
         except BaseException as error:
             tally.current = None
+            tally.found.drain()
+            if isinstance(error, DissectError):
+                return self.failed(error, side, ns)
             return self.broke(error)
-        if not self.since[side]:
-            self.since[side] = ns
+        self.since[side] = self.since[side] or ns
         self.silent[side] += len(data)
         self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD) - self.spared)
         if self.silent[side] > SILENT_BYTES:
@@ -254,41 +261,50 @@ class Guard(Listener):
         return False
 
     def accept(self, found: Sequence[Message | Switch], side: int, ns: int) -> bool:
-        """Date the messages of one feed and pair them."""
+        """The messages of one feed."""
         if len(found) > MESSAGES:
             raise Rubbish(f"it gave more than {MESSAGES} messages at once")
-        since = self.since[side]
-        now = since if since > ns else ns  # what closes a hole may be younger than what follows it
-        first = since or now  # one object for all stamps
-        held = self.held[side]
         for item in found:
-            if type(item) is not Message:
-                self.held[side] = max(0, held)
-                return self.switch(handed(item), ns)
-            message = checked(item) if self.strict else item
-            sender = message.side
-            if sender >= 0 and sender != side:
-                self.date_other(message, ns)
-                self.route(message, sender)
-                continue
-            if message.notes and "resync" in message.notes:
-                first = now  # what it skipped before belongs to no message ...
-                self.lost(side, now)  # ... that anybody has seen
-            if message.first_ns or message.last_ns:  # the dissector knows better
-                message.first_ns = message.first_ns or first
-                message.last_ns = max(message.last_ns or now, message.first_ns)
-            else:
-                message.first_ns = first
-                message.last_ns = now
-            size = message.size
-            held -= size
-            first = now
-            self.silent[side] = 0
-            self.route(message, side)
+            if self.heard(item, side, ns):
+                return True
+            if type(item) is not Message:  # another one has the flow now
+                return False
+        return self.rest(side, ns)
+
+    def heard(self, item: Message | Switch | None, side: int, ns: int) -> bool:
+        """Date one message and pair it; true when nothing more is wanted."""
+        if type(item) is not Message:
+            return self.switch(handed(item), ns)
+        message = checked(item) if self.strict else item
+        sender = message.side
+        if sender >= 0 and sender != side:
+            self.date_other(message, ns)
+            self.route(message, sender)
+            return False
+        first = self.since[side]  # of what was held
+        last = first if first > ns else ns  # what closes a hole may be younger than what follows it
+        if message.notes is not NO_NOTES and "resync" in message.notes:
+            first = last  # what it skipped before belongs to no message ...
+            self.lost(side, last)  # ... that anybody has seen
+        stamp = last
+        if message.first_ns or message.last_ns:  # the dissector knows better
+            message.first_ns = message.first_ns or first or stamp
+            message.last_ns = max(message.last_ns or stamp, message.first_ns)
+        else:
+            message.last_ns = stamp
+            message.first_ns = first if first and first != last else stamp
+        self.since[side] = last  # what is left came just now
+        size = message.size
+        self.held[side] -= size
+        self.silent[side] = 0
+        self.route(message, side)
+        return False
+
+    def rest(self, side: int, ns: int) -> bool:
+        """What is held after messages is the beginning of the next one, which is wanted: false."""
         self.spared = 0
-        if held > 0:
-            self.held[side] = held
-            self.since[side] = first
+        if self.held[side] > 0:
+            self.since[side] = self.since[side] or ns
             self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD))
         else:
             self.held[side] = 0
@@ -303,8 +319,7 @@ class Guard(Listener):
         message.first_ns = message.first_ns or self.since[other] or ns
         message.last_ns = max(message.last_ns, message.first_ns)
         self.held[other] = max(0, self.held[other] - message.size)
-        if not self.held[other]:
-            self.since[other] = 0
+        self.since[other] = self.since[other] if self.held[other] else 0
 
     def route(self, message: Message, side: int) -> None:
         """Count one message and give it to its pairing."""
@@ -435,8 +450,7 @@ class Guard(Listener):
         """Say and count it; gives what the plugin did."""
         if interrupted(error):
             raise error
-        what: str = self.engine.blame(self.name(), error)
-        return what
+        return str(self.engine.blame(self.name(), error))
 
     def count_error(self, error: DissectError) -> None:
         self.engine.ledger.count(self.engine.ledger.errors, f"{self.name()}: {said(error)}")
@@ -457,10 +471,9 @@ class Guard(Listener):
         """Forget the dissector."""
         if self.dissector is not None:
             self.tally.dissectors -= 1
-        self.dissector = self.feed = None
-        self.held[0] = self.held[1] = 0
-        self.since[0] = self.since[1] = 0
-        self.silent[0] = self.silent[1] = 0
+        self.dissector = self.feed = self.feeder = None
+        for side in SIDES:
+            self.held[side] = self.since[side] = self.silent[side] = 0
 
     def name(self) -> str:
         return self.proto.name if self.proto is not None else ""
@@ -522,9 +535,7 @@ class Guard(Listener):
         return self.dissector is not None and self.proto is not None and not self.proto.tripped
 
     def switched_off(self) -> str:
-        return (
-            self.proto.tripped if self.proto is not None and self.proto.tripped else "no dissector"
-        )
+        return (self.proto.tripped if self.proto is not None else "") or "no dissector"
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the plugin with the breaker's clock running: `dissect` does the same by itself."""
@@ -540,12 +551,11 @@ class Guard(Listener):
         self, name: str, *arguments: Any
     ) -> tuple[list[Message | Switch], DissectError | None]:
         """The messages that a method of the dissector gives, and the error that follows them."""
-        found: tuple[list[Message | Switch], DissectError | None]
         try:
-            found = self.call(taken, self.dissector, name, arguments)
+            found, fault = self.call(taken, self.dissector, name, arguments)
         except DissectError as error:
-            found = [], error
-        return found
+            return [], error
+        return found, fault
 
     def close_pairs(self, outcome: Outcome, over: bool = False) -> None:
         for pairing in (self.asked, self.asked_back):
@@ -587,12 +597,3 @@ class Guard(Listener):
         count = wire.packets(0) + wire.packets(1)
         self.engine.settle(count - self.settled, reason)
         self.settled = count
-
-    def emit_flow(self, end: int) -> None:
-        """The flow as an entry of its own."""
-        wire = self.wire
-        name = self.server_name or self.window.sni(self.flip)
-        request, response, outcome = whole(wire, self.flip, self.reason, name, end == END_RST)
-        flow = self.engine.describe(wire, bool(self.flip), self.engine.transport(wire), self.reason)
-        emitter = self.engine.emitter(flow, self.midstream, wire, self.emitter)
-        emitter.emit(request, response, outcome, False)

@@ -1,3 +1,4 @@
+from kshark.feeder cimport Found
 cimport cython
 
 @cython.final
@@ -7,3 +8,4 @@ cdef class Tally:
     cdef public long long ok, error, unanswered, orphan, cut
     cdef public long long feeds
     cdef public object current
+    cdef public Found found

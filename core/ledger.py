@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kshark import limits
+from kshark.feeder import Found
 from kshark.wire import DROPS
 
 Snapshot = dict[str, Any]
@@ -39,6 +40,7 @@ class Tally:
         self.cut = 0
         self.feeds = 0  # calls into dissectors, for the breaker's clock
         self.current: object = None  # whose dissector runs at this moment
+        self.found = Found()  # what the feed at hand has given so far
 
 
 class Ledger:

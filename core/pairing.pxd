@@ -20,11 +20,11 @@ cdef class Pairing:
     cdef public object ledger
     cdef public Tally tally
     cdef public bint swapped, stacked, pipelined, unsure, guessed
-    cdef public object queue, doubt
+    cdef public object queue, doubt, last_ns
     cdef public dict keyed
     cdef public tuple early
-    cdef public Message ahead
-    cdef public long long late, last_ns
+    cdef public Message ahead, first
+    cdef public long long late
     cpdef request(self, Message message)
     cpdef wait_keyed(self, Message message)
     @cython.locals(asked=Message)
@@ -33,6 +33,9 @@ cdef class Pairing:
     cpdef bint idle(self) except -1
     cpdef interim(self, Message message)
     cpdef give_up(self)
+    cpdef Py_ssize_t waiting(self) except -1
+    @cython.locals(first=Message)
+    cpdef Message turn(self)
     cpdef release(self, Message message, object outcome)
     cpdef bint matched(self, Message message) except -1
 

@@ -90,7 +90,8 @@ class Pairing:
         self.ledger = ledger
         self.tally = emitter.tally
         self.swapped = swapped
-        self.queue: deque[Message] = deque()  # key 0: answered in order
+        self.first: Message | None = None  # key 0, answered in order: the one whose turn is next,
+        self.queue: deque[Message] = deque()  # ... and those after it, which are rare
         self.keyed: dict[int, Message] = {}
         self.pipelined = (
             False  # two requests were open when an answer came: the client does not wait for each
@@ -118,15 +119,17 @@ class Pairing:
             self.tally.reserved -= weight(answer)
             self.pair(message, answer)
             return
-        queue = self.queue
-        if queue:
-            self.stacked = not self.pipelined
-            if len(queue) >= WAITING:
-                self.give_up()
         if self.early:
             message.notes = (*message.notes, *self.early)
             self.early = ()
-        queue.append(message)
+        if self.first is not None:
+            self.stacked = not self.pipelined
+            if self.waiting() >= WAITING:
+                self.give_up()
+        if self.first is None:
+            self.first = message
+        else:
+            self.queue.append(message)
         self.tally.reserved += len(message.head) + len(message.body) + COST
         self.last_ns = message.last_ns
 
@@ -151,11 +154,11 @@ class Pairing:
             return
         elif self.late:
             self.late -= 1
-        elif self.queue:
+        elif self.first is not None:
             if self.stacked:
                 self.stacked = False
-                self.pipelined = len(self.queue) > 1
-            asked = self.queue.popleft()
+                self.pipelined = self.waiting() > 1
+            asked = self.turn()
         self.last_ns = message.last_ns
         if asked is None:
             self.emitter.emit(None, message, CUT if message.cut else ORPHAN, self.swapped)
@@ -176,7 +179,23 @@ class Pairing:
 
     def idle(self) -> bool:
         """Whether the next in-order answer can belong to no request that was seen whole."""
-        return not (self.queue or self.late or self.unsure or self.ahead is not None)
+        return self.first is None and not self.late and not self.unsure and self.ahead is None
+
+    def waiting(self) -> int:
+        """How many in-order requests wait."""
+        return 0 if self.first is None else 1 + len(self.queue)
+
+    def turn(self) -> Message:
+        """The in-order request whose turn is next, which waits no more."""
+        first = self.first
+        assert first is not None
+        self.first = self.queue.popleft() if self.queue else None
+        return first
+
+    def all_waiting(self) -> list[Message]:
+        """Every request that waits, those in order first."""
+        in_order = [] if self.first is None else [self.first, *self.queue]
+        return [*in_order, *self.keyed.values()]
 
     def await_request(self, answer: Message) -> None:
         """A final answer to the request that is still being sent (413, 401): it waits for its end."""
@@ -193,9 +212,7 @@ class Pairing:
 
     def interim(self, message: Message) -> None:
         """An answer before the answer: noted on the request that waits, or that is still being sent."""
-        waits = (
-            self.keyed.get(message.key) if message.key else (self.queue[0] if self.queue else None)
-        )
+        waits = self.keyed.get(message.key) if message.key else self.first
         note = f"interim-{message.status}"
         if waits is None:
             if not message.key and not self.unsure and len(self.early) < INTERIM_NOTES:
@@ -205,13 +222,13 @@ class Pairing:
 
     def give_up(self) -> None:
         """The oldest in-order request has waited too long; its answer may still come, first of all."""
-        self.release(self.queue.popleft(), UNANSWERED)
+        self.release(self.turn(), UNANSWERED)
         self.ledger.count(self.ledger.limits, "waiting")
         self.late += 1
 
     def reserved(self) -> int:
         """Bytes accounted for what waits here."""
-        held = [*self.queue, *self.keyed.values()]
+        held = self.all_waiting()
         if self.ahead is not None:
             held.append(self.ahead)
         if self.doubt is not None:
@@ -221,7 +238,7 @@ class Pairing:
     def shed(self) -> None:
         """Memory is short: those that have waited longest wait no longer."""
         self.part()
-        for _ in range((len(self.queue) + 1) // 2):
+        for _ in range((self.waiting() + 1) // 2):
             self.give_up()
         for number in list(self.keyed)[: (len(self.keyed) + 1) // 2]:
             self.release(self.keyed.pop(number), UNANSWERED)
@@ -241,11 +258,10 @@ class Pairing:
         steady = self.pipelined or (self.doubt is not None and self.doubt.enough > CALM)
         bursts = STEADY if steady else CALM
         if answers:
-            doubtful = self.unsure or steady or len(self.queue) > 1
+            doubtful = self.unsure or steady or self.waiting() > 1
             self.part()
-            for message in self.queue:
-                self.release(message, CUT)
-            self.queue.clear()
+            while self.first is not None:
+                self.release(self.turn(), CUT)
             self.late = 0
             self.guessed = False  # an answer too many is no wonder now
             if doubtful:
@@ -254,7 +270,7 @@ class Pairing:
             self.doubt.bursts = 0
             self.doubt.last_ns = max(self.doubt.last_ns, now)
         else:
-            self.begin_doubt(len(self.queue), bursts)
+            self.begin_doubt(self.waiting(), bursts)
 
     # ------------------------------------------------------------ in doubt
 
@@ -264,25 +280,25 @@ class Pairing:
         self.doubt = Doubt(certain, self.last_ns, bursts)
 
     def ask_in_doubt(self, message: Message) -> None:
-        if self.doubt is not None and self.doubt.request(message, len(self.queue) + self.late):
+        if self.doubt is not None and self.doubt.request(message, self.waiting() + self.late):
             self.settle()
 
     def matched(self, message: Message) -> bool:
         """Keep an answer with the request that may be its own, until that is certain."""
         if self.doubt is None:
-            if not (self.queue or self.late):  # one too many: something was guessed wrongly
+            if self.first is None and not self.late:  # one too many: something was guessed wrongly
                 self.begin_doubt(0)
             return False
-        doubt, queue = self.doubt, self.queue
-        doubt.answer(message, len(queue) + self.late)
-        if not queue and not self.late:
+        doubt = self.doubt
+        doubt.answer(message, self.waiting() + self.late)
+        if self.first is None and not self.late:
             self.part()
-        if self.late or not queue:
+        if self.late or self.first is None:
             return False
         if doubt.ahead:
             doubt.ahead -= 1
             return False
-        doubt.pairs.append((queue.popleft(), message))
+        doubt.pairs.append((self.turn(), message))
         self.tally.reserved += weight(message)
         if len(doubt.pairs) > MATCHED:
             self.parted(*doubt.pairs.pop(0))
@@ -313,7 +329,7 @@ class Pairing:
 
     def oldest(self) -> int:
         """When the oldest request that waits was sent, 0 if none waits."""
-        first = self.queue[0].last_ns if self.queue else 0
+        first = 0 if self.first is None else self.first.last_ns
         if self.doubt is not None and self.doubt.pairs:
             first = first or self.doubt.last_ns
         if self.keyed:
@@ -325,26 +341,26 @@ class Pairing:
         """End what waits longer than UNANSWERED. `begun`: the oldest's answer is on its way."""
         if not begun:
             if self.doubt is not None and now - self.doubt.last_ns >= PATIENCE:
-                if self.queue:
+                if self.first is not None:
                     self.part()
                 elif self.doubt.pairs:
                     self.settle()
-            while self.queue and now - self.queue[0].last_ns >= PATIENCE:
-                self.release(self.queue.popleft(), UNANSWERED)
+            while self.first is not None and now - self.first.last_ns >= PATIENCE:
+                self.release(self.turn(), UNANSWERED)
                 self.late += 1
         for number in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
             self.release(self.keyed.pop(number), UNANSWERED)
 
     def forget(self) -> None:
         """Another protocol was meant: those that wait were no requests."""
-        for message in (*self.queue, *self.keyed.values()):
+        for message in self.all_waiting():
             self.tally.reserved -= weight(message)
         if self.ahead is not None:
             self.tally.reserved -= weight(self.ahead)
             self.ahead = None
         for pair in self.doubt.pairs if self.doubt is not None else ():
             self.tally.reserved -= weight(pair[0]) + weight(pair[1])
-        self.doubt = None
+        self.doubt = self.first = None
         self.queue.clear()
         self.keyed.clear()
 
@@ -352,13 +368,12 @@ class Pairing:
         """The flow is over: nothing that waits will be answered. `over`: both sides have ended it."""
         self.orphan_ahead()
         if self.doubt is not None:
-            if self.doubt.ends(len(self.queue) + self.late, over):
+            if self.doubt.ends(self.waiting() + self.late, over):
                 self.settle()
             self.part()
-        for message in self.queue:
+        for message in self.all_waiting():
             self.release(message, outcome)
-        for message in self.keyed.values():
-            self.release(message, outcome)
+        self.first = None
         self.queue.clear()
         self.keyed.clear()
 

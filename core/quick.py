@@ -61,7 +61,6 @@ class QuickGuard(Guard):
         if not found:
             return self.wait(side, size, ns)
         message, pairs, held = found[0], self.pairs, self.held[side]
-        queue = pairs.queue
         if (
             len(found) != 1 or type(message) is not Message or message.size != held + size
             or message.side >= 0 or message.key or message.notes or message.first_ns
@@ -69,9 +68,14 @@ class QuickGuard(Guard):
         ):  # fmt: skip
             return self.take(found, side, size, ns)
         if side:
-            if message.kind != RESPONSE or not queue or pairs.late or pairs.stacked:
+            if message.kind != RESPONSE or pairs.first is None or pairs.late or pairs.stacked:
                 return self.take(found, side, size, ns)
-        elif message.kind != REQUEST or queue or pairs.ahead is not None or pairs.early:
+        elif (
+            message.kind != REQUEST
+            or pairs.first is not None
+            or pairs.ahead is not None
+            or pairs.early
+        ):
             return self.take(found, side, size, ns)
         first = ns
         if held:
@@ -85,10 +89,10 @@ class QuickGuard(Guard):
         self.messages += 1
         tally.messages += 1
         if side:
-            self.pair(queue.popleft(), message)
+            self.pair(pairs.turn(), message)
         else:
             tally.requests += 1
-            queue.append(message)
+            pairs.first = message
             tally.reserved += len(message.head) + len(message.body) + COST
             if not self.timed:
                 self.timed = True

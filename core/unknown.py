@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from kshark.api import (
     Details,
@@ -16,7 +16,10 @@ from kshark.api import (
     doc,
     hookimpl,
 )
-from kshark.wire import WireFlow
+from kshark.wire import END_RST, WireFlow
+
+if TYPE_CHECKING:
+    from kshark.flow import Guard
 
 
 class FlowDetails(Details):
@@ -98,6 +101,16 @@ def register_protocols() -> Iterable[ProtocolSpec]:
         )
         for name, line in text.items()
     ]
+
+
+def emit_flow(guard: Guard, end: int) -> None:
+    """A flow that nobody dissected, as an entry of its own."""
+    wire, engine = guard.wire, guard.engine
+    name = guard.server_name or guard.window.sni(guard.flip)
+    request, response, outcome = whole(wire, guard.flip, guard.reason, name, end == END_RST)
+    flow = engine.describe(wire, bool(guard.flip), engine.transport(wire), guard.reason)
+    emitter = engine.emitter(flow, guard.midstream, wire, guard.emitter)
+    emitter.emit(request, response, outcome, False)
 
 
 def server_name(data: bytes) -> str:

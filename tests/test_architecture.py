@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {"kshark.api", "kshark.limits", "kshark._pure"}
+PUBLIC = {"kshark.api", "kshark.feeder", "kshark.limits", "kshark._pure"}
 TOP = {"app", "cli", "face", "workers", "doctor", "session", "__main__"}  # they know all
 FILES = [p for d in ("core", "protocols", "backends", "sinks") for p in (ROOT / d).rglob("*.py")]
 

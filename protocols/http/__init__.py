@@ -12,7 +12,7 @@ from kshark.protocols.http.resync import METHODS, probe
 
 def best() -> type[HttpDissector]:
     """The dissector of this build: the compiled state machine, or the plain one with its shortcuts."""
-    if not isinstance(HttpDissector.feed, FunctionType):
+    if not isinstance(HttpDissector.take, FunctionType):
         return HttpDissector
     from kshark.protocols.http.quick import QuickDissector
 

@@ -19,6 +19,7 @@ from collections import deque
 
 from kshark import limits
 from kshark.api import DissectError, Kind, Message, NotMine, Switch
+from kshark.feeder import Feeder, Found
 from kshark.protocols.http.head import (
     BAD_CHUNK,
     BAD_FRAMING,
@@ -57,6 +58,7 @@ from kshark.protocols.http.states import (
     UNTIL_CLOSE,
 )
 
+Out = Found | list[Message | Switch]
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)
@@ -68,7 +70,7 @@ PROBE_BYTES = limits.PROBE_BYTES
 _UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
 
 
-class HttpDissector:
+class HttpDissector(Feeder):
     """The dissector of one flow; see the module."""
 
     __slots__ = ("answered", "asked", "careful", "client", "due", "fault", "server", "specials")
@@ -85,39 +87,34 @@ class HttpDissector:
         self.fault: DissectError | None = None  # said by a feed() that has nothing else to say
         self.due = False  # the response that is being read says that the held bytes are HTTP
 
-    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
-        """The messages that `data` completes."""
-        out: list[Message | Switch] = []
-        if side == 0:
-            self.run(self.client, data, out)
-        else:
-            self.run(self.server, data, out)
-        if self.fault is not None and not out:
+    def take(self, side: int, data: bytes, found: Found) -> None:
+        """Put the messages that `data` completes into `found`."""
+        self.run(self.server if side else self.client, data, found)
+        if self.fault is not None and not found.count:
             fault, self.fault = self.fault, None
             raise fault
-        return out
 
     def gap(self, side: int, missing: int) -> list[Message | Switch]:
         """Skip the hole where it lies in a body; else cut the message and search for the next."""
-        out: list[Message | Switch] = []
+        out = Found()
         lane = self.server if side else self.client
         if lane.state == OVER or missing == 0:  # after an error the search is on already
-            return out
+            return out.drain()
         if lane.state == PEEK:
             self.unpeek(lane, out)
         if self.skip(lane, missing, out):
-            return out
+            return out.drain()
         self.cut(lane, missing, out)
         self.seek_from(lane)
         lane.line_start = lane.answer  # the hole may have taken the first letters of a method
         self.doubt()
         if side and self.client.state == HELD:
             self.release(out)
-        return out
+        return out.drain()
 
     def close(self) -> list[Message | Switch]:
         """The end of the flow completes a body without length and cuts everything else."""
-        out: list[Message | Switch] = []
+        out = Found()
         for lane in (self.client, self.server):
             if lane.state == OVER:
                 continue
@@ -130,7 +127,7 @@ class HttpDissector:
             else:
                 self.cut(lane, 0, out)
             lane.state = OVER
-        return out
+        return out.drain()
 
     def inside(self, side: int) -> bool:
         """Whether that side is within the body of a message whose head was seen."""
@@ -143,7 +140,7 @@ class HttpDissector:
 
     # ------------------------------------------------------------ the machine
 
-    def run(self, lane: Lane, data: bytes, out: list[Message | Switch]) -> None:
+    def run(self, lane: Lane, data: bytes, out: Out) -> None:
         """Consume `data` step by step; what is not complete waits in the lane's buffer."""
         pos = 0
         if lane.buffer and lane.state != HELD:
@@ -160,7 +157,7 @@ class HttpDissector:
             else:
                 pos = self.step(lane, data, pos, out)
 
-    def step(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def step(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         """One element of the stream at `pos`: the offset after it, or -1 where all is taken."""
         state = lane.state
         if state in (COUNTED, CHUNK_DATA):
@@ -183,7 +180,7 @@ class HttpDissector:
 
     # ------------------------------------------------------------ heads
 
-    def take_head(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def take_head(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         found = lane.head
         if lane.answer:
             verdict = found.response(data, pos)
@@ -229,7 +226,7 @@ class HttpDissector:
         lane.size += end - pos
         return end
 
-    def request(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def request(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         """A request head was found at `pos`."""
         found = lane.head
         end = found.end
@@ -282,7 +279,7 @@ class HttpDissector:
             self.specials = deque(maxlen=limits.WAITING)
         self.specials.append((self.asked, asks))
 
-    def response(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def response(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         """A response head was found at `pos`."""
         found = lane.head
         end = found.end
@@ -319,7 +316,7 @@ class HttpDissector:
         lane.begin(RESPONSE, "", "", status, found.raw)
         return self.framed(lane, data, end, out)
 
-    def framed(self, lane: Lane, data: bytes, end: int, out: list[Message | Switch]) -> int:
+    def framed(self, lane: Lane, data: bytes, end: int, out: Out) -> int:
         """Choose the framing of a final response: RFC 9112 section 6.3."""
         found = lane.head
         asks = self.answers()
@@ -364,9 +361,7 @@ class HttpDissector:
             return -1
         return asks
 
-    def hand_over(
-        self, lane: Lane, data: bytes, end: int, asks: int, out: list[Message | Switch]
-    ) -> int:
+    def hand_over(self, lane: Lane, data: bytes, end: int, asks: int, out: Out) -> int:
         """The flow speaks another protocol after this response (101, or 2xx to CONNECT)."""
         client = self.client
         token = None
@@ -387,7 +382,7 @@ class HttpDissector:
 
     # ------------------------------------------------------------ bodies
 
-    def take_counted(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def take_counted(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         end = pos + min(lane.left, len(data) - pos)  # pos + left may be beyond 2**63
         lane.left -= end - pos
         lane.keep(data, pos, end)
@@ -395,16 +390,14 @@ class HttpDissector:
             self.counted(lane, out)
         return end
 
-    def counted(self, lane: Lane, out: list[Message | Switch]) -> None:
+    def counted(self, lane: Lane, out: Out) -> None:
         """All counted bytes have come (or were lost)."""
         if lane.state == CHUNK_DATA:
             lane.state = CHUNK_END
         else:
             self.finish(lane, out)
 
-    def take_chunk_line(
-        self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]
-    ) -> int:
+    def take_chunk_line(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         found = lane.head
         size = found.chunk(data, pos)
         if size == CHUNK_MORE:
@@ -417,7 +410,7 @@ class HttpDissector:
         lane.state = CHUNK_DATA if size else TRAILERS
         return found.end
 
-    def take_chunk_end(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def take_chunk_end(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         end = pos
         if data[end] == 13:
             end += 1
@@ -431,11 +424,13 @@ class HttpDissector:
         lane.state = CHUNK_LINE
         return end + 1
 
-    def take_trailers(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def take_trailers(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
+        if data[pos] == 13 and pos + 1 < len(data) and data[pos + 1] == 10:
+            lane.size += 2
+            self.finish(lane, out)
+            return pos + 2
         if data[pos] == 10:
             end = pos + 1
-        elif data.startswith(b"\r\n", pos):
-            end = pos + 2
         else:
             found = HEAD_END.search(data, pos)
             if found is None and len(data) - pos <= UNDISSECTED:
@@ -449,7 +444,7 @@ class HttpDissector:
         self.finish(lane, out)
         return end
 
-    def peek(self, lane: Lane, data: bytes, pos: int, out: list[Message | Switch]) -> int:
+    def peek(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         """The method is not known: does the next response follow, as after HEAD?"""
         verdict = like_status(data[pos : pos + 12])
         if verdict == 0:
@@ -461,7 +456,7 @@ class HttpDissector:
             self.finish(lane, out)
         return pos
 
-    def unpeek(self, lane: Lane, out: list[Message | Switch]) -> None:
+    def unpeek(self, lane: Lane, out: Out) -> None:
         """Nothing more will tell: what came is body."""
         data = bytes(lane.buffer)
         lane.buffer = bytearray()
@@ -470,7 +465,7 @@ class HttpDissector:
 
     # ------------------------------------------------------------ ends of messages
 
-    def finish(self, lane: Lane, out: list[Message | Switch]) -> None:
+    def finish(self, lane: Lane, out: Out) -> None:
         """Give the message under construction; the next one may begin."""
         out.append(lane.message())
         lane.size = 0
@@ -483,14 +478,14 @@ class HttpDissector:
             self.due = False
             self.release(out)
 
-    def unbounded(self, lane: Lane, out: list[Message | Switch]) -> None:
+    def unbounded(self, lane: Lane, out: Out) -> None:
         """The head does not tell where the message ends: give it without body, and search on."""
         lane.flags |= BAD_FRAMING
         self.finish(lane, out)
         if lane.state == HEAD:
             self.seek_from(lane)
 
-    def break_off(self, lane: Lane, flag: int, pos: int, out: list[Message | Switch]) -> int:
+    def break_off(self, lane: Lane, flag: int, pos: int, out: Out) -> int:
         """The framing of the body is broken at `pos`."""
         lane.flags |= flag
         self.cut(lane, 0, out)
@@ -498,7 +493,7 @@ class HttpDissector:
         self.doubt()
         return pos
 
-    def cut(self, lane: Lane, missing: int, out: list[Message | Switch]) -> None:
+    def cut(self, lane: Lane, missing: int, out: Out) -> None:
         """Give the message under construction as far as it came."""
         held = bytes(lane.buffer)
         lane.buffer = bytearray()
@@ -513,7 +508,7 @@ class HttpDissector:
 
     # ------------------------------------------------------------ loss, search, hand-over
 
-    def skip(self, lane: Lane, missing: int, out: list[Message | Switch]) -> bool:
+    def skip(self, lane: Lane, missing: int, out: Out) -> bool:
         """Keep the framing over a hole that lies wholly in a body."""
         state = lane.state
         if state in (COUNTED, CHUNK_DATA):
@@ -555,13 +550,13 @@ class HttpDissector:
         self.answered = 0
         self.careful = True
 
-    def hold(self, lane: Lane, data: bytes, out: list[Message | Switch]) -> None:
+    def hold(self, lane: Lane, data: bytes, out: Out) -> None:
         """Keep a client's bytes until the answer tells whether they are HTTP, within UNDISSECTED."""
         lane.buffer += data
         if len(lane.buffer) > UNDISSECTED:
             self.release(out)
 
-    def release(self, out: list[Message | Switch]) -> None:
+    def release(self, out: Out) -> None:
         """The upgrade did not happen: what the client sent meanwhile is HTTP."""
         lane = self.client
         held = bytes(lane.buffer)
@@ -572,7 +567,7 @@ class HttpDissector:
             self.run(lane, held, out)
         mark_client(out, start)
 
-    def drain(self, lane: Lane, out: list[Message | Switch]) -> None:
+    def drain(self, lane: Lane, out: Out) -> None:
         """At the end: what waits for an answer that will not come, and what is not complete."""
         while lane.buffer:
             held = bytes(lane.buffer)

@@ -1,6 +1,6 @@
-"""The two plain guards on the same conversations: what they make of them, and what they leave behind.
+"""The guards on the same conversations, by either door: what they make of them, and what they leave behind.
 
-As a program it compares them, in plain Python: ``KSHARK_PURE=1 python guards.py CONVERSATIONS``
+As a program it compares them: ``python guards.py CONVERSATIONS``; with ``KSHARK_PURE=1`` the two plain guards, too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import msgspec
 from fakes import TOY, FakeWire, Table, Toy
 
 from kshark import wire
+from kshark._pure import pure
+from kshark.api import ProtocolSpec, Side
+from kshark.engine import guard_class
+from kshark.feeder import Feeder, Found
 from kshark.flow import Guard
-from kshark.quick import QuickGuard
 
 WORDS = ["TOY", "GET", "OK", "OK", "OK", "ERR", "X#1", "X#2", "wait", "push"]
 ODD = ["boom", "crash", "rubbish", "switch toy", "switch none"]
@@ -27,7 +30,18 @@ class Inner(Toy):
         return bool(self.held[side])
 
 
+class Fed(Inner, Feeder):
+    """The same by the other door."""
+
+    feed = Feeder.feed
+
+    def take(self, side: int, data: bytes, found: Found) -> None:
+        for message in Inner.feed(self, Side(side), data):
+            found.append(message)
+
+
 SPEC = msgspec.structs.replace(TOY, dissector=Inner)
+FED = msgspec.structs.replace(TOY, dissector=Fed)
 Step = tuple[str, int, Any, int]  # what, side, bytes or how many, ns
 
 
@@ -57,13 +71,15 @@ def conversation(rng: random.Random) -> list[Step]:
     return [("chunk", 0, b"TOY 0\n", 999), *steps]
 
 
-def play(kind: type[Guard], steps: list[Step], **facts: Any) -> Any:
+def play(
+    kind: type[Guard], steps: list[Step], spec: ProtocolSpec = SPEC, midstream: bool = False
+) -> Any:
     """Everything that can be seen afterwards."""
-    table = Table(SPEC)
+    table = Table(spec)
     engine = table.engine
     engine.states["toy"].strict = False  # as of a built-in
     engine.guard = kind
-    guard = table.open(**facts)
+    guard = table.open(midstream=midstream)
     seen: list[Any] = []
     for what, side, value, ns in steps:
         if what == "expire":
@@ -72,28 +88,31 @@ def play(kind: type[Guard], steps: list[Step], **facts: Any) -> Any:
             seen.append(guard.gap(side, value, ns))
         else:
             seen.append(guard.chunk(side, value, ns))
-        seen.append((guard.state, guard.held[:], guard.since[:], guard.silent[:], guard.reserved))
+        if pure("kshark.flow"):
+            seen.append((guard.held[:], guard.since[:], guard.silent[:]))
+        seen.append((guard.state, guard.reserved))
         seen.append((guard.messages, guard.timed, len(engine.timers), engine.tally.current))
     guard.end(1, 10**15)
     seen += [engine.ledger.snapshot(), engine.ledger.check(), table.said]
-    seen += [{n: v for n, v in vars(engine.tally).items() if n != "current"}]
+    if pure("kshark.ledger"):
+        seen += [{n: v for n, v in vars(engine.tally).items() if n not in ("current", "found")}]
     return [*seen, engine.states["toy"].bytes, msgspec.to_builtins(engine.take())]
 
 
-def shortcuts(steps: list[Step]) -> tuple[int, int]:
+def shortcuts(quick: type[Guard], steps: list[Step]) -> tuple[int, int]:
     """How many chunks there are, and how many of them took the long way."""
     long = 0
 
-    class Counted(QuickGuard):
+    class Counted(quick):  # type: ignore[misc,valid-type]
         def slowly(self, side: int, data: bytes, ns: int) -> bool:
             nonlocal long
             long += 1
-            return super().slowly(side, data, ns)
+            return bool(super().slowly(side, data, ns))
 
         def take(self, found: Any, side: int, size: int, ns: int) -> bool:
             nonlocal long
             long += 1
-            return super().take(found, side, size, ns)
+            return bool(super().take(found, side, size, ns))
 
     play(Counted, steps)
     return len(steps), long
@@ -101,13 +120,21 @@ def shortcuts(steps: list[Step]) -> tuple[int, int]:
 
 def main() -> None:
     wire.load = lambda: FakeWire
+    quick = guard_class()  # of the compiled build the guard itself
     for seed in range(int(sys.argv[1])):
         rng = random.Random(seed)
         steps = conversation(rng)
-        facts = {"midstream": rng.random() < 0.2}
-        assert play(QuickGuard, steps, **facts) == play(Guard, steps, **facts), f"seed {seed}"
+        late = rng.random() < 0.2
+        plain = play(Guard, steps, SPEC, late)
+        assert play(Guard, steps, FED, late) == plain, f"seed {seed}, fed by take()"
+        if quick is not Guard:
+            assert play(quick, steps, SPEC, late) == plain, f"seed {seed}"
+    if quick is Guard:
+        return
     lockstep = [("chunk", n % 2, b"OK 1\n", n) for n in range(1, 200)]
-    whole, long = shortcuts([("chunk", 0, b"TOY 0\n", 0), ("chunk", 1, b"OK\n", 0), *lockstep])
+    whole, long = shortcuts(
+        quick, [("chunk", 0, b"TOY 0\n", 0), ("chunk", 1, b"OK\n", 0), *lockstep]
+    )
     assert long < 5 < whole, f"{long} of {whole} chunks took the long way"
 
 

@@ -1,0 +1,13 @@
+cimport cython
+
+@cython.final
+cdef class Found:
+    cdef public object first
+    cdef public list more
+    cdef public Py_ssize_t count
+    cpdef append(self, object message)
+    cpdef object only(self)
+    cpdef list drain(self)
+
+cdef class Feeder:
+    cpdef take(self, int side, bytes data, Found found)

@@ -1,0 +1,84 @@
+"""The base of a dissector that the compiled guard feeds without going through Python.
+
+A dissector need not be one: whatever has the methods of `kshark.api.Dissector` is fed by them. A compiled class
+that derives from `Feeder` is called at the cost of a C function, and what it finds goes into a `Found` that is
+there already, where a list would be made for each call. Beside this file lies ``feeder.pxd``, with which the same
+source is compiled; a third party's module in Cython may use it as the built-in protocols do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kshark.api import Message, Switch
+
+
+class Found:
+    """The messages of one feed, in order. Nearly always there is one, which needs no list.
+
+    >>> from kshark.api import Message
+    >>> found = Found()
+    >>> found.append(Message(1)); found.append(Message(2))
+    >>> len(found), [message.kind for message in found.drain()], len(found)
+    (2, [1, 2], 0)
+    """
+
+    __slots__ = ("count", "first", "more")
+
+    def __init__(self) -> None:
+        self.first: Message | Switch | None = None
+        self.more: list[Message | Switch] = []  # after the first
+        self.count = 0
+
+    def append(self, message: Message | Switch) -> None:
+        """One more."""
+        if self.count:
+            self.more.append(message)
+        else:
+            self.first = message
+        self.count += 1
+
+    def only(self) -> Message | Switch | None:
+        """The one that there is, taken out."""
+        message, self.first = self.first, None
+        self.count = 0
+        return message
+
+    def drain(self) -> list[Message | Switch]:
+        """All of them, taken out."""
+        found = self[:]
+        self.first = None
+        if self.more:
+            self.more = []
+        self.count = 0
+        return found
+
+    def __getitem__(self, part: slice) -> list[Message | Switch]:
+        return [self.first, *self.more][part] if self.first is not None else []
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class Feeder:
+    """A dissector by `take`. Who overrides `feed` is fed by that."""
+
+    __slots__ = ()
+
+    def take(self, side: int, data: bytes, found: Found) -> None:
+        """As `kshark.api.Dissector.feed`, but what `data` completes goes into `found`."""
+        raise NotImplementedError
+
+    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
+        """The messages that `data` completes."""
+        found = Found()
+        self.take(side, data, found)
+        return found.drain()
+
+
+def direct(dissector: object) -> Feeder | None:
+    """The dissector, where it is fed by `Feeder.take`, and its `feed` is what `Feeder` makes of that."""
+    if isinstance(dissector, Feeder) and type(dissector).feed is Feeder.feed:
+        return dissector
+    return None
