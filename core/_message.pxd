@@ -1,4 +1,4 @@
-# A `Message` as memory: its fields in the order in which CPython lays out sorted slots.
+# A `Message` and an `Entry` as memory: their fields in the order in which CPython lays out sorted slots.
 #
 # Code that declares a variable of this type reads and writes its fields without the attribute machinery (10
 # instructions instead of 170, some forty times a pair). ``_message.pyx`` compares the offsets when it is imported.
@@ -10,6 +10,11 @@ cdef extern from *:
         PyObject *body, *cut, *extra, *first_ns, *gap_bytes, *head, *key, *kind, *last_ns, *notes, *ok, *side, *size,
             *status, *target, *truncated, *verb;
     } KsharkMessage;
+    typedef struct {
+        PyObject_HEAD
+        PyObject *extra, *flow, *gap_bytes, *midstream, *outcome, *packets, *protocol, *request, *response, *seq,
+            *swapped, *truncated;
+    } KsharkEntry;
     """
     ctypedef class kshark.api.Message [object KsharkMessage, check_size ignore]:
         cdef object body
@@ -30,9 +35,19 @@ cdef extern from *:
         cdef object truncated
         cdef object verb
 
+    ctypedef class kshark.api.Entry [object KsharkEntry, check_size ignore]:
+        cdef object gap_bytes
+        cdef object midstream
+        cdef object packets
+        cdef object swapped
+        cdef object truncated
+
 cdef void known() noexcept
 
 # ``Message(kind, verb, target, status, ok, 0, size, head, body)`` without the call: the defaults are set here.
 cdef Message make(
     int kind, str verb, str target, int status, bint ok, long long size, bytes head, bytes body
 )
+
+# ``Entry(flow, seq, protocol, request, response, outcome)``, likewise. In plain Python: `kshark.made.entry`.
+cdef Entry entry(flow, long long seq, protocol, Message request, Message response, outcome)

@@ -1,4 +1,4 @@
-"""Checks that a `Message` lies in memory as ``_message.pxd`` says. Whoever cimports `known` imports this first."""
+"""Checks that `Message` and `Entry` lie in memory as ``_message.pxd`` says. Whoever cimports `known` imports this first."""
 
 from cpython.object cimport PyObject
 
@@ -15,14 +15,14 @@ cdef extern from "structmember.h":
     int T_OBJECT_EX
 
 
-cdef Py_ssize_t offset(str name) except -1:
-    """Where a message keeps a field, by the descriptor that CPython made for it."""
-    descriptor = api.Message.__dict__[name]
+cdef Py_ssize_t offset(kind, str name) except -1:
+    """Where a struct keeps a field, by the descriptor that CPython made for it."""
+    descriptor = kind.__dict__[name]
     if type(descriptor) is not MemberDescriptorType:
-        raise ImportError(f"Message.{name} is not a slot")
+        raise ImportError(f"{kind.__name__}.{name} is not a slot")
     cdef PyMemberDef *member = (<PyMemberDescrObject *><PyObject *>descriptor).d_member
     if member.type != T_OBJECT_EX:
-        raise ImportError(f"Message.{name} is not an object")
+        raise ImportError(f"{kind.__name__}.{name} is not an object")
     return member.offset
 
 
@@ -30,15 +30,17 @@ cdef void known() noexcept:
     """Nothing; what counts is that it comes from here."""
 
 
-FIELDS = (
+MESSAGE = (
     "body cut extra first_ns gap_bytes head key kind last_ns notes ok side size status target truncated verb"
-).split()  # of the struct in _message.pxd
+)
+ENTRY = "extra flow gap_bytes midstream outcome packets protocol request response seq swapped truncated"
 
-if sorted(api.Message.__struct_fields__) != FIELDS:
-    raise ImportError("kshark's compiled modules are of another version: build them again")
-for at, name in enumerate(FIELDS):
-    if offset(name) != object.__basicsize__ + at * sizeof(void *):
-        raise ImportError(f"Message.{name} is not where the compiled modules look for it")
+for struct, fields in ((api.Message, MESSAGE.split()), (api.Entry, ENTRY.split())):  # of the structs in _message.pxd
+    if sorted(struct.__struct_fields__) != fields:
+        raise ImportError("kshark's compiled modules are of another version: build them again")
+    for at, name in enumerate(fields):
+        if offset(struct, name) != object.__basicsize__ + at * sizeof(void *):
+            raise ImportError(f"{struct.__name__}.{name} is not where the compiled modules look for it")
 
 
 cdef extern from *:
@@ -54,25 +56,46 @@ cdef extern from *:
         KSHARK_SET(last_ns, zero); KSHARK_SET(notes, empty); KSHARK_SET(ok, ok); KSHARK_SET(side, minus);
         KSHARK_SET(size, size); KSHARK_SET(status, status); KSHARK_SET(target, target);
         KSHARK_SET(truncated, Py_False); KSHARK_SET(verb, verb);
-        #undef KSHARK_SET
         return (PyObject *)m;
     }
+    static PyObject *kshark_entry(PyTypeObject *type, PyObject *flow, PyObject *seq, PyObject *protocol,
+                                  PyObject *request, PyObject *response, PyObject *outcome,
+                                  PyObject *zero, PyObject *empty) {
+        KsharkEntry *m = (KsharkEntry *)type->tp_alloc(type, 0);
+        if (m == NULL) return NULL;
+        KSHARK_SET(extra, Py_None); KSHARK_SET(flow, flow); KSHARK_SET(gap_bytes, zero);
+        KSHARK_SET(midstream, Py_False); KSHARK_SET(outcome, outcome); KSHARK_SET(packets, empty);
+        KSHARK_SET(protocol, protocol); KSHARK_SET(request, request); KSHARK_SET(response, response);
+        KSHARK_SET(seq, seq); KSHARK_SET(swapped, Py_False); KSHARK_SET(truncated, Py_False);
+        return (PyObject *)m;
+    }
+    #undef KSHARK_SET
     """
     Message kshark_message(
         type, object kind, object verb, object target, object status, object ok, object size, object head, object body,
         object zero, object minus, object empty,
     )
 
+    Entry kshark_entry(
+        type, object flow, object seq, object protocol, object request, object response, object outcome,
+        object zero, object empty,
+    )
+
 cdef object ZERO = 0, MINUS = -1, EMPTY = ()
 
-plain = api.Message(0)
-for name, default in (("key", 0), ("gap_bytes", 0), ("first_ns", 0), ("last_ns", 0), ("notes", ()), ("extra", None),
-                      ("cut", False), ("truncated", False), ("side", -1)):
-    if getattr(plain, name) != default:
-        raise ImportError(f"Message.{name} is not {default} where nobody says more")
+DEFAULTS = {"key": 0, "gap_bytes": 0, "first_ns": 0, "last_ns": 0, "notes": (), "packets": (), "extra": None, "cut": False,
+            "truncated": False, "side": -1, "midstream": False, "swapped": False}
+for plain in (api.Message(0), api.Entry(None, 0, "", None, None, None)):
+    for name in plain.__struct_fields__:
+        if name in DEFAULTS and getattr(plain, name) != DEFAULTS[name]:
+            raise ImportError(f"{type(plain).__name__}.{name} is not {DEFAULTS[name]} where nobody says more")
 
 
 cdef Message make(
     int kind, str verb, str target, int status, bint ok, long long size, bytes head, bytes body
 ):
     return kshark_message(Message, kind, verb, target, status, ok, size, head, body, ZERO, MINUS, EMPTY)
+
+
+cdef Entry entry(flow, long long seq, protocol, Message request, Message response, outcome):
+    return kshark_entry(Entry, flow, seq, protocol, request, response, outcome, ZERO, EMPTY)

@@ -492,10 +492,17 @@ cdef class Suspects:
     def find(self, list batch, frozenset protocols):
         """Entries of these protocols with a target that `url` might change."""
         cdef list found = []
+        cdef bint wanted = False
+        last = None  # the protocol of the entry before
         for entry in batch:
             if not PyObject_TypeCheck(entry, ENTRY):
                 found.append(entry)
-            elif field(entry, E_PROTOCOL) in protocols and (
+                continue
+            protocol = field(entry, E_PROTOCOL)
+            if protocol is not last:
+                last = protocol
+                wanted = protocol in protocols
+            if wanted and (
                 self._half(field(entry, E_REQUEST)) or self._half(field(entry, E_RESPONSE))
             ):
                 found.append(entry)
@@ -521,7 +528,7 @@ cdef class Suspects:
         """Walks over names: what stands between one of "?&;#" and "=" without a "/"."""
         cdef Py_ssize_t i = 0, name = -1
         cdef char c
-        if memchr(text, c'=', size) == NULL and memchr(text, c'%', size) == NULL and memchr(text, c'@', size) == NULL:
+        if size == 0 or memchr(text, c'=', size) == NULL and memchr(text, c'%', size) == NULL and memchr(text, c'@', size) == NULL:
             return False  # as most
         while True:
             while PLAIN[<unsigned char>text[i]]:

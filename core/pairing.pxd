@@ -1,4 +1,5 @@
-from kshark._message cimport Message, known
+from kshark cimport _message as made
+from kshark._message cimport Entry, Message, known
 from kshark.ledger cimport Tally
 cimport cython
 
@@ -11,7 +12,7 @@ cdef class Emitter:
     cdef public Tally tally
     cdef public bint midstream
     cdef public long long seq
-    @cython.locals(gap=cython.longlong, capped=cython.bint)
+    @cython.locals(entry=Entry, gap=cython.longlong, capped=cython.bint)
     cpdef emit(self, Message request, Message response, object outcome, bint swapped)
 
 @cython.final

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kshark import limits
+from kshark import limits, made
 from kshark.api import Entry, Flow, Message, Outcome
 from kshark.doubt import Doubt
 from kshark.ledger import Ledger, Tally
@@ -67,7 +67,7 @@ class Emitter:
             gap += response.gap_bytes
             if response.truncated:
                 capped = True
-        entry = Entry(self.flow, self.seq, self.protocol, request, response, outcome)
+        entry = made.entry(self.flow, self.seq, self.protocol, request, response, outcome)
         if gap:
             entry.gap_bytes = gap
         if capped:

@@ -156,6 +156,8 @@ cdef class Wire:
     cdef int tunnels
     cdef tuple ifaces
     cdef list numbers
+    cdef int iface  # of the last packet
+    cdef uint64_t number  # ... and what `numbers` has for it
 
     def __cinit__(self, on_flow, limits=wire.WireLimits(), bint dedupe=True, bint keep_packets=False):
         cdef uint32_t size = 64
@@ -180,6 +182,7 @@ cdef class Wire:
         self.tunnels = limits.tunnels
         self.ifaces = ()
         self.numbers = []
+        self.iface = -1
         while size < self.most_flows and size < BUCKETS:
             size *= 2
         self.mask = size - 1
@@ -307,7 +310,9 @@ cdef class Wire:
             if outcome >= 0:
                 books.counts[outcome] += 1
             else:
-                packet.number = self.number(record.iface) | tap(packet.frame, packet.captured, linktype)
+                if record.iface != self.iface:
+                    self.change_iface(record.iface)
+                packet.number = self.number | tap(packet.frame, packet.captured, linktype)
                 if outcome == DATAGRAM:
                     self.datagram(&found, 1, &packet, None)
                 else:
@@ -319,10 +324,12 @@ cdef class Wire:
         if ifaces is not self.ifaces:
             self.ifaces = ifaces
             self.numbers = [crc32(name.encode(), at) for at, name in enumerate(ifaces)]
+            self.iface = -1
 
-    cdef inline uint64_t number(self, int iface) except? 0xFFFFFFFF:
+    cdef change_iface(self, int iface):
         """What tells interfaces apart, from block to block."""
-        return self.numbers[iface] if iface < len(self.numbers) else iface
+        self.iface = iface
+        self.number = self.numbers[iface] if iface < len(self.numbers) else iface
 
     cdef str name(self, int iface):
         return self.ifaces[iface] if iface < len(self.ifaces) else ""
