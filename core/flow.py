@@ -287,7 +287,7 @@ class Guard(Listener):
             first = last  # what it skipped before belongs to no message ...
             self.lost(side, last)  # ... that anybody has seen
         stamp = last
-        if message.first_ns or message.last_ns:  # the dissector knows better
+        if message.first_ns != 0 or message.last_ns != 0:  # the dissector knows better
             message.first_ns = message.first_ns or first or stamp
             message.last_ns = max(message.last_ns or stamp, message.first_ns)
         else:

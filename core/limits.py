@@ -79,7 +79,7 @@ TARGET: Final = 8 * KIB
 BODY_KEPT: Final = 64 * KIB
 """Bytes of a message's body that are kept; size still counts all."""
 KNOWN_HEADS: Final = 256
-"""Sets of request headers that the HTTP dissector in plain Python knows again; then it begins anew."""
+"""Sets of request headers that the HTTP dissector knows again; new ones then take the places of others."""
 KNOWN_HEAD: Final = 2 * KIB
 """Bytes of such a set; a longer one is scanned each time."""
 SILENT_BYTES: Final = 1 * MIB

@@ -91,7 +91,7 @@ class Pairing:
         self.tally = emitter.tally
         self.swapped = swapped
         self.first: Message | None = None  # key 0, answered in order: the one whose turn is next,
-        self.queue: deque[Message] = deque()  # ... and those after it, which are rare
+        self.queue: deque[Message] | None = None  # ... and those after it, which are rare
         self.keyed: dict[int, Message] = {}
         self.pipelined = (
             False  # two requests were open when an answer came: the client does not wait for each
@@ -109,7 +109,7 @@ class Pairing:
 
     def request(self, message: Message) -> None:
         """A request waits for its answer."""
-        if message.key:
+        if message.key != 0:
             self.wait_keyed(message)
             return
         if self.unsure:
@@ -128,6 +128,8 @@ class Pairing:
                 self.give_up()
         if self.first is None:
             self.first = message
+        elif self.queue is None:
+            self.queue = deque((message,))
         else:
             self.queue.append(message)
         self.tally.reserved += len(message.head) + len(message.body) + COST
@@ -147,9 +149,8 @@ class Pairing:
     def response(self, message: Message) -> None:
         """An answer finds its request, or is an orphan."""
         asked: Message | None = None
-        number = message.key
-        if number:
-            asked = self.keyed.pop(number, None)
+        if message.key != 0:
+            asked = self.keyed.pop(message.key, None)
         elif (self.unsure or self.guessed) and self.matched(message):
             return
         elif self.late:
@@ -183,18 +184,24 @@ class Pairing:
 
     def waiting(self) -> int:
         """How many in-order requests wait."""
-        return 0 if self.first is None else 1 + len(self.queue)
+        if self.queue is None:
+            return int(self.first is not None)
+        return 1 + len(self.queue)
 
     def turn(self) -> Message:
         """The in-order request whose turn is next, which waits no more."""
         first = self.first
         assert first is not None
-        self.first = self.queue.popleft() if self.queue else None
+        if self.queue is None:
+            self.first = None
+        else:
+            self.first = self.queue.popleft()
+            self.queue = self.queue or None
         return first
 
     def all_waiting(self) -> list[Message]:
         """Every request that waits, those in order first."""
-        in_order = [] if self.first is None else [self.first, *self.queue]
+        in_order = [] if self.first is None else [self.first, *(self.queue or ())]
         return [*in_order, *self.keyed.values()]
 
     def await_request(self, answer: Message) -> None:
@@ -360,8 +367,7 @@ class Pairing:
             self.ahead = None
         for pair in self.doubt.pairs if self.doubt is not None else ():
             self.tally.reserved -= weight(pair[0]) + weight(pair[1])
-        self.doubt = self.first = None
-        self.queue.clear()
+        self.doubt = self.first = self.queue = None
         self.keyed.clear()
 
     def close(self, outcome: Outcome, over: bool = False) -> None:
@@ -373,8 +379,7 @@ class Pairing:
             self.part()
         for message in self.all_waiting():
             self.release(message, outcome)
-        self.first = None
-        self.queue.clear()
+        self.first = self.queue = None
         self.keyed.clear()
 
 

@@ -14,6 +14,8 @@ cdef class Head:
     cpdef int request(self, bytes data, Py_ssize_t start) except? -1
     cpdef int response(self, bytes data, Py_ssize_t start) except? -1
     cpdef long long chunk(self, bytes data, Py_ssize_t start) except? -1
+    cdef bint recalled(self, const unsigned char *p, Py_ssize_t begin, Py_ssize_t start, Py_ssize_t size) except -1
+    cdef keep(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t size)
     cdef str name(self, bytes data, Py_ssize_t start)
     cpdef object message(self, int kind, str verb, str target, int status, long long size, bytes head, bytes body)
     cpdef bytes piece(self, bytes data, Py_ssize_t start, Py_ssize_t end)

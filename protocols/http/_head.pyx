@@ -5,8 +5,9 @@
 means is written as in ``head``, function by function; read that first.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.string cimport memchr, memcmp
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint64_t
+from libc.string cimport memchr, memcmp, memcpy
 
 from kshark._message cimport make
 
@@ -133,6 +134,32 @@ cdef inline Py_ssize_t find(const unsigned char *p, unsigned char c, Py_ssize_t 
     return found - p if found != NULL else -1
 
 
+# A client that stays sends the same headers again and again: those of requests without a body, from the second line
+# on, are kept with what they say of the framing, each in the one place that some of its bytes give.
+cdef enum:
+    PLACES = 256
+    SHORTEST = 16
+
+cdef Py_ssize_t KNOWN_HEAD = limits.KNOWN_HEAD
+if limits.KNOWN_HEADS != PLACES:
+    raise ImportError("kshark's compiled modules are of another version: build them again")
+cdef list _headers = [None] * PLACES
+cdef long long[PLACES] _length
+cdef bint[PLACES] _upgrade
+
+
+cdef inline int place(const unsigned char *p, Py_ssize_t size) noexcept nogil:
+    """Where headers of SHORTEST bytes or more are kept."""
+    cdef uint64_t first, middle, last
+    memcpy(&first, p, 8)
+    memcpy(&middle, p + (size >> 1), 8)
+    memcpy(&last, p + size - 12, 8)
+    first = (first ^ <uint64_t>size) * 0x9E3779B97F4A7C15ULL
+    middle = (middle ^ (first >> 29)) * 0xBF58476D1CE4E5B9ULL
+    last = (last ^ (middle >> 31)) * 0x94D049BB133111EBULL
+    return <int>((last >> 40) & (PLACES - 1))
+
+
 cdef class Head:
     """What the last scan found; offsets are into the bytes that were scanned."""
 
@@ -163,9 +190,13 @@ cdef class Head:
             return BAD
         self.verb = self.name(data, start)
         self.target = data[self.target_start : self.target_end].decode("latin-1")
+        if self.recalled(p, start, end + 1, size):
+            self.raw = self.piece(data, start, self.end)
+            return DONE
         if self.headers(p, start, end + 1, size) == MORE:
             return MORE
         self.raw = self.piece(data, start, self.end)
+        self.keep(p, end + 1, size)
         return DONE
 
     cpdef int response(self, bytes data, Py_ssize_t start) except? -1:
@@ -248,6 +279,36 @@ cdef class Head:
         if start == 0 and end == len(data):
             return data
         return PyBytes_FromStringAndSize(<char *>data + start, end - start if end > start else 0)
+
+    cdef bint recalled(self, const unsigned char *p, Py_ssize_t begin, Py_ssize_t start, Py_ssize_t size) except -1:
+        """Whether the bytes from `start` on are headers that are known; then all is set that `headers` would set."""
+        cdef Py_ssize_t rest = size - start
+        cdef int at
+        if rest < SHORTEST or p[size - 1] != c'\n' or p[start - 2] != c'\r' or start - 2 < begin:
+            return False
+        at = place(p + start, rest)
+        kept = _headers[at]
+        if kept is None or PyBytes_GET_SIZE(kept) != rest or memcmp(PyBytes_AS_STRING(kept), p + start, rest):
+            return False
+        self.end = size
+        self.length = _length[at]
+        self.upgrade = _upgrade[at]
+        if find(p, c'\r', begin, start - 2) >= 0:
+            self.flags |= BARE_CR
+        if find(p, 0, begin, start - 2) >= 0:
+            self.flags |= NUL
+        return True
+
+    cdef keep(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t size):
+        """The headers from `start` on, if nothing is odd about them and nothing follows, may come again."""
+        cdef Py_ssize_t rest = size - start
+        cdef int at
+        if self.flags or self.coding != UNCODED or self.end != size or not SHORTEST <= rest <= KNOWN_HEAD:
+            return
+        at = place(p + start, rest)
+        _headers[at] = PyBytes_FromStringAndSize(<const char *>p + start, rest)
+        _length[at] = self.length
+        _upgrade[at] = self.upgrade
 
     cdef bint line(self, const unsigned char *p, Py_ssize_t start, Py_ssize_t *end) noexcept:
         """Take the CR off a line whose LF is at `end`, and look for what must not be in it."""

@@ -100,6 +100,22 @@ class TestTwins:
         start = min(start, len(data))
         assert scan(pure, data, answer, start) == scan(compiled, data, answer, start)
 
+    @settings(max_examples=400, deadline=None)
+    @given(
+        mutated((b"Host: a.example\r\nAccept: */*\r\n\r\n", REQUEST.partition(b"\r\n")[2])),
+        mutated((b"GET /a HTTP/1.1", b"PUT /b?c=d HTTP/1.0")),
+        mutated((b"GET /a HTTP/1.1",)),
+    )
+    @example(b"Host: a.example\r\nAccept: */*\r\n\r\n", b"GET /a HTTP/1.1", b"GET /\0 HTTP/1.1")
+    @example(b"Host: a.example\r\nAccept: */*\r\n\r\n", b"GET /a HTTP/1.1", b"GET /\r HTTP/1.1")
+    @example(b"Host: a.example\r\nContent-Length: 0\r\n\r\n", b"GET / HTTP/1.1", b"PUT / HTTP/1.1")
+    @example(b"Host: a.example\r\nUpgrade: h2c\r\n\r\n", b"GET / HTTP/1.1", b"GET / HTTP/1.0")
+    def test_equal_on_headers_that_come_again(self, rest: bytes, one: bytes, two: bytes) -> None:
+        for line in (one, two, one):  # the second time they are known
+            for end in (b"\r\n", b"\n"):
+                data = line + end + rest
+                assert scan(pure, data, False) == scan(compiled, data, False)
+
     @settings(max_examples=600, deadline=None)
     @given(mutated((b"1aF;x=y\r\n", b" 0 \r\n", b"7fffffffffffffff\r\n", b"0000000000000000001\n")))
     @example(b"8000000000000000\r\n")
