@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from kshark.api import Details, Kind, Message, Redact, doc
-from kshark.protocols.http import body
+from kshark.protocols import _body as body
 from kshark.protocols.http.states import Rest
 
 Headers = list[tuple[str, str]]

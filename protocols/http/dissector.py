@@ -67,6 +67,8 @@ BODY_KEPT = limits.BODY_KEPT
 TARGET = limits.TARGET
 PROBE_BYTES = limits.PROBE_BYTES
 
+UPGRADES = {"h2c": "http2"}
+"""Protocols that have another name here."""
 _UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
 
 
@@ -376,7 +378,8 @@ class HttpDissector(Feeder):
         self.cut(client, 0, out)
         mark_client(out, start)
         self.finish(lane, out)
-        out.append(Switch(token[1].decode("latin-1").lower() if token else "", held, data[end:]))
+        name = token[1].decode("latin-1").lower() if token else ""
+        out.append(Switch(UPGRADES.get(name, name), held, data[end:]))
         lane.state = client.state = OVER
         return -1
 

@@ -16,7 +16,7 @@ from kshark.api import Entry, Message, ProtocolSpec
 from kshark.backends.pcap import read_blocks
 from kshark.engine import Engine, EngineSettings
 from kshark.protocols import http, redis
-from kshark.protocols.http.body import unpack
+from kshark.protocols._body import unpack
 from kshark.protocols.http.details import HttpRequest, HttpResponse, codings, details
 
 HERE = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from kshark import limits
 from kshark.api import Kind, Message, Redact, Side, Verdict
-from kshark.protocols.http import SPEC, body
+from kshark.protocols import _body as body
+from kshark.protocols.http import SPEC
 from kshark.protocols.http.details import HttpRequest, HttpResponse, details
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.resync import probe
