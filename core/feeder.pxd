@@ -5,6 +5,7 @@ cdef class Found:
     cdef public object first
     cdef public list more
     cdef public Py_ssize_t count
+    cdef public long long now
     cpdef append(self, object message)
     cpdef object only(self)
     cpdef list drain(self)

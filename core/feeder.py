@@ -24,12 +24,15 @@ class Found:
     (2, [1, 2], 0)
     """
 
-    __slots__ = ("count", "first", "more")
+    __slots__ = ("count", "first", "more", "now")
 
     def __init__(self) -> None:
         self.first: Message | Switch | None = None
         self.more: list[Message | Switch] = []  # after the first
         self.count = 0
+        self.now = (
+            0  # when what is fed came, 0 = not said: who dates its messages itself may need it
+        )
 
     def append(self, message: Message | Switch) -> None:
         """One more."""

@@ -153,6 +153,25 @@ RESP_BULK: Final = 4_096 * MIB
 RESP_INLINE: Final = 64 * KIB
 """Bytes of an inline command. Redis PROTO_INLINE_MAX_SIZE."""
 
+# -- http/2
+STREAMS: Final = 512
+"""Streams of a connection that are followed at once; of further ones the oldest is given up. Servers allow 100 to 250
+(nginx 128, Go 250), some proxies 1,024."""
+RESETS: Final = 128
+"""Streams that were reset whose late frames are still known for what they are; of older ones they may look like the
+answer to a request that was not seen. RFC 9113 section 5.4.2 leaves the time open; nghttp2 keeps 100 closed streams."""
+STREAM_BYTES: Final = UNDISSECTED + BODY_KEPT
+"""Bytes of heads and bodies a side kept of messages under way; bodies beyond it are counted only, for heads beyond it
+the oldest stream is given up. Go and nghttp2 let a peer send 64 KiB a stream by default."""
+HEADER_BLOCK: Final = 64 * KIB
+"""Bytes of one header block, CONTINUATION frames included, as sent. nghttp2 64 KiB, nginx 32 KiB."""
+HEADER_FRAMES: Final = 128
+"""Frames of one header block (CONTINUATION flood, CVE-2024-27316). nghttp2 8, Envoy 64 KiB in all."""
+HEADER_LIST: Final = 256 * KIB
+"""Bytes that one header block may unpack to (an HPACK bomb makes 4 KiB of each byte). Go 1 MiB, gRPC 8 to 16 KiB."""
+HPACK_TABLE: Final = 64 * KIB
+"""Bytes of a dynamic table that are kept, whatever SETTINGS allow; older entries then are unknown. 4,096 by default."""
+
 # -- details, only when somebody asks
 UNPACKED: Final = 1 * MIB
 """Bytes a compressed body may unpack to."""

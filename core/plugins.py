@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 GROUP: Final = "kshark"
 DEFAULT_PLUGINS: Final = (
     "kshark.protocols.http",
+    "kshark.protocols.http2",
     "kshark.protocols.redis",
     "kshark.backends.pcap",
     "kshark.backends.af_packet",

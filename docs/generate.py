@@ -27,6 +27,7 @@ from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
 from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
 from kshark.protocols.http import head
+from kshark.protocols.http2 import states
 from kshark.render import Renderer
 from kshark.settings import Field, fields, variable
 from kshark.units import show_size
@@ -260,7 +261,7 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[spec.name].items()))
 
 
-NOTES = {"http": head.NOTES}
+NOTES = {"http": head.NOTES, "http2": states.NOTES}
 
 
 def prefix(data: bytes) -> str:

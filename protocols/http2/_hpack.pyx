@@ -1,0 +1,331 @@
+# cython: language_level=3
+"""The compiled twin of `kshark.protocols.http2.hpack`, equal field by field; that module says what it means.
+
+Strings are unpacked into two scratch buffers of this module: nothing else runs while a block is decoded.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp, memcpy
+
+from kshark.protocols.http2 import hpack as oracle
+from kshark.protocols.http2 import tables
+
+cdef enum:
+    SCRATCH = 1 << 17  # a block of HEADER_BLOCK bytes unpacks to 8/5 of them at most
+    LIMIT = 1 << 16
+    NODES = 256
+
+cdef unsigned char _one[SCRATCH]
+cdef unsigned char _other[SCRATCH]
+cdef short _next[NODES * 16]
+cdef short _found[NODES * 16]
+cdef bint _ends[NODES]
+
+cdef long long HPACK_TABLE = oracle.HPACK_TABLE
+cdef long long HEADER_LIST = oracle.HEADER_LIST
+cdef long long LARGEST = oracle.LARGEST
+cdef int BAD = oracle.BAD
+cdef int PARTLY = oracle.PARTLY
+cdef int LONG = oracle.LONG
+cdef tuple FIXED = oracle.FIXED
+cdef Py_ssize_t STATIC = len(oracle.FIXED)
+cdef bytes NOBODY = oracle.NOBODY
+cdef dict VERBS = oracle.VERBS
+
+if len(tables.NEXT) != NODES * 16 or STATIC != 61 or oracle.limits.HEADER_BLOCK > LIMIT:
+    raise ImportError("the tables of HPACK are not those that this module was compiled for")
+
+
+cdef fill():
+    cdef int i
+    for i in range(NODES * 16):
+        _next[i] = tables.NEXT[i]
+        _found[i] = tables.FOUND[i]
+    for i in range(NODES):
+        _ends[i] = tables.ENDS[i]
+
+fill()
+
+
+cdef Py_ssize_t unpack(const unsigned char *p, Py_ssize_t size, unsigned char *out) noexcept nogil:
+    """Decode a Huffman string: the bytes written, or -1."""
+    cdef Py_ssize_t i, length = 0
+    cdef int at = 0, step
+    for i in range(size):
+        step = (at << 4) | (p[i] >> 4)
+        at = _next[step]
+        if at < 0:
+            return -1
+        if _found[step] >= 0:
+            out[length] = <unsigned char>_found[step]
+            length += 1
+        step = (at << 4) | (p[i] & 15)
+        at = _next[step]
+        if at < 0:
+            return -1
+        if _found[step] >= 0:
+            out[length] = <unsigned char>_found[step]
+            length += 1
+    return length if _ends[at] else -1
+
+
+def unhuff(bytes data):
+    """Decode a Huffman string."""
+    cdef Py_ssize_t size
+    if len(data) > LIMIT:
+        raise oracle.BadBlock
+    size = unpack(<const unsigned char *>PyBytes_AS_STRING(data), len(data), _one)
+    if size < 0:
+        raise oracle.BadBlock
+    return PyBytes_FromStringAndSize(<char *>_one, size)
+
+
+cdef inline long long integer(
+    const unsigned char *p, Py_ssize_t *pos, Py_ssize_t end, unsigned char mask
+) noexcept nogil:
+    """The integer at `pos`, which moves on; -1 where it is none."""
+    cdef long long value = p[pos[0]] & mask
+    cdef int shift = 0
+    cdef unsigned char byte
+    pos[0] += 1
+    if value < mask:
+        return value
+    while pos[0] < end and shift <= 28:
+        byte = p[pos[0]]
+        pos[0] += 1
+        value += <long long>(byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return value if value <= LARGEST else -1
+    return -1
+
+
+cdef inline const unsigned char *string(
+    const unsigned char *p, Py_ssize_t *pos, Py_ssize_t end, unsigned char *scratch, Py_ssize_t *size
+) noexcept nogil:
+    """The string at `pos`, which moves on: where it is, or NULL."""
+    cdef bint packed
+    cdef long long length
+    cdef const unsigned char *at
+    if pos[0] >= end:
+        return NULL
+    packed = p[pos[0]] & 0x80
+    length = integer(p, pos, end, 0x7F)
+    if length < 0 or length > end - pos[0] or length > LIMIT:
+        return NULL
+    at = p + pos[0]
+    pos[0] += length
+    if not packed:
+        size[0] = length
+        return at
+    size[0] = unpack(at, length, scratch)
+    return scratch if size[0] >= 0 else NULL
+
+
+cdef inline unsigned int number(const unsigned char *p) noexcept nogil:
+    return (<unsigned int>p[0] << 24) | (p[1] << 16) | (p[2] << 8) | p[3]
+
+
+cdef inline void put(unsigned char *p, unsigned int value) noexcept nogil:
+    p[0] = value >> 24
+    p[1] = (value >> 16) & 0xFF
+    p[2] = (value >> 8) & 0xFF
+    p[3] = value & 0xFF
+
+
+cdef bytes field(const unsigned char *name, Py_ssize_t size, const unsigned char *value, Py_ssize_t length):
+    """A field of a list; its name is unknown where it is NULL."""
+    cdef Py_ssize_t there = size if name != NULL else 0
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, 8 + there + length)
+    cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(made)
+    put(out, <unsigned int>size if name != NULL else 0xFFFFFFFFu)
+    put(out + 4, <unsigned int>length)
+    if there:
+        memcpy(out + 8, name, there)
+    memcpy(out + 8 + there, value, length)
+    return made
+
+
+cdef class Decoder:
+    """The dynamic table of one side, and what its last block said."""
+
+    def __init__(self):
+        self.entries = []
+        self.size = 0
+        self.room = oracle.DEFAULT
+        self.partial = False
+        self.reset()
+
+    cpdef reset(self):
+        self.flags = 0
+        self.head = b""
+        self.verb = self.target = ""
+        self.status = 0
+
+    cpdef forget(self):
+        """A block was lost."""
+        self.entries = []
+        self.size = 0
+        self.room = HPACK_TABLE
+        self.partial = True
+
+    cpdef widen(self, long long room):
+        """The peer allows a table of this size."""
+        if room > self.room:
+            self.resize(room)
+
+    cpdef resize(self, long long room):
+        """The table has this size from now on."""
+        if room == 0:
+            self.partial = False
+        elif room > HPACK_TABLE:
+            self.partial = True
+        self.room = min(room, HPACK_TABLE)
+        self.evict(0)
+
+    cpdef int decode(self, bytes block, Py_ssize_t start, Py_ssize_t end) except? -1:
+        """Decode a whole block; gives `flags`."""
+        self.reset()
+        if end > len(block):
+            end = len(block)
+        if self.parts(block, start, end) < 0:
+            self.forget()
+            self.head = b""
+            self.flags = BAD
+            return BAD
+        self.pseudo(self.head)
+        return self.flags
+
+    cdef int parts(self, bytes block, Py_ssize_t pos, Py_ssize_t end) except -2:
+        """The fields of a block go into `head`; -1 where it is broken."""
+        cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(block)
+        cdef const unsigned char *name
+        cdef const unsigned char *value
+        cdef Py_ssize_t size = 0, length = 0, total = 0
+        cdef unsigned char byte
+        cdef long long index
+        cdef bint begun = False, adds
+        cdef bytes entry, known
+        cdef list found = []
+        while pos < end:
+            byte = p[pos]
+            if byte & 0xE0 == 0x20:
+                index = integer(p, &pos, end, 0x1F)
+                if index < 0 or begun:
+                    return -1
+                self.resize(index)
+                continue
+            begun = True
+            if byte & 0x80:
+                index = integer(p, &pos, end, 0x7F)
+                entry = self.entry(index)
+                if entry is None:
+                    return -1
+            else:
+                adds = byte & 0x40
+                index = integer(p, &pos, end, 0x3F if adds else 0x0F)
+                if index < 0:
+                    return -1
+                if index:
+                    known = self.entry(index)
+                    if known is None:
+                        return -1
+                    name = <const unsigned char *>PyBytes_AS_STRING(known)
+                    if name[0] == 0xFF:
+                        name = NULL
+                    else:
+                        size = number(name)
+                        name += 8
+                else:
+                    name = string(p, &pos, end, _one, &size)
+                    if name == NULL:
+                        return -1
+                value = string(p, &pos, end, _other, &length)
+                if value == NULL:
+                    return -1
+                entry = field(name, size, value, length)
+                if adds:
+                    self.add(entry)
+            value = <const unsigned char *>PyBytes_AS_STRING(entry)
+            if value[0] == 0xFF or value[4] == 0xFF:
+                self.flags |= PARTLY
+            total += PyBytes_GET_SIZE(entry)
+            if total > HEADER_LIST:
+                self.flags |= LONG
+            else:
+                found.append(entry)
+        self.head = b"".join(found)
+        return 0
+
+    cdef bytes entry(self, long long index):
+        """The field of that index, None where there cannot be one."""
+        cdef Py_ssize_t count = len(self.entries)
+        cdef long long back = index - STATIC
+        if index <= 0:
+            return None
+        if back <= 0:
+            return <bytes>FIXED[<Py_ssize_t>index - 1]
+        if back <= count:
+            return <bytes>self.entries[count - <Py_ssize_t>back]
+        return NOBODY if self.partial else None
+
+    cdef add(self, bytes entry):
+        """A new entry of the dynamic table, the old ones make room."""
+        cdef long long size = PyBytes_GET_SIZE(entry) + 24
+        if size > self.room:
+            if self.room < HPACK_TABLE:
+                self.entries = []
+                self.size = 0
+                return
+            entry = NOBODY
+            size = PyBytes_GET_SIZE(entry) + 24
+        self.evict(size)
+        self.entries.append(entry)
+        self.size += size
+
+    cdef evict(self, long long size):
+        """Make room for so many bytes."""
+        cdef Py_ssize_t gone = 0
+        while self.size + size > self.room:
+            self.size -= PyBytes_GET_SIZE(<bytes>self.entries[gone]) + 24
+            gone += 1
+        if gone:
+            del self.entries[:gone]
+
+    cdef pseudo(self, bytes head):
+        """What a row shows."""
+        cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(head)
+        cdef const unsigned char *end = p + PyBytes_GET_SIZE(head)
+        cdef const unsigned char *name
+        cdef unsigned int size, length
+        cdef bint known
+        cdef bytes value
+        while p < end:
+            size = number(p)
+            length = number(p + 4)
+            known = size != 0xFFFFFFFFu and length != 0xFFFFFFFFu
+            name = p + 8
+            if size == 0xFFFFFFFFu:
+                size = 0
+            if length == 0xFFFFFFFFu:
+                length = 0
+            p = name + size + length
+            if not known:
+                continue
+            if size == 0 or name[0] != c':':
+                return
+            if size == 7 and memcmp(name, b":method", 7) == 0:
+                value = PyBytes_FromStringAndSize(<const char *>name + size, length)
+                self.verb = VERBS.get(value) or value.decode("latin-1")
+            elif size == 5 and memcmp(name, b":path", 5) == 0:
+                self.target = (<const char *>name)[size : size + length].decode("latin-1")
+            elif size == 7 and length == 3 and memcmp(name, b":status", 7) == 0:
+                self.three(name + 7)
+
+    cdef void three(self, const unsigned char *p) noexcept:
+        """The status, where it is three digits."""
+        cdef int i
+        for i in range(3):
+            if not c'0' <= p[i] <= c'9':
+                return
+        self.status = 100 * (p[0] - c'0') + 10 * (p[1] - c'0') + p[2] - c'0'

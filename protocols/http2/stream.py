@@ -1,0 +1,130 @@
+"""A stream of HTTP/2 and its two halves: the request and the response under construction.
+
+Beside this file lies ``stream.pxd``, with which the same source is compiled.
+"""
+
+from __future__ import annotations
+
+from kshark import limits
+from kshark.api import Kind, Message
+from kshark.protocols.http2.states import LONG_TARGET, LOSSY, RESET, Rest, names
+
+RESPONSE = int(Kind.RESPONSE)
+BODY_KEPT = limits.BODY_KEPT
+TARGET = limits.TARGET
+PIECES = 256
+"""Parts of a body that are joined at once: objects have a cost of their own, and frames may be tiny."""
+
+
+class Half:
+    """The request or the response of a stream, as far as it came."""
+
+    __slots__ = (
+        "body_size",
+        "broken",
+        "error",
+        "first_ns",
+        "flags",
+        "gap",
+        "head",
+        "headed",
+        "interim",
+        "kept",
+        "kind",
+        "last_ns",
+        "missed",
+        "pieces",
+        "size",
+        "status",
+        "target",
+        "trailers",
+        "verb",
+    )
+
+    def __init__(self, kind: int, first_ns: int) -> None:
+        self.kind = kind
+        self.first_ns = first_ns
+        self.last_ns = 0
+        self.verb = self.target = ""
+        self.status = 0
+        self.head = b""
+        self.trailers = b""
+        self.headed = False  # its headers came
+        self.pieces: list[bytes] | None = None  # of the body
+        self.kept = 0  # bytes of these
+        self.body_size = 0
+        self.size = 0  # bytes of its frames
+        self.flags = 0
+        self.gap = 0  # bytes of the body that were lost
+        self.broken = False  # its end was not seen
+        self.error = False  # the stream ended otherwise; `verb` and `target` say how
+        self.missed = False  # bytes of its side were lost, and nothing of it has come since
+        self.interim: tuple[str, ...] = ()
+
+    def keep(self, piece: bytes) -> None:
+        """A part of the body that is kept."""
+        self.kept += len(piece)
+        if self.pieces is None:
+            self.pieces = [piece]
+            return
+        if len(self.pieces) == PIECES:
+            self.pieces[:] = [b"".join(self.pieces)]
+        self.pieces.append(piece)
+
+    def held(self) -> int:
+        """Bytes of it that are kept."""
+        return self.kept + len(self.head) + len(self.trailers)
+
+    def message(self, key: int) -> Message:
+        """The message, complete or broken off."""
+        body = b""
+        if self.pieces is not None:
+            body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        target = self.target
+        if len(target) > TARGET:
+            target = target[:TARGET]
+            self.flags |= LONG_TARGET
+        made = Message(
+            self.kind,
+            self.verb,
+            target,
+            self.status,
+            self.status < 400 and not self.error,
+            key,
+            self.size,
+            self.head,
+            body,
+        )
+        made.first_ns = self.first_ns
+        made.last_ns = self.last_ns
+        if (
+            self.flags or self.gap or self.broken or self.interim
+            or self.body_size != self.kept or self.trailers
+        ):  # fmt: skip
+            self.mark(made)
+        return made
+
+    def mark(self, message: Message) -> None:
+        """Say what is odd about a message."""
+        message.notes = names(self.flags) + self.interim
+        message.gap_bytes = self.gap
+        partial = self.body_size != self.kept
+        if partial or self.trailers:
+            message.extra = Rest(self.body_size, self.trailers)
+        unsure = self.kind == RESPONSE and self.status == 0 and not self.error
+        message.cut = self.broken or unsure  # whether it is a failure is not known
+        short = self.headed and self.flags & RESET != 0
+        message.truncated = partial or message.cut or short or self.flags & LOSSY != 0
+
+
+class Stream:
+    """What is known of a stream."""
+
+    __slots__ = ("answer", "asked", "lossy", "number", "ready")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.asked: Half | None = None  # the request, while it is not complete
+        self.answer: Half | None = None  # the response, likewise
+        self.lossy = False  # bytes of the answer may be lost already
+        self.ready = False  # the response is complete and waits for the end of the request

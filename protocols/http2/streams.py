@@ -1,0 +1,357 @@
+"""The streams of one HTTP/2 connection: what becomes a message, and when.
+
+A request is given when its side ends the stream, a response when the other does and the request has ended. A stream
+that was reset, or not processed (GOAWAY), gives an answer that names the error. STREAMS are followed at once, with
+STREAM_BYTES of heads and bodies a side; the oldest gives way.
+
+Beside this file lies ``streams.pxd``, with which the same source is compiled.
+"""
+
+from __future__ import annotations
+
+from kshark import limits
+from kshark.api import Kind, Message, Switch
+from kshark.feeder import Found
+from kshark.protocols.http2.frames import error_name
+from kshark.protocols.http2.lane import Lane
+from kshark.protocols.http2.states import (
+    GIVEN_UP,
+    LONG_HEADERS,
+    LOST_BYTES,
+    NOT_PROCESSED,
+    PUSHED,
+    RESET_BY_CLIENT,
+    RESET_BY_SERVER,
+    UNKNOWN_HEADERS,
+    UPGRADED,
+    names,
+)
+from kshark.protocols.http2.stream import Half, Stream
+
+Out = Found | list[Message | Switch]
+REQUEST = int(Kind.REQUEST)
+RESPONSE = int(Kind.RESPONSE)
+INTERIM = int(Kind.INTERIM)
+ONEWAY = int(Kind.ONEWAY)
+BODY_KEPT = limits.BODY_KEPT
+HEADER_LIST = limits.HEADER_LIST
+RESETS = limits.RESETS
+STREAM_BYTES = limits.STREAM_BYTES
+STREAMS = limits.STREAMS
+INTERIMS = 8
+"""Notes on interim answers to one request."""
+NOBODY = 2
+"""No side is fed: the flow ends."""
+
+
+class Streams:
+    """The streams of a connection by number; `fed` is the side whose bytes are dissected, `now` when they came."""
+
+    __slots__ = ("client", "fed", "first", "gone", "now", "server", "table")
+
+    def __init__(self, client: Lane, server: Lane) -> None:
+        self.client = client
+        self.server = server
+        self.table: dict[int, Stream] = {}
+        self.gone: dict[int, None] = {}  # streams that were reset: what was under way still comes
+        self.first = False  # the client opened stream 1, so it was no upgrade
+        self.fed = 0
+        self.now = 0
+
+    # ------------------------------------------------------------ beginnings
+
+    def follow(self, number: int, out: Out) -> Stream:
+        """The stream of that number; a new one may take the place of the oldest."""
+        stream = self.table.get(number)
+        if stream is None:
+            if len(self.table) >= STREAMS:
+                self.abandon(next(iter(self.table.values())), GIVEN_UP, out)
+            stream = Stream(number)
+            self.table[number] = stream
+        return stream
+
+    def open(self, lane: Lane, number: int, out: Out) -> Half:
+        """A request or a response begins."""
+        stream = self.follow(number, out)
+        half = Half(RESPONSE if lane.server else REQUEST, self.now)
+        if lane.server:
+            stream.answer = half
+            if number == 1 and not (self.first or self.client.holed or self.server.holed):
+                half.flags |= UPGRADED
+        else:
+            stream.asked = half
+            self.gone.pop(number, None)
+            if number == 1:
+                self.first = True
+        return half
+
+    def content(self, lane: Lane, number: int, out: Out) -> Half | None:
+        """The half that DATA belongs to, if there is one to be followed."""
+        stream = self.table.get(number)
+        if stream is not None:
+            half = stream.answer if lane.server else stream.asked
+            if half is not None:
+                half.missed = False
+                return None if lane.server and stream.ready else half
+        if not lane.holed or number in self.gone or (not lane.server and not number & 1):
+            return None
+        half = self.open(lane, number, out)  # its headers were lost
+        half.flags |= UNKNOWN_HEADERS
+        return half
+
+    def keep(self, lane: Lane, half: Half, data: bytes, pos: int, end: int) -> None:
+        """Count content, and keep what the caps allow."""
+        size = end - pos
+        half.size += size
+        half.body_size += size
+        room = min(BODY_KEPT - half.kept, STREAM_BYTES - lane.kept)
+        if room > 0 and not half.gap:
+            if room < size:
+                end = pos + room
+            half.keep(data[pos:end])
+            lane.kept += end - pos
+
+    # ------------------------------------------------------------ header blocks
+
+    def headers(self, lane: Lane, number: int, flags: int, out: Out) -> None:
+        """A block that `lane` has decoded: the headers or the trailers of a half."""
+        found = lane.decoder
+        first = found.verb != "" or found.status != 0
+        stream = self.table.get(number)
+        half = None
+        if stream is not None:
+            half = stream.answer if lane.server else stream.asked
+            if half is not None and half.headed and first:  # the end of the one before was lost
+                self.abandon(stream, 0, out)
+                half = None
+            elif lane.server and stream.ready:
+                return
+        if half is None:
+            if not first and not lane.holed and not flags:
+                return  # trailers of a stream that is not followed
+            if number in self.gone and (lane.server or not first):
+                return
+            half = self.open(lane, number, out)
+        half.size += lane.size
+        lane.size = 0
+        half.flags |= flags
+        half.missed = False
+        self.take_head(lane, half, first or flags & UNKNOWN_HEADERS != 0)
+        if lane.kept > STREAM_BYTES:
+            self.shed(lane, number, out)
+
+    def take_head(self, lane: Lane, half: Half, first: bool) -> None:
+        """Headers, or trailers."""
+        found = lane.decoder
+        if half.headed or (not first and lane.block_end):
+            if not half.headed:
+                half.flags |= UNKNOWN_HEADERS
+            if len(half.trailers) + len(found.head) > HEADER_LIST:
+                half.flags |= LONG_HEADERS
+                return
+            half.trailers += found.head
+        else:
+            half.headed = True
+            half.head = found.head
+            half.verb = found.verb
+            half.target = found.target
+            half.status = found.status
+        lane.kept += len(found.head)
+
+    def interim(self, lane: Lane, number: int, flags: int, out: Out) -> None:
+        """100 (Continue), 103 (Early Hints): a message of its own, and a note on a request under way."""
+        found = lane.decoder
+        stream = self.table.get(number)
+        asked = stream.asked if stream is not None else None
+        if asked is not None and len(asked.interim) < INTERIMS:
+            asked.interim = (*asked.interim, f"interim-{found.status}")
+        made = Message(INTERIM, "", "", found.status, True, number, lane.size, found.head)
+        made.first_ns = self.now
+        made.notes = names(flags)
+        made.truncated = flags != 0
+        lane.size = 0
+        out.append(made)
+
+    def promise(self, lane: Lane, flags: int, out: Out) -> None:
+        """A request in the client's name, by the server, whose bytes it is made of: they count for what follows."""
+        number = lane.promised
+        if number == 0 or number & 1 or not lane.server:
+            return
+        found = lane.decoder
+        half = Half(REQUEST, self.now)
+        half.verb = found.verb
+        half.target = found.target
+        half.head = found.head
+        half.flags = flags | PUSHED
+        self.follow(number, out)
+        self.send(half, number, out)
+
+    # ------------------------------------------------------------ ends
+
+    def ended(self, lane: Lane, number: int, out: Out) -> None:
+        """A side has ended a stream."""
+        stream = self.table.get(number)
+        if stream is None:
+            return
+        if lane.server:
+            asked = stream.asked
+            if stream.answer is None:
+                return
+            if asked is not None:
+                stream.ready = True
+                stream.answer.last_ns = self.now
+                if not asked.flags & LOST_BYTES:
+                    return
+                asked.broken = True  # its end may have been lost
+            self.over(stream, out)
+        elif stream.asked is not None:
+            if stream.ready:
+                self.over(stream, out)
+            else:
+                asked, stream.asked = stream.asked, None
+                self.give(self.client, asked, number, out)
+
+    def over(self, stream: Stream, out: Out) -> None:
+        """Give what there is of a stream, the request first, and forget it."""
+        number = stream.number
+        self.table.pop(number, None)
+        if stream.asked is not None:
+            self.give(self.client, stream.asked, number, out)
+        if stream.answer is not None:
+            self.give(self.server, stream.answer, number, out)
+
+    def give(self, lane: Lane, half: Half, number: int, out: Out) -> None:
+        """A half is over."""
+        lane.kept -= half.held()
+        self.send(half, number, out)
+        if lane.patience:
+            lane.patience -= 1
+            if lane.patience == 0:
+                self.sweep(lane, out)
+
+    def send(self, half: Half, number: int, out: Out) -> None:
+        made = half.message(number)
+        side = 1 if half.kind == RESPONSE else 0
+        if side != self.fed:
+            made.side = side
+        out.append(made)
+
+    def abandon(self, stream: Stream, flag: int, out: Out) -> None:
+        """The end of a stream will not be seen, or not be heeded."""
+        if stream.asked is not None:
+            stream.asked.broken = True
+            stream.asked.flags |= flag
+        if stream.answer is not None and not stream.ready:
+            stream.answer.broken = True
+            stream.answer.flags |= flag
+        self.over(stream, out)
+
+    def shed(self, lane: Lane, number: int, out: Out) -> None:
+        """More heads are kept than may be: the oldest streams but that one give way."""
+        for stream in list(self.table.values()):
+            if lane.kept <= STREAM_BYTES:
+                break
+            half = stream.answer if lane.server else stream.asked
+            if half is not None and stream.number != number:
+                self.abandon(stream, GIVEN_UP, out)
+
+    def reset(self, lane: Lane, number: int, code: int, size: int, out: Out) -> None:
+        """RST_STREAM: the answer is an error, unless it is complete."""
+        stream = self.table.get(number)
+        own = None
+        if stream is not None:
+            own = stream.answer if lane.server else stream.asked
+        if stream is None or own is None:
+            lane.size += size
+        else:
+            own.size += size
+        if stream is not None:
+            flag = RESET_BY_SERVER if lane.server else RESET_BY_CLIENT
+            self.fail(stream, "RST_STREAM", error_name(code), flag, out)
+
+    def fail(self, stream: Stream, what: str, error: str, flag: int, out: Out) -> None:
+        """A stream ends with an error."""
+        if stream.asked is not None:
+            stream.asked.flags |= flag
+        if not stream.ready:
+            answer = stream.answer
+            if answer is None:
+                answer = stream.answer = Half(RESPONSE, self.now)
+                if stream.lossy:
+                    answer.flags = LOST_BYTES
+            answer.error = True
+            answer.verb = what
+            answer.target = error
+            answer.flags |= flag
+        self.retire(stream.number)
+        self.over(stream, out)
+
+    def leave(self, lane: Lane, last: int, code: int, text: bytes, out: Out) -> None:
+        """GOAWAY: streams of the other side after `last` are not processed; an error is an event."""
+        error = error_name(code)
+        parity = 1 if lane.server else 0
+        for stream in list(self.table.values()):
+            number = stream.number
+            if number > last and number & 1 == parity and stream.answer is None:
+                self.fail(stream, "GOAWAY", error, NOT_PROCESSED, out)
+        if code:
+            made = Message(ONEWAY, "GOAWAY", error, 0, False, 0, lane.size, b"", text)
+            lane.size = 0
+            out.append(made)
+
+    def lost(self, lane: Lane) -> None:
+        """Bytes of this side are lost, perhaps of every message under way, perhaps their ends."""
+        count = 0
+        for stream in self.table.values():
+            half = stream.answer if lane.server else stream.asked
+            if half is not None and not (lane.server and stream.ready):
+                half.flags |= LOST_BYTES
+                half.missed = True
+                count += 1
+            elif lane.server and half is None:
+                stream.lossy = True
+        lane.patience = 2 * count
+
+    def sweep(self, lane: Lane, out: Out) -> None:
+        """Twice as many messages have ended as were under way at a loss: those not heard of since end in it."""
+        for stream in list(self.table.values()):
+            half = stream.answer if lane.server else stream.asked
+            if half is None or not half.missed:
+                continue
+            half.broken = True
+            if lane.server or stream.ready:
+                self.retire(stream.number)
+                self.over(stream, out)
+            else:
+                stream.asked = None
+                self.give(lane, half, stream.number, out)
+
+    def retire(self, number: int) -> None:
+        """What still comes on that stream belongs to nobody."""
+        if len(self.gone) >= RESETS:
+            del self.gone[next(iter(self.gone))]
+        self.gone[number] = None
+
+    def close(self, out: Out) -> None:
+        """The flow ended."""
+        self.fed = NOBODY
+        for stream in list(self.table.values()):
+            self.abandon(stream, 0, out)
+
+    def slim(self) -> int:
+        """Forget the bodies of messages under way; the bytes of them that are still held."""
+        held = 0
+        for stream in self.table.values():
+            if stream.asked is not None:
+                held += thin(self.client, stream.asked)
+            if stream.answer is not None:
+                held += thin(self.server, stream.answer)
+        return held
+
+
+def thin(lane: Lane, half: Half) -> int:
+    """Forget the body so far; the bytes that are left."""
+    lane.kept -= half.kept
+    half.kept = 0
+    half.pieces = None
+    return half.held()
