@@ -1,0 +1,29 @@
+cimport cython
+
+cdef int RESPONSE
+cdef Py_ssize_t BODY_KEPT, TARGET, PIECES
+cdef long LONG_TARGET, LOSSY, RESET
+
+@cython.final
+cdef class Half:
+    cdef public int kind, status
+    cdef public long flags
+    cdef public long long first_ns, last_ns, body_size, size, gap
+    cdef public Py_ssize_t kept
+    cdef public bint headed, broken, error, missed
+    cdef public str verb, target
+    cdef public bytes head, trailers
+    cdef public list pieces
+    cdef public tuple interim
+    cpdef keep(self, bytes piece)
+    cpdef Py_ssize_t held(self) except -1
+    @cython.locals(body=bytes, target=str)
+    cpdef message(self, long long key)
+    @cython.locals(partial=cython.bint, unsure=cython.bint, short=cython.bint)
+    cpdef mark(self, object message)
+
+@cython.final
+cdef class Stream:
+    cdef public long long number
+    cdef public Half asked, answer
+    cdef public bint ready, lossy
