@@ -254,7 +254,7 @@ class Http2Dissector(Feeder):
             padded = 1
             pad = data[pos + HEAD] if length else 0
         if number == 0 or pad + padded > length:
-            return self.refuse(lane, pos, "a frame of type 0 with a wrong stream or padding")
+            return self.refuse(lane, pos + 1, "a frame of type 0 with a wrong stream or padding")
         half = self.streams.content(lane, number, out)
         if half is None:
             lane.size += HEAD + padded
@@ -364,7 +364,10 @@ class Http2Dissector(Feeder):
     # ------------------------------------------------------------ loss
 
     def refuse(self, lane: Lane, pos: int, text: str) -> int:
-        """Frames are not where they should be: search on, and say so unless that is known already."""
+        """Frames are not where they should be: search on from `pos`, and say so unless that is known already.
+
+        A search must not find what was refused: it is over for a reason that `plausible` knows, or begins behind it.
+        """
         if not lane.holed:
             self.fault = text
         self.lose(lane)

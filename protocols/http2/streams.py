@@ -15,6 +15,7 @@ from kshark.feeder import Found
 from kshark.protocols.http2.frames import error_name
 from kshark.protocols.http2.lane import Lane
 from kshark.protocols.http2.states import (
+    BAD_HEADERS,
     GIVEN_UP,
     LONG_HEADERS,
     LOST_BYTES,
@@ -144,7 +145,7 @@ class Streams:
         """Headers, or trailers."""
         found = lane.decoder
         if half.headed or (not first and lane.block_end):
-            if not half.headed:
+            if not half.headed and not half.flags & (LONG_HEADERS | BAD_HEADERS):
                 half.flags |= UNKNOWN_HEADERS
             if len(half.trailers) + len(found.head) > HEADER_LIST:
                 half.flags |= LONG_HEADERS

@@ -1,4 +1,4 @@
-"""HPACK: the compiled decoder against its pure twin, both against the package hpack, and what a listener cannot know."""
+"""HPACK: the compiled decoder and its pure twin, both against the package hpack; what a listener cannot know."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ names = st.sampled_from([b":method", b":path", b":status", b"cookie", b"x-a", b"
 values = st.one_of(
     st.sampled_from([b"GET", b"/", b"200", b"404", b"trailers", b"x" * 300]), st.binary(max_size=40)
 )
-header_lists = st.lists(
-    st.lists(st.tuples(names, values), max_size=8), min_size=1, max_size=6
-)
+header_lists = st.lists(st.lists(st.tuples(names, values), max_size=8), min_size=1, max_size=6)
 
 
 def packed(lists: list[list[Pair]], sizes: list[int], huffman: bool) -> list[bytes]:
