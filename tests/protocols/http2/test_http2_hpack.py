@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hpack as other
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,8 @@ try:
 except ImportError:
     compiled = None  # type: ignore[assignment]
 
-DECODERS = [pure.Decoder] + ([compiled.Decoder] if compiled else [])
+DECODERS: list[Any] = [pure.Decoder]
+DECODERS += [compiled.Decoder] if compiled else []
 Pair = tuple[bytes, bytes]
 
 
@@ -32,7 +35,7 @@ def decode(decoder: pure.Decoder, block: bytes) -> list[tuple[bytes | None, byte
     return list(fields(decoder.head))
 
 
-def state(decoder: pure.Decoder) -> tuple[object, ...]:
+def state(decoder: Any) -> tuple[object, ...]:
     """Everything that the twins must agree about."""
     return tuple(getattr(decoder, name) for name in pure.Decoder.__slots__)
 

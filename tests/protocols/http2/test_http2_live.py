@@ -1,0 +1,173 @@
+"""Real servers and clients, nghttpd, nginx, curl, nghttp, h2load, through a recording proxy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kit_proxy import Chunk, Recorder
+
+from kshark.api import Entry
+from kshark.engine import Engine, EngineSettings
+from kshark.protocols import http, http2
+from kshark.protocols.http2.details import Http2Response
+from kshark.testing import rows
+from kshark.testing.play import play
+
+BIG = 300_000
+
+
+def program(name: str) -> str:
+    """The path of a program, or a visible skip; CI has all and fails."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def await_port(port: int) -> None:
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail("the server does not listen")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("http2")
+    (folder / "index.html").write_text("hello\n")
+    (folder / "style.css").write_text("b{}\n")
+    (folder / "big").write_bytes(b"0123456789" * (BIG // 10))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nghttpd(files: Path) -> Iterator[int]:
+    port = free_port()
+    command = [program("nghttpd"), "--no-tls", "-d", str(files), "-p", "/index.html=/style.css"]
+    server = subprocess.Popen(
+        [*command, "--trailer", "x-end: yes", str(port)], stdout=subprocess.DEVNULL
+    )
+    try:
+        await_port(port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def nginx(files: Path) -> Iterator[int]:
+    port = free_port()
+    conf = files / "nginx.conf"
+    conf.write_text(
+        f"daemon off; pid {files}/nginx.pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {files}/t; proxy_temp_path {files}/p;\n"
+        f" fastcgi_temp_path {files}/f; uwsgi_temp_path {files}/u; scgi_temp_path {files}/s;\n"
+        f" server {{ listen 127.0.0.1:{port} http2; root {files}; }} }}\n"
+    )
+    os.chmod(files, 0o755)
+    os.chmod(files.parent, 0o755)
+    server = subprocess.Popen(
+        [program("nginx"), "-c", str(conf), "-g", "user root;"], stderr=subprocess.DEVNULL
+    )
+    try:
+        await_port(port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        [program(command[0]), *command[1:]], capture_output=True, timeout=60, text=True, check=False
+    )
+    time.sleep(0.1)  # the proxy's threads
+    return done.stdout
+
+
+def entries_of(talk: list[Chunk]) -> list[Entry]:
+    """What the engine makes of a recorded connection, in the pieces that passed and in small ones."""
+    said: list[str] = []
+    whole = play(Engine([http.SPEC, http2.SPEC], EngineSettings(), said.append), http2.SPEC, talk)
+    fine = [(side, piece[i : i + 40]) for side, piece in talk for i in range(0, len(piece), 40)]
+    again = play(Engine([http.SPEC, http2.SPEC], EngineSettings(), said.append), http2.SPEC, fine)
+    assert said == []
+    assert rows(again) == rows(whole)
+    return whole
+
+
+@pytest.mark.parametrize("server", ["nghttpd", "nginx"])
+def test_curl(server: str, request: pytest.FixtureRequest) -> None:
+    recorder = Recorder(request.getfixturevalue(server))
+    base = f"http://127.0.0.1:{recorder.port}"
+    for path in ("style.css", "none", "big"):  # curl 7.88 asks once a connection
+        run("curl", "-s", "--http2-prior-knowledge", f"{base}/{path}")
+    recorder.close()
+    found = [entry for talk in recorder.talks for entry in entries_of(talk)]
+    assert rows(found) == [
+        "GET /style.css -> 200 [ok]",
+        "GET /none -> 404 [error]",
+        "GET /big -> 200 [ok]",
+    ]
+    big = found[2].response
+    assert big is not None
+    assert http2.SPEC.details is not None
+    shown = http2.SPEC.details(big)
+    assert isinstance(shown, Http2Response)
+    assert (shown.body_size, big.truncated) == (BIG, True)
+    assert shown.server is not None
+    assert shown.server.startswith(server)
+    if server == "nghttpd":
+        assert shown.trailers == [("x-end", "yes")]
+
+
+def test_upload(nghttpd: int, files: Path) -> None:
+    recorder = Recorder(nghttpd)
+    url = f"http://127.0.0.1:{recorder.port}/style.css"
+    run("curl", "-s", "--http2-prior-knowledge", "--data-binary", f"@{files}/big", url)
+    recorder.close()
+    (entry,) = entries_of(recorder.talks[0])
+    assert entry.request is not None
+    assert entry.request.verb == "POST"
+    assert http2.SPEC.details is not None
+    assert http2.SPEC.details(entry.request).body_size == BIG  # type: ignore[attr-defined]
+
+
+def test_push(nghttpd: int) -> None:
+    """nghttp asks for a page and is promised its style sheet."""
+    recorder = Recorder(nghttpd)
+    run("nghttp", "-n", f"http://127.0.0.1:{recorder.port}/index.html")
+    recorder.close()
+    found = entries_of(recorder.talks[0])
+    assert sorted(rows(found)) == ["GET /index.html -> 200 [ok]", "GET /style.css -> 200 [ok]"]
+    (pushed,) = [e.request for e in found if e.request and not e.request.key & 1]
+    assert pushed.notes == ("pushed",)
+
+
+def test_h2load(nginx: int) -> None:
+    """2,000 calls over 4 connections, 50 streams at once: each paired, none lost."""
+    recorder = Recorder(nginx)
+    url = f"http://127.0.0.1:{recorder.port}/index.html"
+    out = run("h2load", "-n", "2000", "-c", "4", "-m", "50", url)
+    recorder.close()
+    assert "2000 succeeded" in out
+    found = [row for talk in recorder.talks for row in rows(entries_of(talk))]
+    assert found.count("GET /index.html -> 200 [ok]") == 2000
+    assert len(found) == 2000
