@@ -72,7 +72,6 @@ class Http2Dissector(Feeder):
         out = Found()
         lane = self.server if side else self.client
         self.streams.fed = side
-        self.streams.now = 0
         if missing > 0 and not self.bridge(
             lane, missing, out
         ):  # 0: after an error the search is on
@@ -82,7 +81,6 @@ class Http2Dissector(Feeder):
     def close(self) -> list[Message | Switch]:
         """The flow ended: what is complete but waits, and what is cut."""
         out = Found()
-        self.streams.now = 0
         self.streams.close(out)
         return out.drain()
 

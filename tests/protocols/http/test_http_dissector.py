@@ -161,7 +161,7 @@ def test_h2c_and_a_body_before_the_switch(make: Make) -> None:
     request = b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab"
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c, x\r\n\r\n"
     found = play(make, [(C, request + b"PRI * HTTP/2.0\r\n"), (S, answer + b"\0\0")])
-    assert found[-1] == Switch("h2c", b"PRI * HTTP/2.0\r\n", b"\0\0")
+    assert found[-1] == Switch("http2", b"PRI * HTTP/2.0\r\n", b"\0\0")
     assert messages(found)[0].body == b"ab"
 
 
