@@ -29,9 +29,8 @@ STRANGE: Final = 8
 
 # Headers without a surprise; of those that decide the framing, one at most, in its usual form.
 _VALUE: Final = rb"[ -\xff]*+\r\n"
-_LINES: Final = (
-    rb"(?:(?!(?i:content-length|transfer-encoding|upgrade):)[0-9A-Za-z_-]++:" + _VALUE + rb")*+"
-)
+_FRAMING: Final = rb"(?![CTUctu](?i:ontent-length|ransfer-encoding|pgrade):)"  # few lines begin so
+_LINES: Final = rb"(?:" + _FRAMING + rb"[0-9A-Za-z_-]++:" + _VALUE + rb")*+"
 _LENGTH: Final = rb"(?i:content-length): ?([0-9]{1,18}+)\r\n"
 _CHUNKED: Final = rb"((?i:transfer-encoding: ?chunked)\r\n)"
 _request = re.compile(
@@ -45,10 +44,11 @@ _response = re.compile(
 _chunk = re.compile(rb"([0-9A-Fa-f]{1,8}+)\r\n").match
 
 _statuses: Final = {b"%d" % status: status for status in range(200, 600)}
+_with_body: Final = {raw: status for raw, status in _statuses.items() if status not in (204, 304)}
 _verbs: Final = {raw: verb for raw, verb in VERBS.items() if verb not in ("HEAD", "CONNECT")}
 _tails: set[bytes] = (
     set()
-)  # what followed the target of requests without body: " HTTP/1.1\r\n ... \r\n\r\n"
+)  # what followed the target of requests without body: "HTTP/1.1\r\n ... \r\n\r\n"
 
 
 class QuickDissector(HttpDissector):
@@ -63,23 +63,54 @@ class QuickDissector(HttpDissector):
         self.sure = True  # the same of the server; and which request it answers is certain
 
     def feed(self, side: int, data: bytes) -> list[Message | Switch]:
-        """The messages that `data` completes."""
-        lane = self.server if side else self.client
-        state = lane.state
+        """The messages that `data` completes. Here are the two that most segments are, and no others."""
         found = None
+        if side:
+            lane = self.server
+            if lane.state == HEAD and self.sure and self.answered < self.asked:
+                found = _response(data)
+                size = len(data)
+                if found is not None and size <= BODY_KEPT:
+                    code, digits, _ = found.groups()
+                    end = found.end()
+                    if digits and end + int(digits) == size and code in _with_body:
+                        status = _statuses[code]
+                        self.answered += 1
+                        lane.fresh = False
+                        head, body = data[:end], data[end:]
+                        return [Message(RESPONSE, "", "", status, status < 400, 0, size, head, body)]
+        else:
+            lane = self.client
+            if lane.state == HEAD and self.calm and self.strange < STRANGE and data.endswith(b"\n"):
+                words = data.split(b" ", 2)
+                if len(words) == 3 and words[2] in _tails:
+                    method, path, _ = words
+                    target = path.decode("latin-1")
+                    if method in _verbs and path and len(path) <= TARGET and target.isprintable():
+                        self.strange = 0
+                        self.asked += 1
+                        lane.fresh = False
+                        verb = _verbs[method]
+                        return [Message(REQUEST, verb, target, 0, True, 0, len(data), data)]
+        return self.other(lane, side, data, found)
+
+    def other(
+        self, lane: Lane, side: int, data: bytes, found: re.Match[bytes] | None
+    ) -> list[Message | Switch]:
+        """What is rarer; `found` is a head where one was looked for."""
+        state = lane.state
+        made = None
         if state == HEAD:
             if side:
-                if self.sure and self.answered < self.asked:
-                    found = self.answer(lane, data)
+                if found is not None:
+                    made = self.answer(lane, data, found)
             elif self.calm:
-                found = self.ask(lane, data)
+                made = self.ask(lane, data)
         elif state == COUNTED:
-            found = self.more(lane, data)
+            made = self.more(lane, data)
         elif state == CHUNK_DATA:
-            found = self.more_chunks(lane, data)
-        if found is not None:
-            return found
-        return self.slowly(side, data)
+            made = self.more_chunks(lane, data)
+        return self.slowly(side, data) if made is None else made
 
     def slowly(self, side: int, data: bytes) -> list[Message | Switch]:
         """Whatever is not plain."""
@@ -111,29 +142,6 @@ class QuickDissector(HttpDissector):
 
     def ask(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
         """A request that `data` begins with, and that it holds wholly or but for the end of its body."""
-        if self.strange < STRANGE and data.endswith(b"\n"):
-            at = data.find(b" HTTP/1.")
-            if data[at:] in _tails and at < TARGET:
-                line = data[:at]
-                words = line.split()
-                if len(words) == 2:
-                    method, path = words
-                    if method in _verbs and len(method) + 1 + len(path) == at and 0 not in path:
-                        self.strange = 0
-                        self.asked += 1
-                        lane.fresh = False
-                        return [
-                            Message(
-                                REQUEST,
-                                _verbs[method],
-                                path.decode("latin-1"),
-                                0,
-                                True,
-                                0,
-                                len(data),
-                                data,
-                            )
-                        ]
         found = _request(data)
         size = len(data)
         if found is None or size > BODY_KEPT:
@@ -152,14 +160,15 @@ class QuickDissector(HttpDissector):
         lane.fresh = False
         if digits is None and self.strange < STRANGE:
             self.strange += 1
-            remember(data[found.end(2) :])
+            remember(data[found.end(2) + 1 :])
         return [Message(REQUEST, verb, target, 0, True, 0, size, data[:end], data[end:])]
 
-    def answer(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def answer(
+        self, lane: Lane, data: bytes, found: re.Match[bytes]
+    ) -> list[Message | Switch] | None:
         """The same of the response to a request that asked for nothing special."""
-        found = _response(data)
         size = len(data)
-        if found is None or size > BODY_KEPT:
+        if size > BODY_KEPT:
             return None
         code, digits, chunked = found.groups()
         status = _statuses[code]
