@@ -18,7 +18,7 @@ from kshark.api import Kind, Message, Switch
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.head import VERBS
 from kshark.protocols.http.lane import PIECES, Lane
-from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD
+from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD, NONE
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -205,21 +205,41 @@ class QuickDissector(HttpDissector):
 
     def more(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
         """A part of a counted body, up to its end at most."""
-        size, left = len(data), lane.left
-        if size > left or self.due or self.fault is not None:
+        size = len(data)
+        left = lane.left - size
+        if left < 0 or self.due or self.fault is not None:
             return None
-        lane.left = left - size
-        if lane.hole or lane.kept + size > BODY_KEPT or len(lane.pieces) == PIECES:
+        lane.left = left
+        kept = lane.kept + size
+        if lane.hole or kept > BODY_KEPT or len(lane.pieces) == PIECES:
             lane.keep(data, 0, size)
         else:
             lane.pieces.append(data)
             lane.size += size
             lane.body_size += size
-            lane.kept += size
-        out: list[Message | Switch] = []
-        if size == left:
+            lane.kept = kept
+        return [] if left else self.whole(lane)
+
+    def whole(self, lane: Lane) -> list[Message | Switch]:
+        """The message under construction is complete: what `finish` makes of it, in one go."""
+        pieces, size = lane.pieces, lane.size
+        if (
+            lane.flags or lane.gap or lane.broken or lane.trailers or lane.hole
+            or lane.body_size != lane.kept
+        ):  # fmt: skip
+            out: list[Message | Switch] = []
             self.finish(lane, out)
-        return out
+            return out
+        kind, status, head, body = lane.kind, lane.status, lane.raw, b"".join(pieces)
+        made = Message(kind, lane.verb, lane.target, status, status < 400, 0, size, head, body)
+        pieces.clear()
+        lane.size = lane.body_size = lane.kept = 0
+        lane.raw = b""
+        lane.kind = NONE
+        lane.fresh = False
+        lane.state = lane.then
+        lane.then = HEAD
+        return [made]
 
     def chunked(
         self, lane: Lane, data: bytes, end: int, status: int
@@ -260,8 +280,7 @@ class QuickDissector(HttpDissector):
         grow(lane, pieces, sum(map(len, pieces)), taken)
         size = len(data)
         if pieces and not pieces[-1]:
-            out: list[Message | Switch] = []
-            self.finish(lane, out)
+            out = self.whole(lane)
             if pos < size:
                 self.run(lane, data[pos:], out)
                 self.look()
