@@ -13,7 +13,7 @@ import msgspec
 from fakes import TOY, FakeWire, Table, Toy
 
 from kshark import wire
-from kshark.flow import Guard
+from kshark.flow import EARLY_MESSAGES, Guard
 from kshark.quick import QuickGuard
 
 WORDS = ["TOY", "GET", "OK", "OK", "OK", "ERR", "X#1", "X#2", "wait", "push"]
@@ -73,7 +73,7 @@ def play(kind: type[Guard], steps: list[Step], **facts: Any) -> Any:
         else:
             seen.append(guard.chunk(side, value, ns))
         seen.append((guard.state, guard.held[:], guard.since[:], guard.silent[:], guard.reserved))
-        seen.append((guard.messages, guard.timed, len(engine.timers), engine.tally.current))
+        seen.append((min(guard.messages, EARLY_MESSAGES), guard.timed, len(engine.timers), engine.tally.current))
     guard.end(1, 10**15)
     seen += [engine.ledger.snapshot(), engine.ledger.check(), table.said]
     seen += [{n: v for n, v in vars(engine.tally).items() if n != "current"}]
