@@ -143,7 +143,9 @@ class QuickGuard(Guard):
         self.within = True
         other = held[1 - side]
         amount = (mine if mine < HELD else HELD) + (other if other < HELD else HELD) - self.spared
-        amount = amount + (amount >> 3) if amount > 0 else 0  # `reserve`, of a choice that is proven
+        amount = (
+            amount + (amount >> 3) if amount > 0 else 0
+        )  # `reserve`, of a choice that is proven
         tally.reserved += amount - self.reserved
         self.reserved = amount
         return silent > SILENT_BYTES and self.quiet(side)

@@ -78,7 +78,9 @@ class QuickDissector(HttpDissector):
                         self.answered += 1
                         lane.fresh = False
                         head, body = data[:end], data[end:]
-                        return [Message(RESPONSE, "", "", status, status < 400, 0, size, head, body)]
+                        return [
+                            Message(RESPONSE, "", "", status, status < 400, 0, size, head, body)
+                        ]
         else:
             lane = self.client
             if lane.state == HEAD and self.calm and self.strange < STRANGE and data.endswith(b"\n"):
