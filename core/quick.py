@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Found = Iterable[Message | Switch]
 OK = Outcome.OK
+ERROR = Outcome.ERROR
 
 
 class QuickGuard(Guard):
@@ -94,7 +95,24 @@ class QuickGuard(Guard):
         message.last_ns = pairs.last_ns = ns
         tally.messages += 1
         if side:
-            self.pair(queue.popleft(), message)
+            request, maker = queue.popleft(), self.maker
+            tally.responses += 1
+            tally.reserved -= len(request.head) + len(request.body) + COST
+            if (
+                message.first_ns < request.first_ns or request.truncated or message.truncated
+                or request.cut or message.cut or request.gap_bytes or message.gap_bytes
+            ):  # fmt: skip
+                pairs.pair(request, message)
+                return False
+            if request.ok and message.ok:
+                outcome = OK
+                tally.ok += 1
+            else:
+                outcome = ERROR
+                tally.error += 1
+            flow, seq, protocol, midstream = maker.flow, maker.seq, maker.protocol, maker.midstream
+            maker.seq = seq + 1
+            maker.out.append(Entry(flow, seq, protocol, request, message, outcome, 0, midstream))
         else:
             tally.requests += 1
             queue.append(message)
@@ -103,23 +121,6 @@ class QuickGuard(Guard):
                 self.timed = True
                 self.engine.watch(self, ns)
         return False
-
-    def pair(self, request: Message, response: Message) -> None:
-        """A request and its answer are an entry."""
-        tally, maker = self.tally, self.maker
-        tally.responses += 1
-        tally.reserved -= len(request.head) + len(request.body) + COST
-        if (
-            request.ok and response.ok and response.first_ns >= request.first_ns
-            and not (request.truncated or response.truncated or request.cut or response.cut)
-            and not (request.gap_bytes or response.gap_bytes)
-        ):  # fmt: skip
-            flow, seq, protocol = maker.flow, maker.seq, maker.protocol
-            maker.out.append(Entry(flow, seq, protocol, request, response, OK, 0, maker.midstream))
-            maker.seq = seq + 1
-            tally.ok += 1
-        else:
-            self.pairs.pair(request, response)
 
     def begun(self, side: int, before: int, ns: int) -> int:
         """When a message began that now ends, and of which `before` bytes were held; 0 where that is not plain."""
