@@ -18,7 +18,7 @@ from kshark.api import Kind, Message, Switch
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.head import VERBS
 from kshark.protocols.http.lane import PIECES, Lane
-from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD, NONE
+from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD, IS_HEAD, NONE
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -54,13 +54,14 @@ _tails: set[bytes] = (
 class QuickDissector(HttpDissector):
     """See the module. `feed` is the only way in that is often used."""
 
-    __slots__ = ("calm", "strange", "sure")
+    __slots__ = ("calm", "special", "strange", "sure")
 
     def __init__(self) -> None:
         super().__init__()
         self.strange = 0  # requests in a row whose headers were new
         self.calm = True  # the client's next message has nothing before it, and no notes yet
         self.sure = True  # the same of the server; and which request it answers is certain
+        self.special = False  # ... but for that, some requests ask for something special
 
     def feed(self, side: int, data: bytes) -> list[Message | Switch]:
         """The messages that `data` completes. Here are the two that most segments are, and no others."""
@@ -106,6 +107,8 @@ class QuickDissector(HttpDissector):
             if side:
                 if found is not None:
                     made = self.answer(lane, data, found)
+                elif self.special and self.answered < self.asked:
+                    made = self.answer_special(lane, data)
             elif self.calm:
                 made = self.ask(lane, data)
         elif state == COUNTED:
@@ -123,12 +126,12 @@ class QuickDissector(HttpDissector):
 
     def gap(self, side: int, missing: int) -> list[Message | Switch]:
         """Skip the hole where it lies in a body; else cut the message and search for the next."""
-        self.calm = self.sure = False
+        self.calm = self.sure = self.special = False
         return super().gap(side, missing)
 
     def close(self) -> list[Message | Switch]:
         """The end of the flow completes a body without length and cuts everything else."""
-        self.calm = self.sure = False
+        self.calm = self.sure = self.special = False
         return super().close()
 
     def look(self) -> None:
@@ -136,9 +139,9 @@ class QuickDissector(HttpDissector):
         one, two = self.client, self.server
         plain = self.fault is None
         self.calm = plain and not (one.size or one.flags or one.buffer)
-        self.sure = plain and not (
-            two.size or two.flags or two.buffer or self.careful or self.specials
-        )
+        plain = plain and not (two.size or two.flags or two.buffer or self.careful)
+        self.sure = plain and not self.specials
+        self.special = plain and not self.sure
 
     # ------------------------------------------------------------ heads
 
@@ -152,6 +155,8 @@ class QuickDissector(HttpDissector):
         verb = _verbs.get(method)
         end = found.end()
         stop = end + int(digits) if digits else end
+        if verb is None and method == b"HEAD" and digits is None:
+            verb = "HEAD"
         if verb is None or len(path) > TARGET or stop < size:
             return None
         self.asked += 1
@@ -160,7 +165,10 @@ class QuickDissector(HttpDissector):
             lane.begin(REQUEST, verb, target, 0, data[:end])
             return self.part(lane, data, end, stop)
         lane.fresh = False
-        if digits is None and self.strange < STRANGE:
+        if method == b"HEAD":
+            self.remember(IS_HEAD)
+            self.look()
+        elif digits is None and self.strange < STRANGE:
             self.strange += 1
             remember(data[found.end(2) + 1 :])
         return [Message(REQUEST, verb, target, 0, True, 0, size, data[:end], data[end:])]
@@ -191,6 +199,27 @@ class QuickDissector(HttpDissector):
             return self.part(lane, data, end, stop)
         lane.fresh = False
         return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], data[end:])]
+
+    def answer_special(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+        """A response while it matters which of the requests before were HEAD: their answers have no body."""
+        found = _response(data)
+        number, asks = self.specials[0] if self.specials else (0, 0)
+        if found is None or number <= self.answered:
+            return None
+        if number > self.answered + 1:
+            return self.answer(lane, data, found)
+        code, _, chunked = found.groups()
+        size = len(data)
+        if asks != IS_HEAD or not found.end() == size <= BODY_KEPT or (chunked and data[7] != 49):
+            return None
+        assert self.specials is not None
+        self.specials.popleft()
+        self.answered += 1
+        self.sure = not self.specials
+        self.special = not self.sure
+        lane.fresh = False
+        status = _statuses[code]
+        return [Message(RESPONSE, "", "", status, status < 400, 0, size, data)]
 
     # ------------------------------------------------------------ bodies
 
