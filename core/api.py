@@ -367,7 +367,8 @@ class Block(msgspec.Struct):
     """Packets from a backend. ``data`` is borrowed until the engine's ``feed`` returns.
 
     ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
-    wire length, interface number (into ``ifaces``), flags.
+    wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
+    one, and no packet of it is looked at as a copy of another.
     """
 
     data: Any  # buffer
