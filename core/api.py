@@ -368,7 +368,7 @@ class Block(msgspec.Struct):
 
     ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
     wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
-    one, and no packet of it is looked at as a copy of another.
+    one, and none of its packets was seen on another, too.
     """
 
     data: Any  # buffer

@@ -24,7 +24,7 @@ from kshark.wire import (
 from kshark.wire._headers import ACK, FIN, SYN
 
 MASK = 0xFFFF_FFFF
-Seen = tuple[int, int, tuple[int, ...]]  # a packet: interface, time, mark
+Seen = tuple[int | None, int, tuple[int, ...]]  # a packet: interface, time, mark
 Octets = bytes  # `Flow.bytes` hides the type
 AHEAD = 3 << 30
 _IP4_PLAIN = 0x080045  # the ethertype; version 4, five words
