@@ -11,7 +11,6 @@ calls. Whatever the slow way or a timer does to a flow ends with `Wire._sort`, w
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import repeat
@@ -49,13 +48,14 @@ _ROW = {
     words: bytes(34 + 4 * words if flags & _SPECIAL == ACK else 0 for flags in range(256))
     for words in range(5, 16)
 }
-# By the 16 bits of a TCP header with its length and flags: where in such a packet its payload begins; 0 where a flag
-# is special, or the length impossible.
-_HEADS = tuple(b"".join(_ROW.get(bits >> 4, bytes(256)) for bits in range(256)))
+# By the 16 bits of a TCP header with its length and flags: where in such a packet its payload begins; behind the end of
+# any where a flag is special, or the length impossible.
+_HEADS = tuple(
+    at or 1 << 17 for at in b"".join(_ROW.get(bits >> 4, bytes(256)) for bits in range(256))
+)
 Shelf = OrderedDict[Flow, None]  # flows by when they were last touched
-Next = tuple[
-    Half, int, int, int, tuple[int, ...]
-]  # a packet: time, begin and end of payload, fields
+Next = tuple[Half, int, int, int, int, tuple[int, ...]]
+"""A packet in order: its time, where it is, where in it the payload begins and ends, its fields to remember."""
 
 
 class Wire:
@@ -116,7 +116,7 @@ class Wire:
             return
         records = Records(block, count)
         try:
-            if block.linktype == 1 and not self._keep and sys.byteorder == "little":
+            if block.linktype == 1 and not self._keep and records.sound():
                 self._runs(records)
             else:
                 for row in range(count):
@@ -172,45 +172,41 @@ class Wire:
         dedupe = self._dedupe and (several or bool(self._ifaces))
         due = self._checked + bounds.TIMER_GRAIN
         rest, run = iter(times), list[Next]()
-        take, limit = run.append, records.size
-        safe = records.safe(places, _COMMON.size)
-        headers = map(_COMMON.unpack_from, repeat(records.data), safe)
-        packets = zip(rest, places, sizes, headers, numbers, strict=False)
+        take = run.append
+        packets = zip(rest, places, sizes, records.headers(_COMMON), numbers, strict=False)
         for ns, at, captured, fields, number in packets:
             kind, total, _, frag, proto, key, seq, ack, flags = fields
             half = find(key)
             head, end = heads[flags], 14 + total
             if (
-                half is None or seq != half.expect or head == 0 or end < head or captured < end
+                half is None or seq != half.expect or end < head or captured < end
                 or (ack != half.peer.expect and (half.peer.expect - ack) & MASK > MASK >> 1)
-                or proto != TCP or ns >= due or at + captured > limit
+                or proto != TCP or ns >= due
                 or ((kind != half.kind or frag != half.frag) and not half.plain(kind, frag))
             ):  # fmt: skip
                 row = records.count - 1 - length_hint(rest)
                 self._take(records, row, run, dedupe)
                 half = self._table.get(key)
                 if (
-                    half is None or head == 0 or end < head or captured < end or proto != TCP
-                    or ns >= due or at + captured > limit or not half.plain(kind, frag)
+                    half is None or end < head or captured < end or proto != TCP
+                    or ns >= due or not half.plain(kind, frag)
                 ):  # fmt: skip
                     self._other(records, row)
                     due = self._checked + bounds.TIMER_GRAIN
                 else:
                     self._astray(half, fields, number, records.data[at + head : at + end], ns)
                 continue
-            packet = half, ns, at + head, at + end, fields if dedupe else ()
             if dedupe and number != half.number:
                 row = records.count - 1 - length_hint(rest)
                 self._take(records, row, run, True)
-                if not self._first(half, fields, number, ns):
-                    continue
-                half.expect = (seq + end - head) & MASK
-                self._take(records, row + 1, [packet], False)
+                if self._first(half, fields, number, ns):
+                    half.expect = (seq + end - head) & MASK
+                    self._take(records, row + 1, [(half, ns, at, head, end, ())], False)
                 continue
             if head != end:
                 seq += end - head
                 half.expect = seq if seq <= MASK else seq & MASK
-            take(packet)
+            take((half, ns, at, head, end, fields if dedupe else ()))
         self._take(records, records.count, run, dedupe)
 
     def _take(self, records: Records, row: int, run: list[Next], remember: bool) -> None:
@@ -218,7 +214,7 @@ class Wire:
         books, data, rest, ended = self._books, records.data, iter(run), 0
         now = books.now
         try:
-            for half, ns, begin, end, fields in rest:
+            for half, ns, at, head, end, fields in rest:
                 flow = half.flow
                 if flow.ended:  # a consumer saw to that a moment ago
                     ended = 1
@@ -232,13 +228,13 @@ class Wire:
                     flow.last_ns = ns
                 if now >= flow.stale:
                     self._move(flow, flow.shelf)
-                if begin == end:
+                if head == end:
                     continue
-                length = end - begin
+                length = end - head
                 half.next += length
                 half.bytes += length
                 half.spoke = True
-                if not flow.opaque and flow.on_chunk(half.side, data[begin:end], ns):
+                if not flow.opaque and flow.on_chunk(half.side, data[at + head : at + end], ns):
                     flow.shut()
                 if half.waits:
                     flow.watch(half)
@@ -247,8 +243,8 @@ class Wire:
             done = len(run) - left
             self._counts["received"] += done
             self._counts["in_flows"] += done
-            for half, _, begin, end, _ in run[done:]:
-                half.expect = (half.expect - end + begin) & MASK
+            for half, _, _, head, end, _ in run[done:]:
+                half.expect = (half.expect - end + head) & MASK
             run.clear()
         for late in range(row - left, row):
             self._other(records, late)
