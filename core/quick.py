@@ -66,15 +66,13 @@ class QuickGuard(Guard):
             found = feed(SIDES[side], data)
         except BaseException as error:
             return self.take(error, side, size, ns)
-        if type(found) is not list:
-            return self.take(found, side, size, ns)
+        if type(found) is not list or len(found) != 1:
+            return self.other(found, side, size, ns)
         tally.current = None
-        if not found:
-            return self.wait(side, size, ns)
         message, pairs = found[0], self.pairs
         queue = pairs.queue
         if (
-            len(found) != 1 or type(message) is not Message or message.side >= 0 or message.key
+            type(message) is not Message or message.side >= 0 or message.key
             or message.notes or message.first_ns or message.last_ns or pairs.unsure
         ):  # fmt: skip
             return self.take(found, side, size, ns)
@@ -110,9 +108,13 @@ class QuickGuard(Guard):
             else:
                 outcome = ERROR
                 tally.error += 1
-            flow, seq, protocol, midstream = maker.flow, maker.seq, maker.protocol, maker.midstream
+            seq = maker.seq
             maker.seq = seq + 1
-            maker.out.append(Entry(flow, seq, protocol, request, message, outcome, 0, midstream))
+            maker.out.append(
+                Entry(
+                    maker.flow, seq, maker.protocol, request, message, outcome, 0, maker.midstream
+                )
+            )  # fmt: skip
         else:
             tally.requests += 1
             queue.append(message)
@@ -121,6 +123,13 @@ class QuickGuard(Guard):
                 self.timed = True
                 self.engine.watch(self, ns)
         return False
+
+    def other(self, found: Found, side: int, size: int, ns: int) -> bool:
+        """A feed gave nothing, or it gave several messages, or what only looking at them shows."""
+        if type(found) is list and not found:
+            self.tally.current = None
+            return self.wait(side, size, ns)
+        return self.take(found, side, size, ns)
 
     def begun(self, side: int, before: int, ns: int) -> int:
         """When a message began that now ends, and of which `before` bytes were held; 0 where that is not plain."""
