@@ -220,12 +220,12 @@ class Wire:
                     ended = 1
                     break
                 if ns > now:
-                    now = books.now = ns
+                    now = books.now = flow.last_ns = ns
+                elif ns > flow.last_ns:
+                    flow.last_ns = ns
                 if remember:
                     half.remember((half.number, ns, fields))
                 half.packets += 1
-                if ns > flow.last_ns:
-                    flow.last_ns = ns
                 if now >= flow.stale:
                     self._move(flow, flow.shelf)
                 if head == end:
