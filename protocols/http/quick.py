@@ -85,11 +85,13 @@ class QuickDissector(HttpDissector):
         else:
             lane = self.client
             if lane.state == HEAD and self.calm and self.strange < STRANGE and data.endswith(b"\n"):
-                words = data.split(b" ", 2)
-                if len(words) == 3 and words[2] in _tails:
-                    method, path, _ = words
+                try:
+                    method, path, tail = data.split(b" ", 2)
+                except ValueError:
+                    return self.other(lane, side, data, found)
+                if tail in _tails and method in _verbs and 0 < len(path) <= TARGET:
                     target = path.decode("latin-1")
-                    if method in _verbs and path and len(path) <= TARGET and target.isprintable():
+                    if target.isprintable():
                         self.strange = 0
                         self.asked += 1
                         lane.fresh = False
