@@ -73,7 +73,14 @@ def play(kind: type[Guard], steps: list[Step], **facts: Any) -> Any:
         else:
             seen.append(guard.chunk(side, value, ns))
         seen.append((guard.state, guard.held[:], guard.since[:], guard.silent[:], guard.reserved))
-        seen.append((min(guard.messages, EARLY_MESSAGES), guard.timed, len(engine.timers), engine.tally.current))
+        seen.append(
+            (
+                min(guard.messages, EARLY_MESSAGES),
+                guard.timed,
+                len(engine.timers),
+                engine.tally.current,
+            )
+        )
     guard.end(1, 10**15)
     seen += [engine.ledger.snapshot(), engine.ledger.check(), table.said]
     seen += [{n: v for n, v in vars(engine.tally).items() if n != "current"}]
