@@ -41,7 +41,7 @@ class Records:
         words = self.index.cast("I")
         self.places = words[2 :: self.SIZE // 4].tolist()
         self.sizes = words[3 :: self.SIZE // 4].tolist()
-        return max(map(add, self.places, self.sizes)) <= self.size
+        return bool(max(map(add, self.places, self.sizes)) <= self.size)
 
     def columns(self) -> tuple[list[int], list[int], list[int]]:
         """Times, offsets and captured lengths of all packets."""

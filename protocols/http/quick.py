@@ -105,7 +105,9 @@ class QuickDissector(HttpDissector):
         """What is rarer; `found` is a head where one was looked for."""
         state = lane.state
         made = None
-        if state == HEAD:
+        if state == COUNTED:
+            made = self.more(lane, data)
+        elif state == HEAD:
             if side:
                 if found is not None:
                     made = self.answer(lane, data, found)
@@ -113,8 +115,6 @@ class QuickDissector(HttpDissector):
                     made = self.answer_special(lane, data)
             elif self.calm:
                 made = self.ask(lane, data)
-        elif state == COUNTED:
-            made = self.more(lane, data)
         elif state == CHUNK_DATA:
             made = self.more_chunks(lane, data)
         return self.slowly(side, data) if made is None else made
@@ -164,8 +164,7 @@ class QuickDissector(HttpDissector):
         self.asked += 1
         target = path.decode("latin-1")
         if stop > size:
-            lane.begin(REQUEST, verb, target, 0, data[:end])
-            return self.part(lane, data, end, stop)
+            return self.part(lane, REQUEST, verb, target, 0, data, end, stop)
         lane.fresh = False
         if method == b"HEAD":
             self.remember(IS_HEAD)
@@ -197,8 +196,7 @@ class QuickDissector(HttpDissector):
             return None
         self.answered += 1
         if stop > size:
-            lane.begin(RESPONSE, "", "", status, data[:end])
-            return self.part(lane, data, end, stop)
+            return self.part(lane, RESPONSE, "", "", status, data, end, stop)
         lane.fresh = False
         return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], data[end:])]
 
@@ -225,9 +223,16 @@ class QuickDissector(HttpDissector):
 
     # ------------------------------------------------------------ bodies
 
-    def part(self, lane: Lane, data: bytes, end: int, stop: int) -> list[Message | Switch]:
-        """A message was begun whose head ends at `end`, and whose body will end at `stop`."""
+    def part(
+        self, lane: Lane, kind: int, verb: str, target: str, status: int, data: bytes, end: int, stop: int
+    ) -> list[Message | Switch]:  # fmt: skip
+        """A message begins, whose head ends at `end`, and whose body will end at `stop`: after `data`."""
         size = len(data)
+        lane.kind = kind
+        lane.verb = verb
+        lane.target = target
+        lane.status = status
+        lane.raw = data[:end]
         lane.state = COUNTED
         lane.left = stop - size
         lane.size = size
