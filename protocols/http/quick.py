@@ -284,7 +284,7 @@ class QuickDissector(HttpDissector):
     ) -> list[Message | Switch] | None:
         """A response of whose chunked body `data` holds the beginning, at `end`, or all."""
         pieces: list[bytes] = []
-        pos = scan(data, end, pieces)
+        pos, line = scan(data, end, pieces)
         size = len(data)
         self.answered += 1
         if pos == size and pieces and not pieces[-1]:
@@ -293,7 +293,7 @@ class QuickDissector(HttpDissector):
             return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], body)]
         lane.begin(RESPONSE, "", "", status, data[:end])
         lane.size = end
-        return self.chunks(lane, data, pos, pos - end, pieces)
+        return self.chunks(lane, data, end, pos, line, pieces)
 
     def more_chunks(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
         """A part of a chunk; or its end, and the chunks that follow."""
@@ -301,37 +301,38 @@ class QuickDissector(HttpDissector):
         if lane.hole or lane.kept + size > BODY_KEPT or self.due or self.fault is not None:
             return None
         if size < left:
-            grow(lane, [data], size, size)
+            grow(lane, [data], size)
             lane.left = left - size
             return []
         pieces = [data[:left]]
         pos = left + 2
         if data[left:pos] != b"\r\n":
             return None
-        pos = scan(data, pos, pieces)
-        return self.chunks(lane, data, pos, pos, pieces)
+        pos, line = scan(data, pos, pieces)
+        return self.chunks(lane, data, 0, pos, line, pieces)
 
     def chunks(
-        self, lane: Lane, data: bytes, pos: int, taken: int, pieces: list[bytes]
-    ) -> list[Message | Switch]:
-        """The last `taken` bytes up to `pos` were chunks; what comes now is none, or is not whole."""
-        grow(lane, pieces, sum(map(len, pieces)), taken)
+        self, lane: Lane, data: bytes, begin: int, pos: int, line: re.Match[bytes] | None, pieces: list[bytes]
+    ) -> list[Message | Switch]:  # fmt: skip
+        """From `begin` to `pos` there were chunks; what comes now, after `line`, is none, or is not whole."""
         size = len(data)
         if pieces and not pieces[-1]:
+            grow(lane, pieces, pos - begin)
             out = self.whole(lane)
             if pos < size:
                 self.run(lane, data[pos:], out)
                 self.look()
             return out
-        line = _chunk(data, pos)
         if line is not None:
             start = line.end()
             left = start + int(line[1], 16) - size
             if left > 0 and start < size:
-                grow(lane, [data[start:]], size - start, size - pos)
+                pieces.append(data[start:])
+                grow(lane, pieces, size - begin)
                 lane.state = CHUNK_DATA
                 lane.left = left
                 return []
+        grow(lane, pieces, pos - begin)
         lane.state = CHUNK_LINE
         return self.slowly(lane.answer, data[pos:])
 
@@ -339,8 +340,8 @@ class QuickDissector(HttpDissector):
 _feed = HttpDissector.feed
 
 
-def scan(data: bytes, pos: int, pieces: list[bytes]) -> int:
-    """Append what the whole chunks from the line at `pos` on hold, and give where they stop.
+def scan(data: bytes, pos: int, pieces: list[bytes]) -> tuple[int, re.Match[bytes] | None]:
+    """Append what the whole chunks from the line at `pos` on hold; give where they stop, and the line there.
 
     The last piece is empty where the last chunk was among them, and no trailers follow.
     """
@@ -352,12 +353,13 @@ def scan(data: bytes, pos: int, pieces: list[bytes]) -> int:
         pieces.append(data[start:end])
         pos = end + 2
         if start == end:
-            break
-    return pos
+            return pos, None
+    return pos, line
 
 
-def grow(lane: Lane, pieces: list[bytes], size: int, taken: int) -> None:
-    """Keep pieces of a body, `size` bytes in all and `taken` with their framing."""
+def grow(lane: Lane, pieces: list[bytes], taken: int) -> None:
+    """Keep pieces of a body, `taken` bytes with their framing."""
+    size = sum(map(len, pieces))
     lane.size += taken
     lane.body_size += size
     lane.kept += size
