@@ -367,7 +367,8 @@ class Block(msgspec.Struct):
     """Packets from a backend. ``data`` is borrowed until the engine's ``feed`` returns.
 
     ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
-    wire length, interface number (into ``ifaces``), flags.
+    wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
+    one, and none of its packets was seen on another, too.
     """
 
     data: Any  # buffer

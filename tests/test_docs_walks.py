@@ -18,7 +18,13 @@ from kit_captures import FRAMES, PINGS, pcap
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.M | re.S)
-WALKS = ["tutorial-mqtt.md", "plugin-from-capture.md", "grammars.md", "fuzz-and-verify.md", "compiled-dissector.md"]
+WALKS = [
+    "tutorial-mqtt.md",
+    "plugin-from-capture.md",
+    "grammars.md",
+    "fuzz-and-verify.md",
+    "compiled-dissector.md",
+]
 
 
 def like(pattern: str, text: str) -> bool:

@@ -24,7 +24,7 @@ from kshark.wire import (
 from kshark.wire._headers import ACK, FIN, SYN
 
 MASK = 0xFFFF_FFFF
-Seen = tuple[int, int, tuple[int, ...]]  # a packet: interface, time, mark
+Seen = tuple[int | None, int, tuple[int, ...]]  # a packet: interface, time, mark
 Octets = bytes  # `Flow.bytes` hides the type
 AHEAD = 3 << 30
 _IP4_PLAIN = 0x080045  # the ethertype; version 4, five words
@@ -484,15 +484,17 @@ class Flow:
     def settle(self, half: Half, ns: int) -> None:
         """After news of one side: deliver, keep to the bounds, look after holes."""
         bounds = self.books.limits
-        self.drain(half)
-        for one in self.halves:
-            while not (self.opaque or self.ended) and (
-                len(one.held) > bounds.ooo_segments or one.held_bytes > bounds.ooo_bytes
-            ):
-                self.force(one)
-                self.drain(one)
-        for one in self.halves:
-            self.watch(one)
+        one, two = self.halves
+        if one.held or two.held or one.fin_at >= 0 or two.fin_at >= 0:
+            self.drain(half)
+            for side in self.halves:
+                while not (self.opaque or self.ended) and (
+                    len(side.held) > bounds.ooo_segments or side.held_bytes > bounds.ooo_bytes
+                ):
+                    self.force(side)
+                    self.drain(side)
+        self.watch(one)
+        self.watch(two)
 
     def force(self, half: Half) -> None:
         """Wait no longer for what stands before the first held segment of a side."""
