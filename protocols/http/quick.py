@@ -16,7 +16,7 @@ from typing import Final
 from kshark import limits
 from kshark.api import Kind, Message, Switch
 from kshark.protocols.http.dissector import HttpDissector
-from kshark.protocols.http.head import VERBS
+from kshark.protocols.http.head import MANY, VERBS
 from kshark.protocols.http.lane import PIECES, Lane
 from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD, IS_HEAD, NONE
 
@@ -30,16 +30,16 @@ STRANGE: Final = 8
 # Headers without a surprise; of those that decide the framing, one at most, in its usual form.
 _VALUE: Final = rb"[ -\xff]*+\r\n"
 _FRAMING: Final = rb"(?![CTUctu](?i:ontent-length|ransfer-encoding|pgrade):)"  # few lines begin so
-_LINES: Final = rb"(?:" + _FRAMING + rb"[0-9A-Za-z_-]++:" + _VALUE + rb")*+"
+_LINES: Final = rb"(?:" + _FRAMING + rb"[0-9A-Za-z_-]++:" + _VALUE + rb")" + MANY
 _LENGTH: Final = rb"(?i:content-length): ?([0-9]{1,18}+)\r\n"
 _CHUNKED: Final = rb"((?i:transfer-encoding: ?chunked)\r\n)"
 _request = re.compile(
     rb"([A-Z]{1,32}+) ([!-\xff]++) HTTP/1\.[01]\r\n"
-    + _LINES + rb"(?:" + _LENGTH + rb")?+" + _LINES + rb"\r\n"
+    + _LINES + rb"(?:" + _LENGTH + rb")?" + _LINES + rb"\r\n"
 ).match  # fmt: skip
 _response = re.compile(
     rb"HTTP/1\.[01] ([2-5][0-9][0-9])(?: [ -\xff]*+)?\r\n"
-    + _LINES + rb"(?:" + _LENGTH + rb"|" + _CHUNKED + rb")?+" + _LINES + rb"\r\n"
+    + _LINES + rb"(?:" + _LENGTH + rb"|" + _CHUNKED + rb")?" + _LINES + rb"\r\n"
 ).match  # fmt: skip
 _chunk = re.compile(rb"([0-9A-Fa-f]{1,8}+)\r\n").match
 
