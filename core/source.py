@@ -90,7 +90,7 @@ class Source:
         try:
             found = self.engine.feed(block)
             if not self.live:
-                self.clock.block(block)
+                self.clock.block(block, self.engine.wire.now)
             return found
         except Exception as error:
             where = "packets of a block"

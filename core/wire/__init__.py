@@ -20,13 +20,18 @@ The contract, for either class ``Wire``:
 ``counters() -> dict[str, int]``
     `COUNTERS`: ``received``, ``in_flows`` (packets given to a flow), the reasons of packets that reached no
     flow (`DROPS`), and events. ``received == in_flows + sum(drop reasons)`` whenever no call is running.
-``flows`` (int, with those that linger), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time)
+``flows`` (int, with those that linger), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time believed)
 ``evict(n)``
     `n` flows go (``END_EVICTED``; the engine asks when its own memory is short): those that have ended, then
     half-open ones while they fill more than a quarter of the table, then whoever was idle longest.
 
 Time never runs backwards: timers use the newest packet time so far, so that captures that were joined in
 the wrong order expire nothing. Chunks carry the time of their own packet.
+
+One wrong date moves nothing: a packet more than LEAP ahead of the time so far, and of the packet after it, is taken
+at the time so far (``misdated``). Where the packet after it has not come yet, such a packet waits for it, uncounted;
+``tick`` takes it once time has come within LEAP of it; ``finish`` gives it its own date, but ends nothing for it.
+The first packet of all is believed.
 
 Where a packet ends: in exactly one of ``in_flows`` and `DROPS`. A fragment is ``fragment_held`` until its
 datagram is whole; all of its packets then go where the datagram goes, or to ``fragment_timeout``,
@@ -130,6 +135,7 @@ COUNTERS: Final = (
     "idle",  # flows that ended after IDLE without a packet
     "half_open",  # flows that ended after HALF_OPEN without an answer
     "evicted",  # flows that had to go, since the table or the memory was full
+    "misdated",  # packets dated more than LEAP ahead of those before and after, taken at the time before
     "not_kept",  # packets beyond kept_packets or kept_bytes of their flow
 )
 """All counters of a wire."""
@@ -165,6 +171,7 @@ class WireLimits(msgspec.Struct, frozen=True):
     fragment_wait: int = limits.FRAGMENT_WAIT
     tunnels: int = limits.TUNNELS
     duplicate_wait: int = limits.DUPLICATE_WAIT
+    leap: int = limits.LEAP
     kept_packets: int = limits.KEPT_PACKETS
     kept_bytes: int = limits.KEPT_BYTES
 

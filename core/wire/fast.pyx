@@ -20,12 +20,13 @@ from kshark.wire.listener cimport Listener
 
 from bisect import bisect_left
 from collections import OrderedDict
+from struct import unpack_from
 from sys import byteorder
 from zlib import crc32
 
 from kshark import limits as bounds
 from kshark import wire
-from kshark.api import Packet
+from kshark.api import Block, Packet
 
 cdef extern from *:
     """
@@ -85,8 +86,13 @@ cdef enum:
     C_IDLE
     C_HALF_OPEN
     C_EVICTED
+    C_MISDATED
     C_NOT_KEPT
     C_END
+    # what is known of a packet's date
+    NOTHING = 0
+    CONFIRMED
+    LAST  # it is the last one
     # shelves
     LINGERING = 0
     HALF_OPEN
@@ -152,7 +158,9 @@ cdef class Wire:
     cdef uint32_t mask
     cdef Shelf shelves[SHELVES]
     cdef int64_t checked
-    cdef int64_t most_flows, most_memory, gap_wait, half_open, idle, close_linger, duplicate_wait
+    cdef int64_t most_flows, most_memory, gap_wait, half_open, idle, close_linger, duplicate_wait, leap
+    cdef object doubted  # the last packet of a block, whose date the next packet confirms or not
+    cdef int64_t doubted_ns
     cdef int tunnels
     cdef tuple ifaces
     cdef list numbers
@@ -177,6 +185,7 @@ cdef class Wire:
         self.idle = limits.idle
         self.close_linger = limits.close_linger
         self.duplicate_wait = limits.duplicate_wait
+        self.leap = limits.leap
         self.tunnels = limits.tunnels
         self.ifaces = ()
         self.numbers = []
@@ -210,6 +219,11 @@ cdef class Wire:
 
     def feed(self, block):
         """Decode a block and push what it completes."""
+        if self.doubted is not None and block.count > 0 and len(memoryview(block.index).cast("B")) >= RECORD:
+            self.believe(unpack_from("<q", block.index)[0])
+        self.take_in(block, NOTHING)
+
+    cdef take_in(self, block, int date):
         cdef Py_buffer data, index
         cdef int64_t count, wanted = max(0, block.count)
         PyObject_GetBuffer(block.data, &data, PyBUF_SIMPLE)
@@ -221,7 +235,7 @@ cdef class Wire:
                 self.books.counts[C_BAD_RECORD] += wanted - count
                 self.name_ifaces(block.ifaces)
                 self.records(
-                    <const uint8_t*>data.buf, data.len, <const uint8_t*>index.buf, count, block.linktype
+                    <const uint8_t*>data.buf, data.len, <const uint8_t*>index.buf, count, block.linktype, date
                 )
             except BaseException:
                 self.balance()
@@ -233,12 +247,17 @@ cdef class Wire:
 
     def tick(self, int64_t now_ns):
         """Time has passed."""
+        if self.doubted is not None and now_ns >= self.doubted_ns - self.leap:
+            self.believe(now_ns)
         self.books.now = most(self.books.now, now_ns)
         self.run_timers()
 
     def finish(self, Py_ssize_t most=0):
         """The capture is over."""
         cdef int shelf
+        if self.doubted is not None:
+            block, self.doubted = self.doubted, None
+            self.take_in(block, LAST)
         while self.pending.table:
             self.pending.drop(C_FRAGMENT_TIMEOUT)
         for shelf in (LINGERING, HALF_OPEN, ACTIVE, LINGERING):  # what was held back may end a flow by FIN
@@ -276,7 +295,9 @@ cdef class Wire:
 
     # ------------------------------------------------------------ frames
 
-    cdef records(self, const uint8_t* data, int64_t size, const uint8_t* index, int64_t count, int linktype):
+    cdef records(
+        self, const uint8_t* data, int64_t size, const uint8_t* index, int64_t count, int linktype, int date
+    ):
         cdef Record record, ahead
         cdef Found found
         cdef Arrival packet
@@ -290,9 +311,19 @@ cdef class Wire:
                 memcpy(&ahead, index + (i + 1) * RECORD, RECORD)
                 if ahead.at < size:
                     prefetch(data + ahead.at)
-            books.counts[C_RECEIVED] += 1
+            packet.ns = record.ns
             if record.ns > books.now:
+                if record.ns - books.now > self.leap and books.now and date != CONFIRMED:
+                    if date == LAST:
+                        record.ns = books.now
+                    elif i + 1 == count:
+                        self.doubt(data, size, record, linktype)
+                        return
+                    elif ahead.ns < record.ns - self.leap:
+                        books.counts[C_MISDATED] += 1
+                        packet.ns = record.ns = books.now
                 books.now = record.ns
+            books.counts[C_RECEIVED] += 1
             if books.now - self.checked >= TIMER_GRAIN:
                 self.run_timers()
             if <int64_t>record.at + record.captured > size:
@@ -301,7 +332,6 @@ cdef class Wire:
             packet.frame = data + record.at
             packet.captured = record.captured
             packet.wire = most(record.wire, record.captured)
-            packet.ns = record.ns
             packet.iface = record.iface
             outcome = decode(&found, packet.frame, packet.captured, packet.wire, linktype, self.tunnels)
             if outcome >= 0:
@@ -314,6 +344,23 @@ cdef class Wire:
                     self.fragment(&found, &packet)
             if books.memory + self.pending.memory > self.most_memory:
                 self.shrink()
+
+    cdef doubt(self, const uint8_t* data, int64_t size, Record record, int linktype):
+        """Keep the last packet of a block until there is another one: it may be misdated."""
+        cdef int64_t at = least(record.at, size), end = least(<int64_t>record.at + record.captured, size)
+        self.doubted_ns = record.ns
+        record.at = 0
+        self.doubted = Block(data[at:end], (<const uint8_t*>&record)[:RECORD], 1, linktype, self.ifaces)
+
+    cdef believe(self, int64_t after):
+        """Take that packet, now that the time of what comes after it is known."""
+        block, self.doubted = self.doubted, None
+        if after < self.doubted_ns - self.leap:
+            self.books.counts[C_MISDATED] += 1
+            block = Block(
+                block.data, self.books.now.to_bytes(8, "little") + block.index[8:], 1, block.linktype, block.ifaces
+            )
+        self.take_in(block, CONFIRMED)
 
     cdef name_ifaces(self, tuple ifaces):
         if ifaces is not self.ifaces:

@@ -41,7 +41,9 @@ from kshark.wire._pieces import Pending
 from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
 _RECORD = Struct(INDEX_FORMAT)
+_DATE = Struct("<q")  # its first field
 _PLACES = Struct("<qII8x")  # the first half of it: time, offset, captured length
+NOTHING, CONFIRMED, LAST = range(3)  # what is known of a packet's date
 _COMMON = Struct(">12xIHHHxB2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
 FIELDS = 9  # of _COMMON; no mark of a packet has so many
 _SPECIAL = SYN | FIN | RST | ACK
@@ -80,6 +82,7 @@ class Wire:
         self._half_open: Shelf = OrderedDict()
         self._lingering: Shelf = OrderedDict()
         self._checked = 0
+        self._doubted: Block | None = None  # the last packet of a block: see `_believe`
         self._ifaces: tuple[str, ...] = ()
         self._numbers: list[int] = []
 
@@ -102,8 +105,13 @@ class Wire:
 
     def feed(self, block: Block) -> None:
         """Decode a block and push what it completes."""
-        data = block.data if type(block.data) is bytes else bytes(block.data)  # cheap to cut
         index = memoryview(block.index).cast("B")
+        if self._doubted is not None and block.count > 0 and len(index) >= _RECORD.size:
+            self._believe(self._doubted, _DATE.unpack_from(index)[0])
+        self._take_in(block, index)
+
+    def _take_in(self, block: Block, index: memoryview, date: int = NOTHING) -> None:
+        data = block.data if type(block.data) is bytes else bytes(block.data)  # cheap to cut
         count = max(0, min(block.count, len(index) // _RECORD.size))
         short = max(0, block.count - count)
         self._counts["received"] += short
@@ -113,18 +121,24 @@ class Wire:
             self._numbers = [crc32(name.encode(), at) for at, name in enumerate(block.ifaces)]
         if count:
             try:
-                self._records(index[: count * _RECORD.size], count, data, block.linktype)
+                self._records(index[: count * _RECORD.size], count, data, block.linktype, date)
             except BaseException:
                 self._balance()
                 raise
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
+        doubted = self._doubted
+        if doubted is not None and now_ns >= _date(doubted) - self._limits.leap:
+            self._believe(doubted, now_ns)
         self._books.now = max(self._books.now, now_ns)
         self._run_timers()
 
     def finish(self, most: int = 0) -> bool:
         """The capture is over."""
+        if self._doubted is not None:
+            last, self._doubted = self._doubted, None
+            self._take_in(last, memoryview(last.index).cast("B"), LAST)
         self._pending.finish()
         while self._lingering:
             self._forget(next(iter(self._lingering)))
@@ -157,10 +171,13 @@ class Wire:
 
     # ------------------------------------------------------------ frames
 
-    def _records(self, index: memoryview, count: int, data: bytes, linktype: int) -> None:
+    def _records(
+        self, index: memoryview, count: int, data: bytes, linktype: int, date: int
+    ) -> None:
         """Packets, one after another; those that are next in their stream here and now."""
         books, heads, find, common = self._books, _HEADS, self._ready.get, _COMMON.unpack_from
         size, dedupe, grain = len(data), self._dedupe, bounds.TIMER_GRAIN
+        leap = self._limits.leap
         least = 54 if linktype == 1 and not self._keep else 1 << 29
         now, due, others = (
             books.now,
@@ -175,6 +192,16 @@ class Wire:
                 if calm:
                     now = books.now = ns
                 elif ns > now:
+                    if ns - now > leap and now and date != CONFIRMED:
+                        others += 1
+                        if date == LAST:
+                            self._slow(data, linktype, index, 0)
+                            continue
+                        if self._misdated(ns, index, length_hint(rows), data, linktype):
+                            if numbers is not None:
+                                next(numbers)
+                            continue
+                        others -= 1
                     now = books.now = ns
                     if ns >= due:
                         others += 1
@@ -231,6 +258,31 @@ class Wire:
             seen = count - length_hint(rows)
             self._counts["received"] += seen
             self._counts["in_flows"] += seen - others
+
+    def _misdated(self, ns: int, index: memoryview, left: int, data: bytes, linktype: int) -> bool:
+        """Whether a packet is far ahead of the time so far, and not because time has passed; if so, deal with it."""
+        start = len(index) - _RECORD.size * (left + 1)
+        row = bytes(index[start : start + _RECORD.size])
+        if not left:
+            _, at, captured, wire, iface, flags = _RECORD.unpack(row)
+            row = _RECORD.pack(ns, 0, captured, wire, iface, flags)
+            self._doubted = Block(data[at : at + captured], row, 1, linktype, self._ifaces)
+            self._counts["received"] -= 1  # not yet
+            return True
+        if _DATE.unpack_from(index, start + _RECORD.size)[0] >= ns - self._limits.leap:
+            return False
+        self._counts["misdated"] += 1
+        self._slow(data, linktype, memoryview(_DATE.pack(self.now) + row[_DATE.size :]), 0)
+        return True
+
+    def _believe(self, doubted: Block, after: int) -> None:
+        """Take the packet that was kept, now that the time of what comes after it is known."""
+        self._doubted = None
+        row = bytes(doubted.index)
+        if after < _date(doubted) - self._limits.leap:
+            self._counts["misdated"] += 1
+            row = _DATE.pack(self.now) + row[_DATE.size :]
+        self._take_in(doubted, memoryview(row), CONFIRMED)
 
     def _interfaces(self, index: memoryview, count: int) -> tuple[int, Iterator[int] | None]:
         """What tells the interfaces of a block's packets apart: one number for all, or one for each."""
@@ -524,6 +576,12 @@ class Packing:
 
     def packet(self) -> Packet:
         return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
+
+
+def _date(block: Block) -> int:
+    """The time of a block's first packet."""
+    ns: int = _DATE.unpack_from(block.index)[0]
+    return ns
 
 
 def _in_order(index: memoryview, now: int, due: int) -> bool:

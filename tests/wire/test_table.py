@@ -220,7 +220,8 @@ def test_an_answered_syn_is_not_half_open(kind: Any) -> None:
 
 def test_packets_move_time_within_a_block(kind: Any) -> None:
     """How records are cut into blocks changes nothing."""
-    rows = [Record(ether(datagram(1)), START), Record(ether(datagram(1)), START + 400 * SECOND)]
+    later = Record(ether(datagram(1)), START + 400 * SECOND)
+    rows = [Record(ether(datagram(1)), START), later, later]
     tape = run(kind, block(rows))
     assert [f.reason for f in tape.flows] == [END_IDLE, END_CAPTURE]
     assert run(kind, block(rows[:1]), block(rows[1:])).events == tape.events

@@ -45,6 +45,7 @@ SMALL = WireLimits(
     flows=3, ooo_segments=4, ooo_bytes=400, gap_wait=limits.SECOND // 5, half_open=limits.SECOND // 2,
     idle=2 * limits.SECOND, close_linger=limits.SECOND // 4, fragments=2, fragment_bytes=300,
     fragment_wait=limits.SECOND, tunnels=2, memory=8_000, kept_packets=3, kept_bytes=400,
+    leap=limits.SECOND // 4,
 )  # fmt: skip
 ROOMY = WireLimits()
 SEEDS = st.integers(0, 1 << 32).map(random.Random)  # st.randoms() gives mostly zeros
@@ -235,7 +236,8 @@ def records(rng: random.Random, packets: list[bytes]) -> list[Record]:
         frame = wrap(rng, packet)
         size = rng.randrange(len(frame) + 1) if rng.random() < 0.08 else len(frame)
         iface = rng.choice([0, 0, 0, 1, 5])
-        out.append(Record(frame[:size], ns, iface, rng.choice([-1, len(frame)])))
+        wrong = rng.choice([10**9, 10**11]) if rng.random() < 0.05 else 0
+        out.append(Record(frame[:size], ns + wrong, iface, rng.choice([-1, len(frame)])))
         if rng.random() < 0.2:
             out.append(Record(frame, ns + 10, rng.choice([0, 1]), -1))
     return out
