@@ -224,6 +224,10 @@ def wrap(rng: random.Random, packet: bytes, depth: int = 0) -> bytes:
         return ether(ip4(b"\x30\x00\x65\x58" + bytes(8) + wrap(rng, packet, depth + 1), 47))
     if roll == 10:
         return ether(bytes((0, 0, 0, 9, 0, 0, 1, 9)) + packet, 0x8847)
+    if roll == 11 and rng.random() < 0.5:
+        head = bytes((rng.choice([4, 8, 12, 13, 0]), 0, 0, rng.choice([0, 1, 3, 5, 9])))
+        carried = rng.choice([packet, wrap(rng, packet, depth + 1)])
+        return ether(ip4(udp(7, 4790, head + bytes(4) + carried), 17))
     ext = bytes((44, 0)) + bytes(6) + bytes((4, 0, 0, 0)) + bytes(4)
     return ether(ip6(ext + packet, 60), 0x86DD)
 

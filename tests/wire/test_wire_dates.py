@@ -145,7 +145,10 @@ def test_what_waits_is_a_packet_like_others(kind: Any) -> None:
     cut[1].frame, cut[1].wire = cut[1].frame[:-2], len(cut[1].frame)
     for blocks in halves(cut):
         tape = run(kind, *blocks)
-        assert tape.flows[1].events[1:3] == [("chunk", 0, b"hel", START), ("gap", 0, 2, START)]
+        assert tape.flows[1].events[1:3] == [
+            ("chunk", 0, b"hello"[:3], START),
+            ("gap", 0, 2, START),
+        ]
     for lost in (1, 5000):
         short = block(cut[:2])
         short.data = short.data[:-lost]
