@@ -47,7 +47,8 @@ Rules of reassembly (both classes):
 - A stream starts at SYN+1. Without a SYN (join in mid-stream) it starts at the first payload byte seen, and
   the other side's start is taken from that packet's ACK number; ``flow.midstream`` is then true. A SYN that
   turns up late (its number is at most 1 MiB before the start) changes nothing. If only one side's SYN was
-  captured, the first ACK gives the other's start.
+  captured, the first ACK gives the other's start. A lone first byte that is not pushed is a keep-alive's: the
+  stream starts after it.
 - A segment is deliverable when it starts at (or overlaps) the next expected byte *and* it acknowledges no
   byte of the other side that has not been delivered yet (causality: an answer never overtakes its question,
   whatever the capture reordered). What is not deliverable is held, within OOO_SEGMENTS and OOO_BYTES. The
@@ -63,9 +64,11 @@ Rules of reassembly (both classes):
   GiB ahead of the expected byte is ahead, the rest is old.
 - Keep-alive probes (old byte at next-1) are retransmissions. A RST ends the flow (in-window check: its
   sequence number is within 1 MiB of the expected one, else ignored). FIN ends one side; both FINs delivered
-  end the flow. Causality does not bind a FIN.
+  end the flow. Causality does not bind a FIN. What a side sends beyond its first FIN is in no stream, nor is a
+  RST's text. Urgent data stay in their place.
 - A SYN with a different initial sequence number on a flow that has ended, or that had data: port reuse, the
-  old flow ends (``END_REUSED``), a new one begins. On a flow without data the number is simply taken over.
+  old flow ends (``END_REUSED``), a new one begins. On a flow without data the number is simply taken over. Of
+  several SYN-ACKs that answer one SYN the first counts, until the client's next ACK says otherwise.
   After an end the flow lingers CLOSE_LINGER so that late packets do not make a new one.
 - A packet is a duplicate (``duplicate``) when the same (addresses, ports, IP id, and for TCP seq, ack,
   flags, length; for UDP and ICMP checksum and length) was seen on *another interface* within

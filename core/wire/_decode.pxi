@@ -14,6 +14,7 @@ cdef enum:
     FIN = 0x01
     SYN = 0x02
     RST = 0x04
+    PSH = 0x08
     ACK = 0x10
     PACKET_OUTGOING = 4  # linux/if_packet.h
     ETHERTYPE_IP4 = 0x0800

@@ -16,6 +16,7 @@ cdef struct Half:
     bint syn
     bint spoke  # payload of this side was captured
     bint silent  # nothing came since a gap was declared
+    bint twice  # there are two SYN-ACKs: the client's ACK tells which one it took
     bint owed  # a skipped byte that was a FIN, unless more follows
     bint closed  # all up to the FIN was delivered
     bint waits  # in the list of holes
@@ -121,7 +122,7 @@ cdef inline void begin(Half* half, uint32_t seq) noexcept:
     half.known = True
     half.expect = seq
     half.next = half.acked = 0
-    half.owed = half.closed = False
+    half.owed = half.closed = half.twice = False
     half.fin_at = -1
 
 
@@ -299,11 +300,14 @@ cdef class Flow:
     cdef bint closed(self) noexcept:
         return self.halves[0].closed and self.halves[1].closed
 
-    cdef bint fresh(self, const Half* half, uint32_t seq) noexcept:
+    cdef bint fresh(self, const Half* half, const Found* found) noexcept:
         """Whether a SYN with this number begins another connection: the port was used again."""
+        cdef const Half* peer = &self.halves[1 - half.side]
         cdef uint32_t late
+        if found.flags & ACK and peer.known and peer.expect - <uint32_t>peer.next == found.ack:
+            return False  # it answers this connection's SYN
         if half.known:
-            late = half.expect - <uint32_t>half.next - seq - 1
+            late = half.expect - <uint32_t>half.next - found.seq - 1
             if late == 0 or (self.midstream and not self.ended and late <= RST_WINDOW):
                 return False
         if self.ended:
@@ -318,10 +322,13 @@ cdef class Flow:
         if me.known and first == me.expect - <uint32_t>me.next:
             me.syn = True
             self.midstream = self.midstream and not peer.syn
+        elif me.known and found.flags & ACK and (me.syn or me.spoke):
+            me.twice = True
+            peer.seen = False  # its next packet is looked at closely
         elif not (self.midstream and me.known):
             if me.known and not found.flags & ACK:
                 begin(peer, 0)
-                peer.known = False
+                peer.known = peer.syn = False
             me.syn = True
             begin(me, first)
 
@@ -333,6 +340,10 @@ cdef class Flow:
                 return ANYTIME
             begin(peer, ack)
             return 0
+        if peer.twice:
+            peer.twice = False
+            if not peer.next and not peer.spoke:
+                begin(peer, ack)
         ahead = <int32_t>(ack - peer.expect)
         if ahead > BELIEVED:
             return ANYTIME
@@ -344,10 +355,10 @@ cdef class Flow:
 
     cdef payload(self, Half* me, Half* peer, uint32_t seq, Found* found, int64_t need, int64_t ns):
         cdef int64_t size = found.length, missing = found.missing, pos, end
+        if not me.known:  # the lone byte of a keep-alive probe comes before the stream
+            begin(me, seq + (self.midstream and size == 1 and not found.flags & (PSH | FIN)))
         if size or missing:
             me.spoke = True
-        if not me.known:
-            begin(me, seq)
         pos = <int64_t><uint32_t>(seq - me.expect)
         if pos >= AHEAD:
             pos -= <int64_t>1 << 32
@@ -392,6 +403,11 @@ cdef class Flow:
         if me.owed:
             me.owed = False
             self.lose(me, 1, ns)
+        if 0 <= me.fin_at < pos + size + missing:  # after a FIN comes nothing
+            missing = most(0, least(missing, me.fin_at - pos - size))
+            if me.fin_at < pos + size:
+                size = most(0, me.fin_at - pos)
+                whole = None
         old = me.next - pos
         if old < size:
             if old:

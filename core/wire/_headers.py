@@ -15,7 +15,7 @@ from struct import Struct
 from kshark import limits
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
-SYN, FIN, RST, ACK = 0x02, 0x01, 0x04, 0x10
+SYN, FIN, RST, PSH, ACK = 0x02, 0x01, 0x04, 0x08, 0x10
 
 NFLOG_FIELDS = 64
 OUTGOING = 4  # linux/if_packet.h PACKET_OUTGOING

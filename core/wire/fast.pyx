@@ -433,7 +433,7 @@ cdef class Wire:
             if self.dedupe and self.copied(half, found, packet):
                 self.books.counts[C_DUPLICATE] += captured
                 return
-            if tcp and found.flags & (SYN | RST) == SYN and flow.fresh(half, found.seq):
+            if tcp and found.flags & (SYN | RST) == SYN and flow.fresh(half, found):
                 self.books.counts[C_REUSED] += 1
                 self.end(flow, END_REUSED, packet.ns)
                 flow = None

@@ -351,7 +351,11 @@ class Wire:
             self._counts["duplicate"] += captured
             return
         opens = found.flags & (SYN | RST) == SYN
-        if half is not None and opens and half.flow.fresh(half.side, found.seq):
+        if (
+            half is not None
+            and opens
+            and half.flow.fresh(half.side, found.seq, found.ack, found.flags)
+        ):
             self._counts["reused"] += 1
             self._end(half.flow, END_REUSED, ns)
             half = None
