@@ -20,13 +20,13 @@ from kshark.wire.listener cimport Listener
 
 from bisect import bisect_left
 from collections import OrderedDict
-from struct import unpack_from
 from sys import byteorder
 from zlib import crc32
 
 from kshark import limits as bounds
 from kshark import wire
-from kshark.api import Block, Packet
+from kshark.api import Packet
+from kshark.wire._dates import alone, date_of, redated
 
 cdef extern from *:
     """
@@ -220,7 +220,7 @@ cdef class Wire:
     def feed(self, block):
         """Decode a block and push what it completes."""
         if self.doubted is not None and block.count > 0 and len(memoryview(block.index).cast("B")) >= RECORD:
-            self.believe(unpack_from("<q", block.index)[0])
+            self.believe(date_of(block.index))
         self.take_in(block, NOTHING)
 
     cdef take_in(self, block, int date):
@@ -317,7 +317,10 @@ cdef class Wire:
                     if date == LAST:
                         record.ns = books.now
                     elif i + 1 == count:
-                        self.doubt(data, size, record, linktype)
+                        self.doubted = alone(
+                            index[i * RECORD:(i + 1) * RECORD], data[:size], linktype, self.ifaces
+                        )
+                        self.doubted_ns = record.ns
                         return
                     elif ahead.ns < record.ns - self.leap:
                         books.counts[C_MISDATED] += 1
@@ -345,21 +348,12 @@ cdef class Wire:
             if books.memory + self.pending.memory > self.most_memory:
                 self.shrink()
 
-    cdef doubt(self, const uint8_t* data, int64_t size, Record record, int linktype):
-        """Keep the last packet of a block until there is another one: it may be misdated."""
-        cdef int64_t at = least(record.at, size), end = least(<int64_t>record.at + record.captured, size)
-        self.doubted_ns = record.ns
-        record.at = 0
-        self.doubted = Block(data[at:end], (<const uint8_t*>&record)[:RECORD], 1, linktype, self.ifaces)
-
     cdef believe(self, int64_t after):
         """Take that packet, now that the time of what comes after it is known."""
         block, self.doubted = self.doubted, None
         if after < self.doubted_ns - self.leap:
             self.books.counts[C_MISDATED] += 1
-            block = Block(
-                block.data, self.books.now.to_bytes(8, "little") + block.index[8:], 1, block.linktype, block.ifaces
-            )
+            block = redated(block, self.books.now)
         self.take_in(block, CONFIRMED)
 
     cdef name_ifaces(self, tuple ifaces):

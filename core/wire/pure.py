@@ -11,7 +11,6 @@ calls. Whatever the slow way or a timer does to a flow ends with `Wire._sort`, w
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from operator import length_hint
@@ -19,7 +18,7 @@ from struct import Struct
 from zlib import crc32
 
 from kshark import limits as bounds
-from kshark.api import INDEX_FORMAT, Block, Packet
+from kshark.api import Block, Packet
 from kshark.wire import (
     COUNTERS,
     DROPS,
@@ -36,14 +35,13 @@ from kshark.wire import (
     WireFlow,
     WireLimits,
 )
+from kshark.wire._dates import CONFIRMED, LAST, NOTHING, alone, date_of, dated, in_order, redated
+from kshark.wire._dates import RECORD as _RECORD
 from kshark.wire._headers import ACK, FIN, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
 from kshark.wire._pieces import Pending
 from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
-_RECORD = Struct(INDEX_FORMAT)
-_DATE = Struct("<q")  # its first field
 _PLACES = Struct("<qII8x")  # the first half of it: time, offset, captured length
-NOTHING, CONFIRMED, LAST = range(3)  # what is known of a packet's date
 _COMMON = Struct(">12xIHHHxB2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
 FIELDS = 9  # of _COMMON; no mark of a packet has so many
 _SPECIAL = SYN | FIN | RST | ACK
@@ -107,7 +105,7 @@ class Wire:
         """Decode a block and push what it completes."""
         index = memoryview(block.index).cast("B")
         if self._doubted is not None and block.count > 0 and len(index) >= _RECORD.size:
-            self._believe(self._doubted, _DATE.unpack_from(index)[0])
+            self._believe(self._doubted, date_of(index))
         self._take_in(block, index)
 
     def _take_in(self, block: Block, index: memoryview, date: int = NOTHING) -> None:
@@ -129,7 +127,7 @@ class Wire:
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
         doubted = self._doubted
-        if doubted is not None and now_ns >= _date(doubted) - self._limits.leap:
+        if doubted is not None and now_ns >= date_of(doubted.index) - self._limits.leap:
             self._believe(doubted, now_ns)
         self._books.now = max(self._books.now, now_ns)
         self._run_timers()
@@ -138,7 +136,7 @@ class Wire:
         """The capture is over."""
         if self._doubted is not None:
             last, self._doubted = self._doubted, None
-            self._take_in(last, memoryview(last.index).cast("B"), LAST)
+            self._take_in(last, memoryview(last.index), LAST)
         self._pending.finish()
         while self._lingering:
             self._forget(next(iter(self._lingering)))
@@ -184,7 +182,7 @@ class Wire:
             self._checked + grain,
             0,
         )  # others: not placed in this function
-        calm = _in_order(index, now, due)
+        calm = in_order(index, now, due)
         number, numbers = self._interfaces(index, count)
         rows = _PLACES.iter_unpack(index)
         try:
@@ -262,27 +260,24 @@ class Wire:
     def _misdated(self, ns: int, index: memoryview, left: int, data: bytes, linktype: int) -> bool:
         """Whether a packet is far ahead of the time so far, and not because time has passed; if so, deal with it."""
         start = len(index) - _RECORD.size * (left + 1)
-        row = bytes(index[start : start + _RECORD.size])
+        row = index[start : start + _RECORD.size]
         if not left:
-            _, at, captured, wire, iface, flags = _RECORD.unpack(row)
-            row = _RECORD.pack(ns, 0, captured, wire, iface, flags)
-            self._doubted = Block(data[at : at + captured], row, 1, linktype, self._ifaces)
+            self._doubted = alone(row, data, linktype, self._ifaces)
             self._counts["received"] -= 1  # not yet
             return True
-        if _DATE.unpack_from(index, start + _RECORD.size)[0] >= ns - self._limits.leap:
+        if date_of(index, start + _RECORD.size) >= ns - self._limits.leap:
             return False
         self._counts["misdated"] += 1
-        self._slow(data, linktype, memoryview(_DATE.pack(self.now) + row[_DATE.size :]), 0)
+        self._slow(data, linktype, memoryview(dated(row, self.now)), 0)
         return True
 
     def _believe(self, doubted: Block, after: int) -> None:
         """Take the packet that was kept, now that the time of what comes after it is known."""
         self._doubted = None
-        row = bytes(doubted.index)
-        if after < _date(doubted) - self._limits.leap:
+        if after < date_of(doubted.index) - self._limits.leap:
             self._counts["misdated"] += 1
-            row = _DATE.pack(self.now) + row[_DATE.size :]
-        self._take_in(doubted, memoryview(row), CONFIRMED)
+            doubted = redated(doubted, self.now)
+        self._take_in(doubted, memoryview(doubted.index), CONFIRMED)
 
     def _interfaces(self, index: memoryview, count: int) -> tuple[int, Iterator[int] | None]:
         """What tells the interfaces of a block's packets apart: one number for all, or one for each."""
@@ -580,20 +575,6 @@ class Packing:
 
     def packet(self) -> Packet:
         return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
-
-
-def _date(block: Block) -> int:
-    """The time of a block's first packet."""
-    ns: int = _DATE.unpack_from(block.index)[0]
-    return ns
-
-
-def _in_order(index: memoryview, now: int, due: int) -> bool:
-    """Whether the times of a block never run backwards, and no timer is due in it."""
-    if sys.byteorder != "little":
-        return False
-    times = index.cast("q")[:: _RECORD.size // 8].tolist()
-    return now <= times[0] and times[-1] < due and times == sorted(times)
 
 
 def _mark(fields: tuple[int, ...]) -> tuple[int, ...]:
