@@ -1,0 +1,70 @@
+"""The breakers' timer for who uses kshark as a library: borrowed, and only while code of plugins may run.
+
+A run of its own has SIGALRM to itself. Here the process is the caller's: the handler and the timer are installed when
+kshark calls into an engine or a plugin, and both are as they were when that call returns, so that the caller's own
+code is never interrupted. Nothing is borrowed outside of the main thread, where Python handles no signals, and where
+somebody else uses SIGALRM or its timer: there a plugin that spins is interrupted by nobody.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+from kshark.breaker import PERIOD, Charge, Post, Watch
+
+T = TypeVar("T")
+
+
+class Alarm(Post):
+    """Whose code runs, and a timer that looks, while it does."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.say = say
+        self.watches: list[Watch] = []
+        self.deaf = ""  # who does not let itself be interrupted: it was said
+
+    def call(self, charge: Charge, function: Callable[..., T], *arguments: Any) -> T:
+        with self.set():
+            return super().call(charge, function, *arguments)
+
+    def work(self, function: Callable[..., T], *arguments: Any) -> T:
+        with self.set():
+            return function(*arguments)
+
+    @contextmanager
+    def set(self) -> Iterator[None]:
+        """Let the timer run."""
+        if not free():
+            yield
+            return
+        signal.signal(signal.SIGALRM, self.ring)
+        signal.siginterrupt(signal.SIGALRM, False)
+        signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # takes back one that is on its way
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def ring(self, number: int, frame: FrameType | None) -> None:
+        for watch in self.watches:
+            if watch.deaf and watch.deaf != self.deaf:
+                self.deaf = watch.deaf
+                self.say(f"{watch.deaf} cannot be interrupted: it catches every exception")
+            watch.sample(frame)
+
+
+def free() -> bool:
+    """Whether nobody uses SIGALRM, and this thread may."""
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        and not any(signal.getitimer(signal.ITIMER_REAL))
+    )
