@@ -3,15 +3,15 @@
 A run of its own has SIGALRM to itself. Here the process is the caller's: the handler and the timer are installed when
 kshark calls into an engine or a plugin, and both are as they were when that call returns, so that the caller's own
 code is never interrupted. Nothing is borrowed outside of the main thread, where Python handles no signals, and where
-somebody else uses SIGALRM or its timer: there a plugin that spins is interrupted by nobody.
+somebody else uses SIGALRM or its timer: there a plugin that spins is interrupted by nobody. The timer begins anew with
+each call: a plugin that is slow in every one of many calls, but never for long, is not switched off here.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -27,31 +27,27 @@ class Alarm(Post):
         super().__init__()
         self.say = say
         self.watches: list[Watch] = []
+        self.running = False
         self.deaf = ""  # who does not let itself be interrupted: it was said
 
     def call(self, charge: Charge, function: Callable[..., T], *arguments: Any) -> T:
-        with self.set():
-            return super().call(charge, function, *arguments)
+        return self.work(super().call, charge, function, *arguments)
 
     def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        with self.set():
+        """Let the timer run meanwhile."""
+        if self.running or not free():
             return function(*arguments)
-
-    @contextmanager
-    def set(self) -> Iterator[None]:
-        """Let the timer run."""
-        if not free():
-            yield
-            return
+        self.running = True
         signal.signal(signal.SIGALRM, self.ring)
         signal.siginterrupt(signal.SIGALRM, False)
         signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
         try:
-            yield
+            return function(*arguments)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)  # takes back one that is on its way
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            self.running = False
 
     def ring(self, number: int, frame: FrameType | None) -> None:
         for watch in self.watches:

@@ -124,6 +124,9 @@ class Watched(Capture):
         super().make()
         self.alarm.watches = self.watches()
 
+    def accept(self, batch: list[Entry]) -> list[Entry]:
+        return self.alarm.work(super().accept, batch)
+
 
 class Live:
     """A running capture: ``async with`` starts and stops it, ``async for`` takes its entries.
