@@ -31,7 +31,8 @@ class Alarm(Post):
         self.deaf = ""  # who does not let itself be interrupted: it was said
 
     def call(self, charge: Charge, function: Callable[..., T], *arguments: Any) -> T:
-        return self.work(super().call, charge, function, *arguments)
+        given: T = self.work(super().call, charge, function, *arguments)
+        return given
 
     def work(self, function: Callable[..., T], *arguments: Any) -> T:
         """Let the timer run meanwhile."""
