@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,50 @@ def test_fuzz_of_a_good_one_ends_well(tmp_path: Path, plugin: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+guided = pytest.mark.skipif(
+    find_spec("atheris") is None, reason="atheris is not installed: pip install atheris"
+)
+DEEP = """
+            if line[:1] == b"k":
+                if line[1:2] == b"s":
+                    if line[2:3] == b"h":
+                        if line[3:4] == b"k":
+                            raise KeyError(line)
+            yield Message("""
+
+
+@guided
+def test_coverage_leads_to_what_chance_does_not_find(tmp_path: Path, plugin: str) -> None:
+    Path(plugin).write_text(PLUGIN.replace("            yield Message(", DEEP))
+    case, out = tmp_path / "one.txt", tmp_path / "found"
+    case.write_text('> "GET  key\\r\\n"\n< "OK  x\\r\\n"\n')
+    command = [sys.executable, "-m", "kshark", "fuzz", "--plugin", plugin, "--protocol", "toy"]
+    command += ["--seeds", str(case), "--seconds", "60", "--out", str(out), "--atheris"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    [line] = done.stderr.splitlines()
+    [found] = out.iterdir()
+    assert line.startswith(f"kshark: {found}: exception: KeyError")
+    assert b"kshk" in b"".join(
+        p for _, p in talk.parse(found.read_text()).pieces if type(p) is bytes
+    )
+    assert re.search(r"[\d,]+ inputs, .* 1 findings", done.stdout)
+
+
+@guided
+@pytest.mark.parametrize("bound", [("--seconds", "2"), ("--bytes", "20K")])
+def test_built_in_dissectors_are_followed_as_plain_python(
+    tmp_path: Path, bound: tuple[str, str]
+) -> None:
+    case = tmp_path / "one.txt"
+    case.write_text('> "GET / HTTP/1.1\\r\\n\\r\\n"\n< "HTTP/1.1 204 No\\r\\n\\r\\n"\n')
+    command = [sys.executable, "-m", "kshark", "fuzz", "--protocol", "http", "--atheris", *bound]
+    command += ["--seeds", str(case), "--seed", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"[\d,]+ inputs, .* 0 findings", done.stdout)
 
 
 @pytest.mark.parametrize(
