@@ -7,7 +7,7 @@ they are read. Consumers may do what they like while they are called: nothing he
 Limits: those of `WireLimits`; a chain of the hash table holds CHAIN flows, so that flooding it evicts instead of looping.
 """
 
-# In three parts, for reading: frames to datagrams, a flow's streams, fragments. The table and the timers are here.
+# In parts, for reading: frames to datagrams, a side's stream, a flow, fragments, keys of the table, shelves and timers.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -93,11 +93,6 @@ cdef enum:
     NOTHING = 0
     CONFIRMED
     LAST  # it is the last one
-    # shelves
-    LINGERING = 0
-    HALF_OPEN
-    ACTIVE
-    SHELVES
 
 cdef int END_FIN = wire.END_FIN, END_RST = wire.END_RST, END_IDLE = wire.END_IDLE
 cdef int END_HALF_OPEN = wire.END_HALF_OPEN, END_EVICTED = wire.END_EVICTED
@@ -116,8 +111,11 @@ if byteorder != "little":
     raise ImportError("kshark.wire.fast reads index records as little-endian memory")
 
 include "_decode.pxi"
+include "_half.pxi"
 include "_flow.pxi"
 include "_fragments.pxi"
+include "_key.pxi"
+include "_shelves.pxi"
 
 
 cdef struct Record:
@@ -137,28 +135,16 @@ cdef struct Arrival:  # a captured packet on its way to its place
     int iface
     int linktype
 
-cdef struct Shelf:
-    void* oldest
-    void* newest
-    Py_ssize_t count
-
-
 @cython.final
-cdef class Wire:
+cdef class Wire(Shelves):
     """See `kshark.wire`."""
 
     cdef object on_flow
     cdef object limits
     cdef bint dedupe
     cdef bint keep
-    cdef Books books
-    cdef Pending pending
-    cdef set alive  # owns the flows
-    cdef void** buckets
     cdef uint32_t mask
-    cdef Shelf shelves[SHELVES]
-    cdef int64_t checked
-    cdef int64_t most_flows, most_memory, gap_wait, half_open, idle, close_linger, duplicate_wait, leap
+    cdef int64_t most_memory, duplicate_wait, leap
     cdef object doubted  # the last packet of a block, whose date the next packet confirms or not
     cdef int64_t doubted_ns
     cdef int tunnels
@@ -280,18 +266,6 @@ cdef class Wire:
             oldest = self.oldest()
             if oldest != NULL:
                 self.evict_one(<Flow>oldest)
-
-    cdef void* oldest(self) noexcept:
-        """Whom to evict. Half-open flows fill at most a quarter of the table (SYN flood)."""
-        cdef void* waiting = self.shelves[HALF_OPEN].oldest
-        cdef void* active = self.shelves[ACTIVE].oldest
-        if self.shelves[LINGERING].oldest != NULL:
-            return self.shelves[LINGERING].oldest
-        if waiting == NULL or active == NULL:
-            return active if waiting == NULL else waiting
-        if self.shelves[HALF_OPEN].count * 4 > self.most_flows or (<Flow>waiting).touched < (<Flow>active).touched:
-            return waiting
-        return active
 
     # ------------------------------------------------------------ frames
 
@@ -578,92 +552,7 @@ cdef class Wire:
         if self.books.now - flow.touched >= TIMER_GRAIN:
             self.put(flow, flow.shelf)
 
-    # ------------------------------------------------------------ shelves: flows by when they were last touched
-
-    cdef inline int64_t count(self) noexcept:
-        return self.shelves[0].count + self.shelves[1].count + self.shelves[2].count
-
-    cdef void take(self, Flow flow) noexcept:
-        cdef Shelf* shelf
-        if flow.shelf < 0:
-            return
-        shelf = &self.shelves[flow.shelf]
-        if flow.older != NULL:
-            (<Flow>flow.older).newer = flow.newer
-        else:
-            shelf.oldest = flow.newer
-        if flow.newer != NULL:
-            (<Flow>flow.newer).older = flow.older
-        else:
-            shelf.newest = flow.older
-        shelf.count -= 1
-        flow.older = flow.newer = NULL
-        flow.shelf = -1
-
-    cdef void put(self, Flow flow, int number) noexcept:
-        """To the young end of a shelf."""
-        cdef Shelf* shelf = &self.shelves[number]
-        self.take(flow)
-        flow.touched = self.books.now
-        flow.shelf = number
-        flow.older = shelf.newest
-        flow.newer = NULL
-        if shelf.newest != NULL:
-            (<Flow>shelf.newest).newer = <void*>flow
-        else:
-            shelf.oldest = <void*>flow
-        shelf.newest = <void*>flow
-        shelf.count += 1
-
-    # ------------------------------------------------------------ ends
-
-    cdef end(self, Flow flow, int reason, int64_t ns):
-        """Flush and end a flow; after FIN or RST it lingers, else it is gone."""
-        cdef int side
-        cdef object consumer
-        if not flow.ended:
-            flow.flush(ns)
-        if flow.ended:
-            if reason == END_REUSED:
-                self.unlink(flow)
-            return
-        flow.ended = True
-        for side in range(2):
-            flow.release(&flow.halves[side])
-            self.books.wait_no_more(&flow.halves[side])
-        if reason == END_FIN or reason == END_RST:
-            self.put(flow, LINGERING)
-        else:
-            self.unlink(flow)
-        consumer = flow.consumer
-        flow.consumer = flow.on_chunk = flow.listener = None
-        try:
-            consumer.end(reason, ns)
-        finally:
-            flow.take_packets()
-
-    cdef unlink(self, Flow flow):
-        """Out of the table."""
-        cdef void* at = self.buckets[flow.bucket]
-        if flow.shelf < 0:
-            return
-        self.take(flow)
-        if at == <void*>flow:
-            self.buckets[flow.bucket] = flow.chain
-        else:
-            while (<Flow>at).chain != <void*>flow:
-                at = (<Flow>at).chain
-            (<Flow>at).chain = flow.chain
-        flow.chain = NULL
-        self.books.memory -= FLOW_COST
-        self.alive.discard(flow)
-
-    cdef evict_one(self, Flow flow):
-        if flow.ended:
-            self.unlink(flow)
-            return
-        self.books.counts[C_EVICTED] += 1
-        self.end(flow, END_EVICTED, self.books.now)
+    # ------------------------------------------------------------ bounds and books
 
     cdef shrink(self):
         """Back under the memory bound: the oldest idle flows go, then fragments."""
@@ -672,42 +561,6 @@ cdef class Wire:
         while self.books.memory + self.pending.memory > self.most_memory and self.pending.table:
             self.pending.drop(C_FRAGMENT_LIMIT)
 
-    # ------------------------------------------------------------ time
-
-    cdef run_timers(self):
-        cdef int64_t now = self.books.now
-        cdef Py_ssize_t n = self.books.holes
-        cdef Half* half
-        cdef Flow flow
-        self.checked = now
-        while n > 0:
-            n -= 1
-            half = self.books.oldest_hole
-            if half == NULL or now - half.since < self.gap_wait:
-                break
-            flow = <Flow>half.flow
-            flow.declare(half)
-            if flow.closed():
-                self.end(flow, END_FIN, now)
-        self.timeout(HALF_OPEN, self.half_open, END_HALF_OPEN, C_HALF_OPEN)
-        self.timeout(ACTIVE, self.idle, END_IDLE, C_IDLE)
-        while self.shelves[LINGERING].oldest != NULL:
-            flow = <Flow>self.shelves[LINGERING].oldest
-            if now - flow.touched < self.close_linger:
-                break
-            self.unlink(flow)
-        self.pending.expire()
-
-    cdef timeout(self, int number, int64_t wait, int reason, int counter):
-        cdef Shelf* shelf = &self.shelves[number]
-        cdef Flow flow
-        while shelf.oldest != NULL:
-            flow = <Flow>shelf.oldest
-            if self.books.now - flow.touched < wait:
-                return
-            self.books.counts[counter] += 1
-            self.end(flow, reason, self.books.now)
-
     cdef balance(self):
         """After an exception: the packet that it befell has its place, too."""
         cdef int64_t placed = 0
@@ -715,53 +568,3 @@ cdef class Wire:
         for i in range(C_IN_FLOWS, C_FLOWS):
             placed += self.books.counts[i]
         self.books.counts[C_FAILED] += self.books.counts[C_RECEIVED] - placed
-
-
-cdef inline bint make_key(const Found* found, uint64_t* key) noexcept nogil:
-    """The same key for both directions; whether the sender is its second end."""
-    cdef uint64_t src[2]
-    cdef uint64_t dst[2]
-    cdef uint32_t word
-    cdef bint swapped
-    if found.address == 4:
-        memcpy(&word, found.src, 4)
-        src[0] = 0
-        src[1] = word
-        memcpy(&word, found.dst, 4)
-        dst[0] = 0
-        dst[1] = word
-    else:
-        memcpy(src, found.src, 16)
-        memcpy(dst, found.dst, 16)
-    if src[1] != dst[1]:
-        swapped = src[1] > dst[1]
-    elif src[0] != dst[0]:
-        swapped = src[0] > dst[0]
-    else:
-        swapped = found.sport > found.dport
-    key[4] = (<uint64_t>found.proto << 40) | (<uint64_t>found.address << 32)
-    if swapped:
-        key[0] = dst[0]
-        key[1] = dst[1]
-        key[2] = src[0]
-        key[3] = src[1]
-        key[4] |= (<uint64_t>found.dport << 16) | found.sport
-    else:
-        key[0] = src[0]
-        key[1] = src[1]
-        key[2] = dst[0]
-        key[3] = dst[1]
-        key[4] |= (<uint64_t>found.sport << 16) | found.dport
-    return swapped
-
-
-cdef inline uint32_t spread(const uint64_t* key) noexcept nogil:
-    cdef uint64_t h = fold(key[1] ^ 0x2D358DCCAA6C78A5ULL, key[3] ^ 0x8BB84B93962EACC9ULL)
-    if key[0] | key[2]:
-        h ^= fold(key[0] ^ 0x4B33A62ED433D4A3ULL, key[2] ^ 0x4D5A2DA51DE1AA47ULL)
-    h = fold(h ^ 0xA0761D6478BD642FULL, key[4] ^ 0xE7037ED1A0B428DBULL)
-    return <uint32_t>h ^ <uint32_t>(h >> 32)
-
-
-cdef inline bint same_key(const uint64_t* a, const uint64_t* b) noexcept nogil:
-    return a[4] == b[4] and a[1] == b[1] and a[3] == b[3] and a[0] == b[0] and a[2] == b[2]
