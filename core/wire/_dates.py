@@ -10,7 +10,6 @@ from kshark.api import INDEX_FORMAT, Block
 
 RECORD = Struct(INDEX_FORMAT)
 _DATE = Struct("<q")  # its first field
-NOTHING, CONFIRMED, LAST = range(3)  # what is known of a packet's date
 
 
 def date_of(index: Any, at: int = 0) -> int:

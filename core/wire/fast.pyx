@@ -89,10 +89,6 @@ cdef enum:
     C_MISDATED
     C_NOT_KEPT
     C_END
-    # what is known of a packet's date
-    NOTHING = 0
-    CONFIRMED
-    LAST  # it is the last one
 
 cdef int END_FIN = wire.END_FIN, END_RST = wire.END_RST, END_IDLE = wire.END_IDLE
 cdef int END_HALF_OPEN = wire.END_HALF_OPEN, END_EVICTED = wire.END_EVICTED
@@ -207,9 +203,9 @@ cdef class Wire(Shelves):
         """Decode a block and push what it completes."""
         if self.doubted is not None and block.count > 0 and len(memoryview(block.index).cast("B")) >= RECORD:
             self.believe(date_of(block.index))
-        self.take_in(block, NOTHING)
+        self.take_in(block)
 
-    cdef take_in(self, block, int date):
+    cdef take_in(self, block):
         cdef Py_buffer data, index
         cdef int64_t count, wanted = max(0, block.count)
         PyObject_GetBuffer(block.data, &data, PyBUF_SIMPLE)
@@ -221,7 +217,7 @@ cdef class Wire(Shelves):
                 self.books.counts[C_BAD_RECORD] += wanted - count
                 self.name_ifaces(block.ifaces)
                 self.records(
-                    <const uint8_t*>data.buf, data.len, <const uint8_t*>index.buf, count, block.linktype, date
+                    <const uint8_t*>data.buf, data.len, <const uint8_t*>index.buf, count, block.linktype
                 )
             except BaseException:
                 self.balance()
@@ -242,8 +238,8 @@ cdef class Wire(Shelves):
         """The capture is over."""
         cdef int shelf
         if self.doubted is not None:
-            block, self.doubted = self.doubted, None
-            self.take_in(block, LAST)
+            self.checked = self.doubted_ns  # no timer is due: it ends nothing
+            self.believe(self.doubted_ns)
         while self.pending.table:
             self.pending.drop(C_FRAGMENT_TIMEOUT)
         for shelf in (LINGERING, HALF_OPEN, ACTIVE, LINGERING):  # what was held back may end a flow by FIN
@@ -269,9 +265,7 @@ cdef class Wire(Shelves):
 
     # ------------------------------------------------------------ frames
 
-    cdef records(
-        self, const uint8_t* data, int64_t size, const uint8_t* index, int64_t count, int linktype, int date
-    ):
+    cdef records(self, const uint8_t* data, int64_t size, const uint8_t* index, int64_t count, int linktype):
         cdef Record record, ahead
         cdef Found found
         cdef Arrival packet
@@ -285,12 +279,9 @@ cdef class Wire(Shelves):
                 memcpy(&ahead, index + (i + 1) * RECORD, RECORD)
                 if ahead.at < size:
                     prefetch(data + ahead.at)
-            packet.ns = record.ns
             if record.ns > books.now:
-                if record.ns - books.now > self.leap and books.now and date != CONFIRMED:
-                    if date == LAST:
-                        record.ns = books.now
-                    elif i + 1 == count:
+                if record.ns - books.now > self.leap and books.now:
+                    if i + 1 == count:
                         self.doubted = alone(
                             index[i * RECORD:(i + 1) * RECORD], data[:size], linktype, self.ifaces
                         )
@@ -298,7 +289,7 @@ cdef class Wire(Shelves):
                         return
                     elif ahead.ns < record.ns - self.leap:
                         books.counts[C_MISDATED] += 1
-                        packet.ns = record.ns = books.now
+                        record.ns = books.now
                 books.now = record.ns
             books.counts[C_RECEIVED] += 1
             if books.now - self.checked >= TIMER_GRAIN:
@@ -309,6 +300,7 @@ cdef class Wire(Shelves):
             packet.frame = data + record.at
             packet.captured = record.captured
             packet.wire = most(record.wire, record.captured)
+            packet.ns = record.ns
             packet.iface = record.iface
             outcome = decode(&found, packet.frame, packet.captured, packet.wire, linktype, self.tunnels)
             if outcome >= 0:
@@ -328,7 +320,9 @@ cdef class Wire(Shelves):
         if after < self.doubted_ns - self.leap:
             self.books.counts[C_MISDATED] += 1
             block = redated(block, self.books.now)
-        self.take_in(block, CONFIRMED)
+        else:
+            self.books.now = most(self.books.now, self.doubted_ns - self.leap)  # from there it moves time itself
+        self.take_in(block)
 
     cdef name_ifaces(self, tuple ifaces):
         if ifaces is not self.ifaces:

@@ -35,8 +35,8 @@ from kshark.wire import (
     WireFlow,
     WireLimits,
 )
-from kshark.wire._dates import CONFIRMED, LAST, NOTHING, alone, date_of, dated, in_order, redated
 from kshark.wire._dates import RECORD as _RECORD
+from kshark.wire._dates import alone, date_of, dated, in_order, redated
 from kshark.wire._headers import ACK, FIN, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
 from kshark.wire._pieces import Pending
 from kshark.wire._stream import MASK, Books, Flow, Half, deaf
@@ -108,7 +108,7 @@ class Wire:
             self._believe(self._doubted, date_of(index))
         self._take_in(block, index)
 
-    def _take_in(self, block: Block, index: memoryview, date: int = NOTHING) -> None:
+    def _take_in(self, block: Block, index: memoryview) -> None:
         data = block.data if type(block.data) is bytes else bytes(block.data)  # cheap to cut
         count = max(0, min(block.count, len(index) // _RECORD.size))
         short = max(0, block.count - count)
@@ -119,7 +119,7 @@ class Wire:
             self._numbers = [crc32(name.encode(), at) for at, name in enumerate(block.ifaces)]
         if count:
             try:
-                self._records(index[: count * _RECORD.size], count, data, block.linktype, date)
+                self._records(index[: count * _RECORD.size], count, data, block.linktype)
             except BaseException:
                 self._balance()
                 raise
@@ -135,8 +135,8 @@ class Wire:
     def finish(self, most: int = 0) -> bool:
         """The capture is over."""
         if self._doubted is not None:
-            last, self._doubted = self._doubted, None
-            self._take_in(last, memoryview(last.index), LAST)
+            self._checked = date_of(self._doubted.index)  # no timer is due: it ends nothing
+            self._believe(self._doubted, self._checked)
         self._pending.finish()
         while self._lingering:
             self._forget(next(iter(self._lingering)))
@@ -169,9 +169,7 @@ class Wire:
 
     # ------------------------------------------------------------ frames
 
-    def _records(
-        self, index: memoryview, count: int, data: bytes, linktype: int, date: int
-    ) -> None:
+    def _records(self, index: memoryview, count: int, data: bytes, linktype: int) -> None:
         """Packets, one after another; those that are next in their stream here and now."""
         books, heads, find, common = self._books, _HEADS, self._ready.get, _COMMON.unpack_from
         size, dedupe, grain = len(data), self._dedupe, bounds.TIMER_GRAIN
@@ -190,11 +188,8 @@ class Wire:
                 if calm:
                     now = books.now = ns
                 elif ns > now:
-                    if ns - now > leap and now and date != CONFIRMED:
+                    if ns - now > leap and now:
                         others += 1
-                        if date == LAST:
-                            self._slow(data, linktype, index, 0)
-                            continue
                         if self._misdated(ns, index, length_hint(rows), data, linktype):
                             if numbers is not None:
                                 next(numbers)
@@ -274,10 +269,13 @@ class Wire:
     def _believe(self, doubted: Block, after: int) -> None:
         """Take the packet that was kept, now that the time of what comes after it is known."""
         self._doubted = None
-        if after < date_of(doubted.index) - self._limits.leap:
+        least = date_of(doubted.index) - self._limits.leap
+        if after < least:
             self._counts["misdated"] += 1
             doubted = redated(doubted, self.now)
-        self._take_in(doubted, memoryview(doubted.index), CONFIRMED)
+        else:
+            self._books.now = max(self.now, least)  # from there it moves time itself
+        self._take_in(doubted, memoryview(doubted.index))
 
     def _interfaces(self, index: memoryview, count: int) -> tuple[int, Iterator[int] | None]:
         """What tells the interfaces of a block's packets apart: one number for all, or one for each."""

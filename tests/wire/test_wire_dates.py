@@ -117,7 +117,7 @@ def test_the_end_gives_it_its_own_date(kind: Any) -> None:
     tape = run(kind, block(told((0, datagram(1)), (HOUR, datagram(1)))))
     assert tape.flows[0].events[2:] == [
         ("chunk", 0, b"hello", START + HOUR),
-        ("end", END_CAPTURE, START),
+        ("end", END_CAPTURE, START + HOUR),
     ]
     assert tape.counts()["received"] == 2
     assert "misdated" not in tape.counts()
