@@ -36,6 +36,9 @@ FRAGMENT_WAIT: Final = 30 * SECOND
 """An incomplete datagram is dropped after this. RFC 791 and Linux: 15 to 30 s."""
 FRAGMENT_BYTES: Final = 4 * MIB
 """Bytes of incomplete datagrams held. Linux ipfrag_high_thresh 4 MiB."""
+LEAP: Final = 5 * SECOND
+"""A packet dated more than this ahead of all before it moves time only if the next one confirms it: one damaged or
+forged date would end idle flows, declare holes and lose pairs. Half of HALF_OPEN, the shortest wait of a flow."""
 TUNNELS: Final = 4
 """Nested encapsulations followed (VLAN tags counted apart)."""
 DUPLICATE_WAIT: Final = 1 * SECOND

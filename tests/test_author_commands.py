@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,41 @@ def test_fuzz_of_a_good_one_ends_well(tmp_path: Path, plugin: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+guided = pytest.mark.skipif(
+    find_spec("atheris") is None, reason="atheris is not installed: pip install atheris"
+)
+
+
+@guided
+def test_coverage_leads_to_a_finding(tmp_path: Path, plugin: str) -> None:
+    Path(plugin).write_text(PLUGIN.replace("line.split()[0]", "line.split(b' ')[1]"))
+    case, out = tmp_path / "one.txt", tmp_path / "found"
+    case.write_text('> "GET  key\\r\\n"\n< "OK  x\\r\\n"\n')
+    command = [sys.executable, "-m", "kshark", "fuzz", "--plugin", plugin, "--protocol", "toy"]
+    command += ["--seeds", str(case), "--seconds", "60", "--out", str(out), "--atheris"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    [line] = done.stderr.splitlines()
+    [found] = out.iterdir()
+    assert line.startswith(f"kshark: {found}: exception: IndexError")
+    assert talk.parse(found.read_text()).pieces
+    assert re.search(r"[\d,]+ inputs, .* 1 findings", done.stdout)
+
+
+@guided
+@pytest.mark.parametrize("bound", [("--seconds", "2"), ("--bytes", "20K")])
+def test_built_in_dissectors_are_followed_as_plain_python(
+    tmp_path: Path, bound: tuple[str, str]
+) -> None:
+    case = tmp_path / "one.txt"
+    case.write_text('> "GET / HTTP/1.1\\r\\n\\r\\n"\n< "HTTP/1.1 204 No\\r\\n\\r\\n"\n')
+    command = [sys.executable, "-m", "kshark", "fuzz", "--protocol", "http", "--atheris", *bound]
+    command += ["--seeds", str(case), "--seed", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"[\d,]+ inputs, .* 0 findings", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from operator import length_hint
-from struct import Struct
 from zlib import crc32
 
 from kshark import limits as bounds
@@ -39,23 +38,13 @@ from kshark.wire import (
     WireFlow,
     WireLimits,
 )
-from kshark.wire._headers import ACK, FIN, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
+from kshark.wire._common import COMMON, FIELDS, HEADS, keys, mark_of
+from kshark.wire._dates import alone, date_of, redated
+from kshark.wire._headers import ACK, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
 from kshark.wire._pieces import Pending
 from kshark.wire._records import Records
 from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
-_COMMON = Struct(">12xIHHHxB2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
-FIELDS = 9  # of _COMMON; no mark of a packet has so many
-_SPECIAL = SYN | FIN | RST | ACK
-_ROW = {
-    words: bytes(34 + 4 * words if flags & _SPECIAL == ACK else 0 for flags in range(256))
-    for words in range(5, 16)
-}
-# By the 16 bits of a TCP header with its length and flags: where in such a packet its payload begins; behind the end of
-# any where a flag is special, or the length impossible.
-_HEADS = tuple(
-    at or 1 << 17 for at in b"".join(_ROW.get(bits >> 4, bytes(256)) for bits in range(256))
-)
 Shelf = OrderedDict[Flow, None]  # flows by when they were last touched
 Next = tuple[Half, int, int, int, int, tuple[int, ...]]
 """A packet in order: its time, where it is, where in it the payload begins and ends, its fields to remember."""
@@ -86,6 +75,7 @@ class Wire:
         self._half_open: Shelf = OrderedDict()
         self._lingering: Shelf = OrderedDict()
         self._checked = 0
+        self._doubted: Block | None = None  # the last packet of a block: see `_believe`
         self._ifaces: tuple[str, ...] = ()
         self._numbers: list[int] = []
 
@@ -108,6 +98,11 @@ class Wire:
 
     def feed(self, block: Block) -> None:
         """Decode a block and push what it completes."""
+        if self._doubted is not None and block.count > 0 and len(block.index) >= Records.SIZE:
+            self._believe(self._doubted, date_of(block.index))
+        self._take_in(block)
+
+    def _take_in(self, block: Block) -> None:
         count = max(0, min(block.count, memoryview(block.index).nbytes // Records.SIZE))
         short = max(0, block.count - count)
         self._counts["received"] += short
@@ -130,11 +125,17 @@ class Wire:
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
+        doubted = self._doubted
+        if doubted is not None and now_ns >= date_of(doubted.index) - self._limits.leap:
+            self._believe(doubted, now_ns)
         self._books.now = max(self._books.now, now_ns)
         self._run_timers()
 
     def finish(self, most: int = 0) -> bool:
         """The capture is over."""
+        if self._doubted is not None:
+            self._checked = date_of(self._doubted.index)  # no timer is due: it ends nothing
+            self._believe(self._doubted, self._checked)
         self._pending.finish()
         while self._lingering:
             self._forget(next(iter(self._lingering)))
@@ -169,14 +170,14 @@ class Wire:
 
     def _runs(self, records: Records) -> None:
         """Packets, one after another. Those that are next in their streams wait to be taken together."""
-        find, heads = self._ready.get, _HEADS
+        find, heads = self._ready.get, HEADS
         times, places, sizes = records.columns()
         numbers, several = self._interfaces(records)
         dedupe = self._dedupe and (several or bool(self._ifaces))
         due = self._checked + bounds.TIMER_GRAIN
         rest, run = iter(times), list[Next]()
         take = run.append
-        packets = zip(rest, places, sizes, records.headers(_COMMON), numbers, strict=False)
+        packets = zip(rest, places, sizes, records.headers(COMMON), numbers, strict=False)
         for ns, at, captured, fields, number in packets:
             kind, total, _, frag, proto, key, seq, ack, flags = fields
             half = find(key)
@@ -254,7 +255,7 @@ class Wire:
 
     def _first(self, half: Half, fields: tuple[int, ...], number: int, ns: int) -> bool:
         """Whether a packet is none that was seen on another interface; it is remembered, else counted."""
-        if self._copy(half, _mark(fields), number, ns):
+        if self._copy(half, mark_of(fields), number, ns):
             self._counts["received"] += 1
             self._counts["duplicate"] += 1
             self._books.now = max(self._books.now, ns)
@@ -279,6 +280,17 @@ class Wire:
         if self.memory > self._limits.memory:
             self._shrink()
 
+    def _believe(self, doubted: Block, after: int) -> None:
+        """Take the packet that was kept, now that the time of what comes after it is known."""
+        self._doubted = None
+        least = date_of(doubted.index) - self._limits.leap
+        if after < least:
+            self._counts["misdated"] += 1
+            doubted = redated(doubted, self.now)
+        else:
+            self._books.now = max(self.now, least)  # from there it moves time itself
+        self._take_in(doubted)
+
     def _interfaces(self, records: Records) -> tuple[Iterable[int], bool]:
         """What tells the interfaces of packets apart, and whether there are several."""
         low, high = records.interfaces()
@@ -289,11 +301,19 @@ class Wire:
     def _other(self, records: Records, row: int) -> None:
         """Whatever is not the next segment of a stream."""
         ns, at, captured, wire, iface = records.record(row)
-        self._counts["received"] += 1
         if ns > self._books.now:
+            if ns - self._books.now > self._limits.leap and self._books.now:
+                if row + 1 == records.count:
+                    found = records.index[row * Records.SIZE :]
+                    self._doubted = alone(found, records.data, records.linktype, self._ifaces)
+                    return
+                if records.record(row + 1)[0] < ns - self._limits.leap:
+                    self._counts["misdated"] += 1
+                    ns = self._books.now
             self._books.now = ns
-            if ns >= self._checked + bounds.TIMER_GRAIN:
-                self._run_timers()
+        self._counts["received"] += 1
+        if ns == self._books.now and ns >= self._checked + bounds.TIMER_GRAIN:
+            self._run_timers()
         if at + captured > records.size:
             self._counts["bad_record"] += 1
             return
@@ -342,13 +362,17 @@ class Wire:
         ns: int,
     ) -> None:
         """A whole transport datagram of `captured` packets."""
-        there, back = _keys(found)
+        there, back = keys(found)
         half = self._table.get(there)
         if half is not None and self._dedupe and self._copy(half, found.mark, number, ns):
             self._counts["duplicate"] += captured
             return
         opens = found.flags & (SYN | RST) == SYN
-        if half is not None and opens and half.flow.fresh(half.side, found.seq):
+        if (
+            half is not None
+            and opens
+            and half.flow.fresh(half.side, found.seq, found.ack, found.flags)
+        ):
             self._counts["reused"] += 1
             self._end(half.flow, END_REUSED, ns)
             half = None
@@ -414,7 +438,7 @@ class Wire:
             for there, when, before in half.recent:
                 if there == number or abs(ns - when) > self._limits.duplicate_wait:
                     continue
-                if mark == (_mark(before) if len(before) == FIELDS else before):
+                if mark == (mark_of(before) if len(before) == FIELDS else before):
                     return True
             half.number = -1 if half.recent else number
         half.remember((number, ns, mark))
@@ -574,19 +598,3 @@ class Packing:
 
     def packet(self) -> Packet:
         return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
-
-
-def _mark(fields: tuple[int, ...]) -> tuple[int, ...]:
-    """What `Decoder.tcp` makes of the packet with these fields of _COMMON."""
-    _, total, ident, _, _, _, seq, ack, flags = fields
-    return ident, seq, ack, flags & 0xFF, total - 20 - (flags >> 12 << 2)
-
-
-def _keys(found: Datagram) -> tuple[bytes, bytes]:
-    """The table's keys of both directions."""
-    tail = b"" if found.proto == TCP else bytes((found.proto,))
-    one, two = found.sport.to_bytes(2, "big"), found.dport.to_bytes(2, "big")
-    return (
-        b"".join((found.src, found.dst, one, two, tail)),
-        b"".join((found.dst, found.src, two, one, tail)),
-    )
