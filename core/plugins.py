@@ -1,8 +1,9 @@
 """Plugins: found, checked, and either taken over whole or refused with one line that says why.
 
-Three origins, in this order: the built-ins (`DEFAULT_PLUGINS`, by the same hooks as anybody's), the
-entry points of the group ``kshark``, and files (``--plugin``, ``KSHARK_PLUGINS``). The first that
-registers a name keeps it: no plugin can shadow a built-in, unless the built-in is denied by name.
+Three origins, in this order: the built-ins (`DEFAULT_PLUGINS`, by the same hooks as anybody's), files
+(``--plugin``, ``KSHARK_PLUGINS``), and the entry points of the group ``kshark``. The first that
+registers a name keeps it: no plugin can shadow a built-in, unless the built-in is denied by name; and
+a file that somebody names is what he is working on, so it goes before an installed copy of it.
 
 Nothing that a plugin does here ends the program: a failing import, a hook that kshark does not have
 or with arguments that it does not give, results of a wrong kind, a name twice; the others go on.
@@ -169,8 +170,8 @@ def load(
     """
     loader = _Loader(options or PluginOptions(), needed)
     loader.builtins()
-    loader.entry_points()
     loader.files(files)
+    loader.entry_points()
     return loader.registry
 
 
@@ -308,6 +309,8 @@ class _Loader:
                 (p for p in self.registry.plugins if f"{kind[:-1]} {spec.name}" in p.registered),
                 None,
             )
+            if owner is not None and (owner.origin, found.origin) == ("file", "entry point"):
+                raise _Refused(f"the {kind[:-1]} {spec.name!r} of the file {owner.source} goes first")
             by = f"by {owner.name}" if owner else "and built in"
             raise _Refused(f"the {kind[:-1]} {spec.name!r} is there already, {by}")
 

@@ -275,6 +275,19 @@ def test_first_wins(plugin: Callable[..., str]) -> None:
     assert found.plugins[1].refused == "the protocol 'echo' is there already, by one"
 
 
+def test_a_file_that_is_named_goes_before_an_installed_copy(
+    installed: Callable[..., None], plugin: Callable[..., str]
+) -> None:
+    installed("kshark-echo", "kshark_echo", ECHO.format(name="echo"))
+    path = plugin(ECHO.format(name="echo"), "kshark_echo")
+    found = load([path], needed={})
+    assert found.protocols["echo"].dissector.__module__.startswith("kshark_plugin_")
+    [told] = found.refused()
+    assert told.line() == (
+        f"plugin kshark_echo (kshark-echo 1.2) refused: the protocol 'echo' of the file {path} goes first"
+    )
+
+
 def maker(found: Registry) -> object:
     return found.sinks["console"].make
 
@@ -307,7 +320,7 @@ def test_deny_and_allow_by_pattern(
     assert list(load(options=PluginOptions(deny=["*_a"]), needed={}).protocols) == ["b"]
     allowed = PluginOptions(allow=["kshark_a"])
     own = plugin(ECHO.format(name="own"))  # named by the user, so it is allowed
-    assert list(load([own], allowed, needed={}).protocols) == ["a", "own"]
+    assert list(load([own], allowed, needed={}).protocols) == ["own", "a"]
 
 
 def test_an_entry_point_that_cannot_be_imported_names_its_distribution(

@@ -29,7 +29,9 @@ def broken() -> tuple[type[Exception], ...]:
 
 
 def plain_parser(struct: Any) -> Parser:
-    """The parser as construct interprets it."""
+    """The parser as construct interprets it, or that of anything else with ``parse(raw)``."""
+    if not hasattr(struct, "parse_stream"):
+        return lambda raw: (struct.parse(raw), len(raw))
 
     def parse(raw: bytes) -> tuple[Any, int]:
         stream = BytesIO(raw)
