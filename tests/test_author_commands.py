@@ -207,6 +207,67 @@ def test_every_byte_is_explained(plugin: str) -> None:
     assert r'line  0..8        "SET  k\r\n"' in lines
 
 
+GRAMMAR = """
+from typing import Annotated
+import construct as c
+from kshark.api import *
+from kshark.grammar import Grammar, LengthPrefix
+Login = c.Struct("user" / c.PascalString(c.Byte, "utf8") * "u", "password" / c.PascalString(c.Byte, "utf8") * "p")
+Packet = c.Struct(
+    "length" / c.Byte * "l", "op" / c.Byte * "o", "more" / c.If(c.this.op > 9, c.Byte) * "m",
+    "body" / c.Switch(c.this.op, {1: Login}, default=c.Error) * "b",
+)
+GIVEN
+@hookimpl
+def register_protocols():
+    return [Grammar("toy", Packet, LengthPrefix(1), verb="op", **MORE).spec()]
+"""
+DERIVED = 'MORE = {"redact": {"body.password": Redact.VALUE}}'
+TYPED = """
+class Own(Details):
+    op: Annotated[int, doc("o")] = 0
+    gone: Annotated[int | None, doc("g")] = None
+    upper: Annotated[str, doc("u", redact=Redact.VALUE)] = ""
+MORE = {"request": Own, "values": lambda m: {"op": m.op, "upper": m.body.password}}
+"""
+
+
+@pytest.mark.parametrize("given", [DERIVED, TYPED], ids=["derived", "typed"])
+def test_a_grammars_fields_are_explained_once_and_secrets_hidden(given: str, tmp_path: Path) -> None:
+    path = tmp_path / "toy.py"
+    path.write_text(GRAMMAR.replace("GIVEN", given))
+    talk = "> 0c 01 03 61 6e 6e 06 67 65 68 65 69 6d\n"
+    out = dissected(str(path), talk, "--hex", "--explain")
+    assert "geheim" not in out
+    assert "67 65" not in out
+    assert "0c 01 03 61 6e 6e" in out
+    assert "None" not in out
+    assert len(re.findall(r"^ +op +", out, re.M)) == 1
+    assert len(re.findall(r"^ +length +", out, re.M)) == 1
+    assert "more" not in out
+    if given == TYPED:
+        assert re.search(r"details\n +upper +REDACTED", out)
+    else:
+        assert "details" not in out
+        assert re.search(r"password +6..13 +REDACTED", out)
+    assert "geheim" in dissected(str(path), talk, "--hex", "--explain", "--no-redact")
+    assert "geheim" not in dissected(str(path), talk, "--hex", "--full", "--json")
+    assert "geheim" in dissected(str(path), talk, "--hex", "--full", "--json", "--no-redact")
+
+
+def test_secrets_of_any_dissector_are_hidden_in_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "toy.py"
+    path.write_text(PLUGIN.replace('doc("The key")', 'doc("The key", redact=Redact.VALUE)').replace(
+        "details=details", "details=details, target_redact=Redact.VALUE"
+    ))  # fmt: skip
+    out = dissected(str(path), '> "GET  geheim\\r\\n"\n', "--hex", "--explain")
+    lines = [line.strip() for line in out.splitlines()]
+    assert lines[0] == "> request GET REDACTED 13 bytes"
+    assert lines[1] == "000000  47 45 54 20 20 -- -- -- -- -- -- 0d 0a           GET  ******.."
+    assert lines[3] == r'line  0..13       "GET  ******\r\n"'
+    assert lines[5] == "key              REDACTED"
+
+
 def test_who_has_read_enough_is_no_mistake_of_the_dissector(plugin: str) -> None:
     script = '"$0" -m kshark dissect --plugin "$1" --protocol toy --hex | head -1'
     done = subprocess.run(
