@@ -132,6 +132,19 @@ def test_a_new_plugin_passes_its_tests(
     assert mine["fields"]["request"]
 
 
+def test_a_new_plugin_leaves_nothing_else(tmp_path: Path) -> None:
+    for command in (
+        ["new-plugin", "mine", "--construct"],
+        ["fuzz", "--protocol", "redis", "--bytes", "2KB"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "kshark", *command], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == ["kshark-mine"]
+    assert ".hypothesis" not in os.listdir(tmp_path / "kshark-mine")
+
+
 def test_a_new_plugin_begins_with_real_bytes(tmp_path: Path, capfd: Capture) -> None:
     path = pcap(tmp_path / "x.pcap", FRAMES)
     folder = tmp_path / "mine"
