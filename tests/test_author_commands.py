@@ -428,6 +428,52 @@ def test_a_plugin_brings_its_own_mapping(tmp_path: Path, plugin: str, capfd: Cap
     assert "http.nothing" in err
 
 
+MODBUS = """
+import construct as c
+from kshark.api import *
+from kshark.grammar import Grammar, LengthPrefix
+Packet = c.Struct("id" / c.Int16ub, c.Const(0, c.Int16ub), "length" / c.Int16ub, "unit" / c.Byte,
+                  "code" / c.Byte, "rest" / c.GreedyBytes)
+SPEC = Grammar("toy", Packet, LengthPrefix(2, at=4, adjust=6), key=lambda m: m.id + 1, status="code",
+               verb=lambda m: {3: "READ"}.get(m.code, "OTHER")).spec()
+@hookimpl
+def register_protocols():
+    return [SPEC]
+TSHARK = {
+    "filter": "mbtcp",
+    "port_preference": "mbtcp.tcp.port",
+    "request": {
+        "present": "modbus.func_code", "sent_by": "client", "fields": {"verb": "modbus.func_code"},
+        "values": {"verb": {"3": "READ", "4": "OTHER"}},
+    },
+    "response": {"present": "modbus.func_code", "sent_by": "server", "fields": {"status": "modbus.func_code"}},
+}
+"""
+
+
+@needs_tshark
+def test_a_grammars_mapping_tells_the_sides_apart_and_translates(tmp_path: Path, capfd: Capture) -> None:
+    """Both sides have the same fields; the mapping stands beside the grammar, whose details are derived."""
+    plugin = tmp_path / "toy.py"
+    plugin.write_text(MODBUS)
+    talk = [
+        (C, bytes.fromhex("0001 0000 0006 01 03 0000 0001")),
+        (S, bytes.fromhex("0001 0000 0005 01 03 02 0001")),
+        (C, bytes.fromhex("0002 0000 0006 01 04 0000 0001")),
+        (S, bytes.fromhex("0002 0000 0003 01 84 02")),
+    ]
+    path = str(pcap(tmp_path / "x.pcap", talk))
+    arguments = ["verify", path, "--protocol", "toy", "--plugin", str(plugin), "--assume", "47=toy"]
+    out, _ = said(capfd, 1, *arguments)
+    assert "toy: 3 messages are the same, 1 differ" in out  # tshark's code has no 0x80
+    plugin.write_text(MODBUS.replace('status="code"', "status=lambda m: m.code & 127"))
+    out, _ = said(capfd, 0, *arguments)
+    assert "toy: 4 messages are the same, 0 differ" in out
+    plugin.write_text(plugin.read_text().replace(', "4": "OTHER"', ""))
+    out, _ = said(capfd, 1, *arguments)
+    assert "only kshark: 10.0.0.1:40000 -> 10.0.0.2:47 request" in out  # 4 is none, as the mapping has it
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

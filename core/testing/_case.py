@@ -17,9 +17,9 @@ from kshark.testing.play import Conversation, Heard, Piece, hear
 Talk = list[tuple[Side, bytes]]
 T = TypeVar("T")
 
-HEARD = 9_000
+HEARD = 5_000
 """Messages that a law listens to in all of its cuts or holes: of a long conversation fewer places are tried, so that
-a case takes seconds. 300 cuts of 30 messages; what is thorough are many short cases."""
+a case takes seconds. 250 cuts of 20 messages; what is thorough are many short cases."""
 FEWEST = 20
 """Places that are tried, however long the conversation."""
 
