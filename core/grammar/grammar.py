@@ -58,8 +58,9 @@ class Grammar:
     function of the parsed message. `kind` is a function of the parsed message and the side; without it the
     client's messages are requests and the server's responses. The target of a response is its error text.
 
-    `key` pairs: messages with the same number belong together, whatever their order. A field's 0, which would mean
-    "in order", is made another number; where a function gives None or there is no `key`, order alone pairs.
+    `key` pairs: messages with the same number belong together, whatever their order. 0 is a number like any other
+    (`kshark.api.Message.key` has it mean "in order", so it is made another one here); where it is None, or there
+    is no `key`, order alone pairs.
 
     `redact` gives redaction classes to fields by their dotted names, through `If` and `Switch`. `request` and
     `response` are typed details in place of those that are derived from the structs: they mark what is secret
@@ -182,8 +183,7 @@ class Grammar:
         for name, rule in self.rules.items():
             setattr(message, name, _fit(name, rule(parsed)))
         if self.key is not None:
-            number = self.key(parsed)
-            message.key = 0 if number is None else -1 if number == 0 else int(number)
+            message.key = _key(self.key(parsed))
         return message
 
     def details(self, message: Message) -> Details:
@@ -345,6 +345,11 @@ def _completed(struct: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(found.get(name), Mapping):
             found[name] = _completed(subs[0], found[name]) if len(subs) == 1 else found[name]
     return found
+
+
+def _key(number: Any) -> int:
+    """A pairing key: 0 would mean "in order", so a field's 0 is made another."""
+    return 0 if number is None else -1 if number == 0 else int(number)
 
 
 def _fit(name: str, value: Any) -> Any:

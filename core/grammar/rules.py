@@ -15,6 +15,15 @@ from kshark.api import Details, PluginError, Redact
 from kshark.grammar.derive import certain, details_of, is_details
 from kshark.grammar.parts import LISTS, STRUCTS, branches, kind_of, meant, names, resolve
 
+RULES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "kind": ("(m, side)", "by side", "a `kshark.api.Kind`; by default what the client sends is a request, what the server sends a response"),
+    "verb": ("a field or (m)", "empty", "what is asked; of a response what it is"),
+    "target": ("a field or (m)", "empty", "of what; of a response its error text (`response.error` of an entry)"),
+    "status": ("a field or (m)", "0", "a number, 0 where there is none"),
+    "ok": ("a field or (m)", "true", "whether it went well"),
+    "key": ("a field or (m)", "in order", "the number that a response shares with its request, 0 included; None: the order pairs"),
+}  # fmt: skip
+"""Each rule: what it may be, what is so without it, and what it says. `docs/generate.py` writes them down."""
 _NUMERIC: Final = ("status", "key")
 _UNREADABLE: Final = frozenset({"Bytes", "GreedyBytes", "StringEncoded"})
 _SPOKEN: Final = {int: "a number", float: "a number", str: "text", bool: "a yes or no"}
