@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from kshark.api import DissectError, ProtocolSpec, Redact, Side
-from kshark.redact import Redactor
+from kshark.redact import Redactor, redact_targets
 from kshark.render import Renderer
 from kshark.testing._case import Talk
 from kshark.testing.play import converse, hear
@@ -30,7 +30,8 @@ def assert_hidden(spec: ProtocolSpec, talk: Talk) -> None:
             entries = converse(spec, pieces)
         except AssertionError:
             continue  # such a message there cannot be
-        shown = Renderer({spec.name: spec}).encode(entries, full=True)
+        specs = {spec.name: spec}
+        shown = Renderer(specs).encode(redact_targets(entries, specs), full=True)
         if secret.encode() in shown:
             raise AssertionError(
                 f"{where} is declared secret ({spec.name}), and a value planted there is in the JSON of "

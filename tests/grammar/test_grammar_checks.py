@@ -142,6 +142,12 @@ def test_the_kit_plants_what_is_declared_secret() -> None:
         assert_dissector(leaky.spec(), [(C, LOGIN)], examples=1, fuzz=0, skip=["memory", "time"])
 
 
+def test_a_secret_in_a_rows_target_is_found_and_hidden_where_a_name_says_so() -> None:
+    assert_hidden(login(target="body.password").spec(), [(C, LOGIN)])
+    with pytest.raises(AssertionError, match=r"the field body\.password is declared secret.*target"):
+        assert_hidden(login(target=lambda m: m.body.password).spec(), [(C, LOGIN)])
+
+
 def test_the_kit_plants_in_dissectors_by_hand_too() -> None:
     class Leaky(Details):
         token: Annotated[str, doc("Token", redact=Redact.VALUE)] = ""
