@@ -543,6 +543,18 @@ def method(kind: type, name: str) -> Iterable[str]:
             yield f"{prose(ast.get_docstring(node))}\n"
 
 
+def contributed_page() -> Iterable[str]:
+    """The modules of the contributed packages, to read."""
+    yield "# Contributed plugins\n"
+    yield "Each is a package of its own in `plugins_contrib` of kshark's sources, written from these pages alone. To read:"
+    yield "a grammar (mqtt), a `Framed` dissector (memcached), an adapter of another library (scapy), an enricher (genai).\n"
+    folder = Path(__file__).parent.parent / "plugins_contrib"
+    for package in sorted(folder.glob("kshark-*")):
+        [module] = package.glob("kshark_*.py")
+        yield f"## {package.name}\n"
+        yield from ("```python", module.read_text(encoding="utf-8").rstrip(), "```\n")
+
+
 PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "cli": cli_page,
     "options": options_page,
@@ -550,6 +562,7 @@ PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "protocols": protocols_page,
     "api": api_page,
     "grammar": grammar_page,
+    "contributed": contributed_page,
     "limits": limits_page,
     "counters": counters_page,
 }

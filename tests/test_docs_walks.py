@@ -1,7 +1,7 @@
 """The pages that a plugin's author walks along: what they say to write is written, what they say to type is run.
 
-A block whose title is a path is a file, added to where it has come before on the page; ``shell`` is run by bash, each
-in the page's folder; ``output`` is what the block before it must print, ``...`` standing for anything.
+A block whose title is a path is a file, added to where it has come before on the page; ``shell`` is run by bash, one
+after the other as in one terminal; ``output`` is what the block before it must print, ``...`` standing for anything.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 from kit_captures import FRAMES, PINGS, pcap
@@ -27,26 +28,27 @@ def like(pattern: str, text: str) -> bool:
     return re.fullmatch(".*?".join(parts), text.strip(), re.S) is not None
 
 
-def run(command: str, folder: Path) -> str:
-    """What bash prints; fails where a command of it fails."""
+def run(command: str, folder: Path) -> tuple[str, Path]:
+    """What bash prints, and the folder that it ends in; fails where a command of it fails."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", command], cwd=folder,
-        env={**os.environ, "PATH": path, "KSHARK_PLUGINS": "", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    with NamedTemporaryFile("r") as ended:
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", f"{command}\npwd > {ended.name}"], cwd=folder,
+            env={**os.environ, "PATH": path, "KSHARK_PLUGINS": "", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout, Path(ended.read().strip())
 
 
 @pytest.mark.parametrize("page", WALKS)
 def test_the_walk(page: str, tmp_path: Path) -> None:
     pcap(tmp_path / "capture.pcap", PINGS, FRAMES)
     written: set[str] = set()
-    printed = ""
+    printed, folder = "", tmp_path
     for title, body in BLOCK.findall((DOCS / page).read_text()):
         if title == "shell":
-            printed = run(body, tmp_path)
+            printed, folder = run(body, folder)
         elif title == "output":
             assert like(body, printed), f"{page} shows\n{body}\nand this came:\n{printed}"
         else:
