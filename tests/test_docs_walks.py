@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_the_walk(page: str, tmp_path: Path) -> None:
             run(f"python -m pytest -q {title}", tmp_path)
 
 
-def test_both_mappings_to_tshark_are_mappings(tmp_path: Path) -> None:
+def test_both_mappings_to_tshark_are_the_same() -> None:
     import tomllib
 
     from kshark._tshark import table_of
@@ -71,6 +72,27 @@ def test_both_mappings_to_tshark_are_mappings(tmp_path: Path) -> None:
     exec(files["mapping.py"], names)
     given = tomllib.loads(files["fields.toml"])["mqtt"]
     assert table_of(names["TSHARK"], "page") == table_of(given, "page")
+
+
+@pytest.mark.skipif(
+    shutil.which("tshark") is None and os.environ.get("CI") != "true",
+    reason="tshark is not installed",
+)
+def test_the_mapping_fits_the_tutorials_dissector(tmp_path: Path) -> None:
+    from kshark.testing import case
+
+    tutorial = dict(BLOCK.findall((DOCS / "tutorial-mqtt.md").read_text()))
+    files = dict(BLOCK.findall((DOCS / "fuzz-and-verify.md").read_text()))
+    module = tutorial["kshark-mqtt/kshark_mqtt.py"]
+    (tmp_path / "one.py").write_text(module)
+    (tmp_path / "own.py").write_text(module + files["mapping.py"])
+    (tmp_path / "fields.toml").write_text(files["fields.toml"])
+    (tmp_path / "publish.txt").write_text(tutorial["kshark-mqtt/tests/cases/publish.txt"])
+    pieces = [(s, p) for s, p in case(tmp_path / "publish.txt").pieces if isinstance(p, bytes)]
+    pcap(tmp_path / "x.pcap", pieces)
+    for how in ("--plugin one.py --map fields.toml", "--plugin own.py"):
+        printed, _ = run(f"kshark verify x.pcap --protocol mqtt {how}", tmp_path)
+        assert printed == "mqtt: 5 messages are the same, 0 differ\n"
 
 
 def test_the_metadata_is_that_of_the_packages() -> None:
