@@ -32,7 +32,9 @@ class Half(msgspec.Struct, forbid_unknown_fields=True):
     fields: dict[str, str] = {}  # verb, target, status: a field, or "field[0]" within a group
     group: str = ""  # a field whose values say how many of the others' make one message
     bytes: bool = False  # values are hex digits
-    sent_by: Literal["", "client", "server"] = ""  # only what this side sent, where both have the field
+    sent_by: Literal["", "client", "server"] = (
+        ""  # only what this side sent, where both have the field
+    )
     values: dict[str, dict[str, str]] = {}  # by our names: tshark's value to ours
 
 

@@ -39,7 +39,9 @@ Show = Callable[[ProtocolSpec, Message, Side], None]
 @click.option("--server", is_flag=True, help="The same as --side server.")
 @click.option("--full", is_flag=True, help="With the protocol's typed details.")
 @click.option("--explain", is_flag=True, help="With every byte: what it is, and where.")
-@click.option("--no-redact", is_flag=True, help="Secrets too, which are hidden as in sinks otherwise.")
+@click.option(
+    "--no-redact", is_flag=True, help="Secrets too, which are hidden as in sinks otherwise."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 @click.option("--watch", is_flag=True, help="Again whenever the file of --plugin changes.")
 @common

@@ -310,7 +310,9 @@ class _Loader:
                 None,
             )
             if owner is not None and (owner.origin, found.origin) == ("file", "entry point"):
-                raise _Refused(f"the {kind[:-1]} {spec.name!r} of the file {owner.source} goes first")
+                raise _Refused(
+                    f"the {kind[:-1]} {spec.name!r} of the file {owner.source} goes first"
+                )
             by = f"by {owner.name}" if owner else "and built in"
             raise _Refused(f"the {kind[:-1]} {spec.name!r} is there already, {by}")
 

@@ -474,7 +474,18 @@ GRAMMAR_RULES = """\
 alone, "a field" its dotted name (`"body.topic"`). A name need not be there in every message: a rule then gives nothing.
 All of it is checked when the grammar is made: what does not fit is a `PluginError` that says what was probably meant.
 """
-OWN_METHODS = ("dissector", "parse", "message", "details", "build", "messages", "spec", "probe", "resync", "compiled")
+OWN_METHODS = (
+    "dissector",
+    "parse",
+    "message",
+    "details",
+    "build",
+    "messages",
+    "spec",
+    "probe",
+    "resync",
+    "compiled",
+)
 
 
 def grammar_page() -> Iterable[str]:
@@ -546,8 +557,8 @@ def method(kind: type, name: str) -> Iterable[str]:
 def contributed_page() -> Iterable[str]:
     """The modules of the contributed packages, to read."""
     yield "# Contributed plugins\n"
-    yield "Each is a package of its own in `plugins_contrib` of kshark's sources, written from these pages alone. To read:"
-    yield "a grammar (mqtt), a `Framed` dissector (memcached), an adapter of another library (scapy), an enricher (genai).\n"
+    yield "Each is a package of its own in `plugins_contrib` of kshark's sources, written from these pages alone."
+    yield "A grammar (mqtt), a `Framed` dissector (memcached), an adapter (scapy), an enricher (genai).\n"
     folder = Path(__file__).parent.parent / "plugins_contrib"
     for package in sorted(folder.glob("kshark-*")):
         [module] = package.glob("kshark_*.py")

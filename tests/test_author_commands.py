@@ -138,7 +138,10 @@ def test_a_new_plugin_leaves_nothing_else(tmp_path: Path) -> None:
         ["fuzz", "--protocol", "redis", "--bytes", "2KB"],
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "kshark", *command], cwd=tmp_path, capture_output=True, check=False
+            [sys.executable, "-m", "kshark", *command],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     assert os.listdir(tmp_path) == ["kshark-mine"]
@@ -246,7 +249,9 @@ MORE = {"request": Own, "values": lambda m: {"op": m.op, "upper": m.body.passwor
 
 
 @pytest.mark.parametrize("given", [DERIVED, TYPED], ids=["derived", "typed"])
-def test_a_grammars_fields_are_explained_once_and_secrets_hidden(given: str, tmp_path: Path) -> None:
+def test_a_grammars_fields_are_explained_once_and_secrets_hidden(
+    given: str, tmp_path: Path
+) -> None:
     path = tmp_path / "toy.py"
     path.write_text(GRAMMAR.replace("GIVEN", given))
     talk = "> 0c 01 03 61 6e 6e 06 67 65 68 65 69 6d\n"
@@ -452,7 +457,9 @@ TSHARK = {
 
 
 @needs_tshark
-def test_a_grammars_mapping_tells_the_sides_apart_and_translates(tmp_path: Path, capfd: Capture) -> None:
+def test_a_grammars_mapping_tells_the_sides_apart_and_translates(
+    tmp_path: Path, capfd: Capture
+) -> None:
     """Both sides have the same fields; the mapping stands beside the grammar, whose details are derived."""
     plugin = tmp_path / "toy.py"
     plugin.write_text(MODBUS)
@@ -471,7 +478,9 @@ def test_a_grammars_mapping_tells_the_sides_apart_and_translates(tmp_path: Path,
     assert "toy: 4 messages are the same, 0 differ" in out
     plugin.write_text(plugin.read_text().replace(', "4": "OTHER"', ""))
     out, _ = said(capfd, 1, *arguments)
-    assert "only kshark: 10.0.0.1:40000 -> 10.0.0.2:47 request" in out  # 4 is none, as the mapping has it
+    assert (
+        "only kshark: 10.0.0.1:40000 -> 10.0.0.2:47 request" in out
+    )  # 4 is none, as the mapping has it
 
 
 @pytest.mark.parametrize(

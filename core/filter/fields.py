@@ -17,6 +17,7 @@ from kshark._spec_checks import FIELD, LEVELS, TAKEN, field_name
 from kshark.api import Details, Outcome, ProtocolSpec
 from kshark.entry_json import EntryJson
 
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A name of the language. `needs` are the conditions without which there is no such fact."""

@@ -45,7 +45,9 @@ def compiled_parser(struct: Any) -> Parser:
     compiled = struct.compile()
     tree = ast.fix_missing_locations(_Checks().visit(ast.parse(compiled.source)))
     scope: dict[str, Any] = {"read_whole": _read, "range_of": _range}
-    exec(compile(tree, "<grammar>", "exec"), scope)  # construct's own source, of the author's struct
+    exec(
+        compile(tree, "<grammar>", "exec"), scope
+    )  # construct's own source, of the author's struct
     for name in ("linkedinstances", "linkedparsers", "linkedbuilders"):
         scope[name] = getattr(compiled.module, name)
     return plain_parser(scope["compiled"])
@@ -141,4 +143,3 @@ def _verdict(parse: Parser, raw: bytes) -> str:
     except broken():
         return "refused"
     return f"{plain(value)!r} of {end} bytes"
-

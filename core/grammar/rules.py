@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -16,12 +16,12 @@ from kshark.grammar.derive import certain, details_of, is_details
 from kshark.grammar.parts import LISTS, STRUCTS, branches, kind_of, meant, names, resolve
 
 RULES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "kind": ("(m, side)", "by side", "a `kshark.api.Kind`; by default what the client sends is a request, what the server sends a response"),
+    "kind": ("(m, side)", "a request of the client, a response of the server", "a `kshark.api.Kind`: request, response, interim, one-way"),
     "verb": ("a field or (m)", "empty", "what is asked; of a response what it is"),
     "target": ("a field or (m)", "empty", "of what; of a response its error text (`response.error` of an entry)"),
     "status": ("a field or (m)", "0", "a number, 0 where there is none"),
     "ok": ("a field or (m)", "true", "whether it went well"),
-    "key": ("a field or (m)", "in order", "the number that a response shares with its request, 0 included; None: the order pairs"),
+    "key": ("a field or (m)", "in order", "a number that both halves share, 0 included; None: the order pairs"),
 }  # fmt: skip
 """Each rule: what it may be, what is so without it, and what it says. `docs/generate.py` writes them down."""
 _NUMERIC: Final = ("status", "key")
@@ -48,9 +48,13 @@ def rule(name: str, given: object, structs: Sequence[Any]) -> Callable[[Any], An
         if kind_of(sub) in STRUCTS | LISTS | {"FlagsEnum"}:
             inner = names(sub, lists=False)
             hint = f", as in {given}.{inner[0]}" if inner else ""
-            raise PluginError(f"{name}={given!r}: that is no single value; name a field in it{hint}")
+            raise PluginError(
+                f"{name}={given!r}: that is no single value; name a field in it{hint}"
+            )
         if name in _NUMERIC and kind_of(sub) in _UNREADABLE:
-            raise PluginError(f"{name}={given!r}: that is no number; give a function that makes one")
+            raise PluginError(
+                f"{name}={given!r}: that is no number; give a function that makes one"
+            )
     return reader(given)
 
 
@@ -148,7 +152,7 @@ def marked(own: type[Details], path: str) -> bool:
                 return True
             inner = next((f for f in msgspec.structs.fields(own) if f.name == name), None)
             within = certain(inner.type) if inner is not None else None
-            return bool(rest) and is_details(within) and marked(within, rest)
+            return bool(rest) and is_details(within) and marked(cast(type[Details], within), rest)
     return False
 
 

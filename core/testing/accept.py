@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -144,7 +144,7 @@ def _typed(spec: ProtocolSpec, pieces: Talk) -> None:
 
 def _fitting(spec: ProtocolSpec, pieces: Talk) -> None:
     """The values of a grammar's messages are those that its details declare: none is left out."""
-    grammar = getattr(spec.dissector, "__self__", None)
+    grammar: Any = getattr(spec.dissector, "__self__", None)
     if not hasattr(grammar, "plain_values"):
         return
     from kshark.grammar.derive import fill

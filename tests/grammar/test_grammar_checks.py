@@ -82,7 +82,9 @@ def test_a_secret_in_one_branch_of_different_types_hides_the_whole() -> None:
 
 def test_a_secret_in_the_items_of_a_list_is_hidden() -> None:
     struct = c.Struct("length" / c.Int16ub, "logins" / c.GreedyRange(Login))
-    found = shown(login(struct, verb=None, redact={"logins.password": Redact.VALUE}), b"\0\x0c" + LOGIN[3:])
+    found = shown(
+        login(struct, verb=None, redact={"logins.password": Redact.VALUE}), b"\0\x0c" + LOGIN[3:]
+    )
     assert b"ann" in found
     assert b"geheim" not in found
 
@@ -99,7 +101,7 @@ def test_a_target_that_is_a_secret_is_hidden_in_rows() -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("body.pasword", "did you mean body.password?"),
+        ("body.pass", "did you mean body.password?"),
         ("password", "did you mean body.password?"),
         ("x", "there is length, op, body, body.flags, body.user"),
     ],
@@ -144,7 +146,9 @@ def test_the_kit_plants_what_is_declared_secret() -> None:
 
 def test_a_secret_in_a_rows_target_is_found_and_hidden_where_a_name_says_so() -> None:
     assert_hidden(login(target="body.password").spec(), [(C, LOGIN)])
-    with pytest.raises(AssertionError, match=r"the field body\.password is declared secret.*target"):
+    with pytest.raises(
+        AssertionError, match=r"the field body\.password is declared secret.*target"
+    ):
         assert_hidden(login(target=lambda m: m.body.password).spec(), [(C, LOGIN)])
 
 
@@ -227,11 +231,15 @@ def test_fields_of_an_if_and_of_a_switch_have_types_and_docs() -> None:
 def test_a_field_without_a_doc_line_is_told() -> None:
     struct = c.Struct("length" / c.Int16ub, "op" / c.Int8ub * "o", "rest" / c.GreedyBytes * "r")
     spec = Grammar("nodoc", struct, LengthPrefix(2), verb="op").spec()
-    with pytest.raises(AssertionError, match=r'NodocRequest.length has no doc line: add it in the struct'):
+    with pytest.raises(
+        AssertionError, match=r"NodocRequest.length has no doc line: add it in the struct"
+    ):
         assert_dissector(spec, [(C, b"\0\1a")], examples=1)
     inner = c.Struct("length" / c.Int16ub * "l", "in_" / c.Struct("x" / c.GreedyBytes) * "i")
     with pytest.raises(AssertionError, match=r"NodocRequest.in_.x has no doc line"):
-        assert_dissector(Grammar("nodoc", inner, LengthPrefix(2)).spec(), [(C, b"\0\1a")], examples=1)
+        assert_dissector(
+            Grammar("nodoc", inner, LengthPrefix(2)).spec(), [(C, b"\0\1a")], examples=1
+        )
 
 
 @pytest.mark.parametrize(
@@ -260,14 +268,18 @@ def test_values_that_do_not_fit_are_told_by_the_kit() -> None:
         assert_dissector(grammar.spec(), [(C, HELLO)], examples=1, fuzz=0, skip=["memory", "time"])
 
     tried(lambda m: {"op": m.op, "more": "is not minded"})
-    with pytest.raises(AssertionError, match=r"Own.op is left out, for its value is not of the declared"):
+    with pytest.raises(
+        AssertionError, match=r"Own.op is left out, for its value is not of the declared"
+    ):
         tried(lambda m: {"op": "two"})
     with pytest.raises(AssertionError, match="values= gives x, none of which is a field of Own"):
         tried(lambda m: {"x": 1})
 
 
 def test_a_value_without_a_name_does_not_empty_its_struct() -> None:
-    struct = c.Struct("length" / c.Int16ub, "in_" / c.Struct("e" / c.Enum(c.Int8ub, A=1), "n" / c.Int8ub))
+    struct = c.Struct(
+        "length" / c.Int16ub, "in_" / c.Struct("e" / c.Enum(c.Int8ub, A=1), "n" / c.Int8ub)
+    )
     found: Any = shown(Grammar("enum", struct, LengthPrefix(2)), b"\0\2\7\5")
     assert msgspec.json.decode(found)["enum"]["request"]["in_"] == {"e": "7", "n": 5}
 
@@ -374,7 +386,9 @@ def test_fuzzing_compares_both_parsers() -> None:
 @pytest.mark.parametrize("compile", [True, False])
 def test_an_error_says_where(compile: bool) -> None:
     grammar = login(compile=compile)
-    with pytest.raises(DissectError, match=r"^StreamError at body\.password: stream read less than"):
+    with pytest.raises(
+        DissectError, match=r"^StreamError at body\.password: stream read less than"
+    ):
         grammar.message(b"\0\x09\1\1\3ann\6ge", C)
     struct = c.Struct("length" / c.Int16ub, "magic" / c.Const(b"KV"))
     with pytest.raises(DissectError, match=r"^ConstError at magic: parsing expected b'KV' but"):
@@ -384,8 +398,13 @@ def test_an_error_says_where(compile: bool) -> None:
 def test_saying_where_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     from kshark.grammar import grammar as module
 
-    tried = []
-    monkeypatch.setattr(module, "told", lambda error: tried.append(error) or "x")
+    tried: list[Exception] = []
+
+    def told(error: Exception) -> str:
+        tried.append(error)
+        return "x"
+
+    monkeypatch.setattr(module, "told", told)
     grammar = login()
     for _ in range(module.RETELLINGS + 5):
         with pytest.raises(DissectError):
