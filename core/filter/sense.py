@@ -1,7 +1,8 @@
 """Comparisons that CEL allows and nobody means: they would be false for every entry, or true for each.
 
 A time without its unit, a unit where there is none, a protocol or an outcome that does not exist, a range in
-place of an address, a text in a list of numbers: an error with a suggestion is worth more than a run that shows nothing.
+place of an address, a text in a list of numbers: an error with a suggestion is worth more than a run that
+shows nothing.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from kshark.grammar.derive import certain, details_of, is_details
 from kshark.grammar.parts import LISTS, STRUCTS, branches, kind_of, meant, names, resolve
 
 RULES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "kind": ("(m, side)", "a request of the client, a response of the server", "a `kshark.api.Kind`: request, response, interim, one-way"),
+    "kind": (
+        "(m, side)", "by side: the client asks", "a `kshark.api.Kind`: request, response, interim, one-way",
+    ),
     "verb": ("a field or (m)", "empty", "what is asked; of a response what it is"),
     "target": ("a field or (m)", "empty", "of what; of a response its error text (`response.error` of an entry)"),
     "status": ("a field or (m)", "0", "a number, 0 where there is none"),
