@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import click
 
 GROUP: Final = "kshark"
+OURS: Final = Path(__file__).parent
 DEFAULT_PLUGINS: Final = (
     "kshark.protocols.http",
     "kshark.protocols.redis",
@@ -298,7 +299,7 @@ class _Loader:
         return specs
 
     def _check(self, spec: Any, kind: str, expected: type[Any], found: Found) -> None:
-        wrong = check(spec, expected)
+        wrong = check(spec, expected, names=found.origin != "built-in")
         if wrong and found.source != UNKNOWN:
             raise _Refused(f"register_{kind}: {wrong}")
         own = found.origin == "built-in"
@@ -390,6 +391,8 @@ def _first_line(error: BaseException) -> str:
 def raised(error: BaseException) -> str:
     """An exception in one line, with the place in the plugin's own code where it came from."""
     frames = [f for f in extract_tb(error.__traceback__) if not f.name.endswith("on_alarm")]
+    if isinstance(error, PluginError):  # ours, of what the plugin gave us
+        frames = [f for f in frames if Path(f.filename).parent != OURS / "grammar"]
     text = told(error)
     if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith("<"):
         return text

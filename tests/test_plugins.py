@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import click
 import pytest
 
 from kshark import hookspecs, limits, plugins
-from kshark.api import PluginError
+from kshark._spec_checks import check
+from kshark.api import PluginError, ProtocolSpec
 from kshark.plugins import DEFAULT_PLUGINS, PluginOptions, Registry, add_commands, load
 
 HEAD = "from kshark.api import *\nfrom kshark.api import hookimpl\n"
@@ -286,6 +288,22 @@ def test_a_file_that_is_named_goes_before_an_installed_copy(
     assert told.line() == (
         f"plugin kshark_echo (kshark-echo 1.2) refused: the protocol 'echo' of the file {path} goes first"
     )
+
+
+def test_a_mistake_in_a_grammar_is_told_with_the_plugins_line(plugin: Callable[..., str]) -> None:
+    path = plugin(
+        "import construct as c\nfrom kshark.grammar import Grammar, LengthPrefix\n"
+        "G = Grammar('g', c.Struct('n' / c.Byte), LengthPrefix(1), verb='m')", "mine"
+    )  # fmt: skip
+    assert re.fullmatch(
+        r"Grammar 'g': verb='m': there is no such field; there is n \(mine.py line \d+\)",
+        refusal(path),
+    )
+
+
+def test_the_names_of_the_builtins_fields_can_be_said() -> None:
+    for spec in load().protocols.values():
+        assert "field" not in check(spec, ProtocolSpec), spec.name
 
 
 def maker(found: Registry) -> object:

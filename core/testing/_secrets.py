@@ -58,9 +58,10 @@ def _of_grammar(spec: ProtocolSpec, talk: Talk) -> Iterator[tuple[str, str, Talk
                 if path in done or (made := _planted(grammar, side, raw, path)) is None:
                     continue
                 done.add(path)
+                built, secret = made
                 rest = data[start + len(raw) :]
-                piece = (side, data[:start] + made + rest)
-                yield f"the field {path}", PLANTED, [*talk[:number], piece, *talk[number + 1 :]]
+                piece = (side, data[:start] + built + rest)
+                yield f"the field {path}", secret, [*talk[:number], piece, *talk[number + 1 :]]
 
 
 def _messages(grammar: Any, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -73,8 +74,17 @@ def _messages(grammar: Any, data: bytes) -> Iterator[tuple[int, bytes]]:
         at += size
 
 
-def _planted(grammar: Any, side: Side, raw: bytes, path: str) -> bytes | None:
-    """The message with PLANTED in a field, None where it has none or cannot be built so."""
+def _planted(grammar: Any, side: Side, raw: bytes, path: str) -> tuple[bytes, str] | None:
+    """The message with a secret in a field, and the secret; None where it has none or cannot be built so."""
+    for same_size in (False, True):
+        if (made := _built(grammar, side, raw, path, same_size)) is not None:
+            return made
+    return None
+
+
+def _built(
+    grammar: Any, side: Side, raw: bytes, path: str, same_size: bool
+) -> tuple[bytes, str] | None:
     try:
         fields = _values(grammar.parse(raw, side))
         owner: Any = fields
@@ -82,16 +92,22 @@ def _planted(grammar: Any, side: Side, raw: bytes, path: str) -> bytes | None:
         for name in outer:
             owner = owner[name]
         value = owner[last]
-        if not isinstance(value, str | bytes):
+        if not isinstance(value, str | bytes) or (same_size and len(value) < SHORTEST):
             return None
-        owner[last] = PLANTED.encode() if isinstance(value, bytes) else PLANTED
+        secret = _sized(len(value)) if same_size else PLANTED
+        owner[last] = secret.encode() if isinstance(value, bytes) else secret
         made: bytes = grammar.build(side, **fields)
         again = _values(grammar.parse(made, side))
         for name in path.split("."):
             again = again[name]
-        return made if again == owner[last] else None
+        return (made, secret) if again == owner[last] else None
     except Exception:  # lengths that are not computed, checks, lists: whatever hinders construct
         return None
+
+
+def _sized(size: int) -> str:
+    """A secret of so many characters."""
+    return (PLANTED * (size // len(PLANTED) + 1))[-size:]
 
 
 def _values(parsed: Any) -> Any:
@@ -121,7 +137,7 @@ def _of_details(spec: ProtocolSpec, talk: Talk) -> Iterator[tuple[str, str, Talk
             if where in done or size < SHORTEST:
                 continue
             done.add(where)
-            secret = (PLANTED * (size // len(PLANTED) + 1))[-size:]
+            secret = _sized(size)
             old, new = value.encode(), secret.encode()
             pieces = [(side, data.replace(old, new)) for side, data in talk]
             if pieces != talk:

@@ -144,6 +144,15 @@ def test_the_kit_plants_what_is_declared_secret() -> None:
         assert_dissector(leaky.spec(), [(C, LOGIN)], examples=1, fuzz=0, skip=["memory", "time"])
 
 
+def test_a_secret_of_a_fixed_size_is_planted_too() -> None:
+    struct = c.Struct("length" / c.Int16ub, "pin" / c.Bytes(6))
+    grammar = login(struct, verb=None, redact={"pin": Redact.VALUE})
+    assert_hidden(grammar.spec(), [(C, b"\0\6geheim")])
+    grammar.request = login(struct, verb=None, redact={}).request
+    with pytest.raises(AssertionError, match="the field pin is declared secret"):
+        assert_hidden(grammar.spec(), [(C, b"\0\6geheim")])
+
+
 def test_a_secret_in_a_rows_target_is_found_and_hidden_where_a_name_says_so() -> None:
     assert_hidden(login(target="body.password").spec(), [(C, LOGIN)])
     with pytest.raises(
