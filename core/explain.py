@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -120,6 +121,8 @@ def located(details: Details, raw: bytes) -> list[Node]:
 def _fields(values: Any, raw: bytes) -> Iterator[Node]:
     pairs = values.items() if isinstance(values, dict) else enumerate(values)
     for name, value in pairs:
+        if value is None:
+            continue
         if isinstance(value, dict) or (isinstance(value, list) and _deep(value)):
             yield Node(str(name), inner=list(_fields(value, raw)))
         else:
@@ -142,14 +145,89 @@ def place(value: object, raw: bytes) -> tuple[int, int]:
     return start, start + len(needle)
 
 
+# ---------------------------------------------------------------- secrets
+
+
+class Mask:
+    """Which bytes of a message are not shown, for they are a secret's."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.hidden = bytearray(len(raw))
+        self.lost = False  # a secret is in here, and where is not known
+
+    @property
+    def shown(self) -> bytes:
+        """The bytes, those that are hidden as ``*``."""
+        return bytes(42 if h else b for b, h in zip(self.raw, self.hidden, strict=True))
+
+    def cover(self, text: str) -> None:
+        """Hide a text, as it is in the bytes or as the hex digits of these."""
+        needle = text.encode("utf-8", "replace")
+        if needle and needle not in self.raw:
+            with suppress(ValueError):
+                needle = bytes.fromhex(text)
+        at = self.raw.find(needle) if needle else -1
+        self.lost |= bool(text) and at < 0
+        while at >= 0:
+            self.range(at, at + len(needle))
+            at = self.raw.find(needle, at + 1)
+
+    def range(self, start: int, end: int) -> None:
+        """Hide some of the bytes."""
+        self.hidden[start:end] = b"\1" * len(self.hidden[start:end])
+
+    def cover_changed(self, open_: Details, shown: Details) -> None:
+        """Hide what redaction changed."""
+        for text in _changed(msgspec.to_builtins(open_), msgspec.to_builtins(shown)):
+            self.cover(text)
+
+    def cover_nodes(self, nodes: list[Node], secret: Container[str], path: str = "") -> None:
+        """Hide the fields whose dotted names are secret, with all that is in them."""
+        for node in nodes:
+            where = f"{path}{node.name}"
+            if where in secret:
+                node.value, node.inner = "REDACTED", []
+                self.range(node.start, node.end)
+                self.lost |= node.start < 0
+            elif not node.inner and node.start >= 0 and any(self.hidden[node.start : node.end]):
+                node.value = "REDACTED"
+            self.cover_nodes(node.inner, secret, f"{where}.")
+
+    def pieces(self, nodes: list[Node]) -> list[Node]:
+        """The same, what is covered in them as ``*``."""
+        for node in nodes:
+            if self.lost or any(self.hidden[node.start : node.end]):
+                node.value = "REDACTED" if self.lost else _bytes(self.shown[node.start : node.end])
+        return nodes
+
+
+def _changed(open_: Any, shown: Any) -> Iterator[str]:
+    """The texts that redaction changed."""
+    if isinstance(open_, dict) and isinstance(shown, dict):
+        for name, value in open_.items():
+            yield from _changed(value, shown.get(name))
+    elif isinstance(open_, list) and isinstance(shown, list):
+        for one, other in zip(open_, shown, strict=False):
+            yield from _changed(one, other)
+    elif isinstance(open_, str) and open_ != shown:
+        yield open_
+
+
 # ---------------------------------------------------------------- lines
 
 
-def dump(raw: bytes) -> Iterator[str]:
-    """A hex dump of the beginning."""
+def dump(raw: bytes, mask: Mask | None = None) -> Iterator[str]:
+    """A hex dump of the beginning; what is covered is not shown."""
+    hidden = mask.hidden if mask is not None else bytes(len(raw))
+    if mask is not None and mask.lost:
+        yield "(these bytes hold a secret whose place is not known: --no-redact shows them)"
+        return
     for at in range(0, min(len(raw), SHOWN), 16):
-        part = raw[at : at + 16]
-        yield f"{at:06x}  {part.hex(' '):<47}  {printable(part)}"
+        part, covered = raw[at : at + 16], hidden[at : at + 16]
+        digits = " ".join("--" if c else f"{b:02x}" for b, c in zip(part, covered, strict=True))
+        text = "".join("*" if c else t for t, c in zip(printable(part), covered, strict=True))
+        yield f"{at:06x}  {digits:<47}  {text}"
     if len(raw) > SHOWN:
         yield f"        ... {len(raw) - SHOWN:,} more bytes"
 

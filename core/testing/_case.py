@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -13,6 +15,13 @@ from kshark.given import checked
 from kshark.testing.play import Conversation, Heard, Piece, hear
 
 Talk = list[tuple[Side, bytes]]
+T = TypeVar("T")
+
+HEARD = 5_000
+"""Messages that a law listens to in all of its cuts or holes: of a long conversation fewer places are tried, so that
+a case takes seconds. 250 cuts of 20 messages; what is thorough are many short cases."""
+FEWEST = 20
+"""Places that are tried, however long the conversation."""
 
 NAMES = {Side.CLIENT: "client", Side.SERVER: "server"}
 
@@ -77,6 +86,26 @@ class Case:
     examples: int  # random examples a law
     whole: list[Face]  # what the undamaged conversation gives
     closed: int  # how many of these only close() gives
+    _kept: dict[str, list[Face]] = field(default_factory=dict)
+
+    def spread(self, places: Sequence[T], most: int, times: int = 1) -> list[T]:
+        """At most so many of the places, at each of which all is heard `times` over: the first ones, then
+        one by chance out of each of the parts of the rest, so that no step hides what a rhythm would show.
+        """
+        heard = times * max(len(self.whole), 1)
+        most = max(FEWEST, min(most, HEARD // heard))
+        if len(places) <= most:
+            return list(places)
+        first, rest = places[: most // 2], places[most // 2 :]
+        parts, random = most - len(first), Random(len(places))
+        edges = [len(rest) * number // parts for number in range(parts + 1)]
+        return [*first, *(rest[random.randrange(a, b)] for a, b in pairwise(edges))]
+
+    def kept(self, name: str, pieces: Sequence[Piece], law: str) -> list[Face]:
+        """The faces of undamaged pieces, heard once."""
+        if name not in self._kept:
+            self._kept[name] = self.faces(self.hear(pieces), law)
+        return self._kept[name]
 
     def hear(self, pieces: Iterable[Piece]) -> Heard:
         """A fresh dissector's answer."""
