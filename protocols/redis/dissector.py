@@ -21,7 +21,7 @@ from kshark import limits
 from kshark._pure import pure
 from kshark.api import DissectError, Kind, Message, NotMine, Side
 
-from .commands import COMMANDS, Act, Command, secrets
+from .commands import COMMANDS, FOREIGN_INLINE, Act, Command, secrets
 from .commands import known as is_known
 from .identify import CONFIRMED, MONITORED, PUSHES, Search
 from .replication import Snapshot
@@ -143,6 +143,8 @@ class RedisDissector:
         self.mute = 0  # OFF, or the number of commands that are not answered
         self.multi = False  # commands are queued
         self.calm = True  # none of what changes the meaning of replies
+        self.last: Message | None = None
+        self.back: list[Message] | None = None  # what POP3 and NATS say too, until a Redis is sure
 
     # ------------------------------------------------------------ contract
 
@@ -205,7 +207,8 @@ class RedisDissector:
         for half in (self.client, self.server):
             if half.size and half.search is None:
                 self.cut(half)
-                out[len(out) - 1].side = int(half is self.server)
+                if self.last is not None:
+                    self.last.side = int(half is self.server)
         return out
 
     # ------------------------------------------------------------ framing
@@ -280,8 +283,25 @@ class RedisDissector:
             message.gap_bytes = half.gap
             message.truncated = message.truncated or half.gap > 0
             half.fresh()
+        if self.back is not None or not half.began:
+            self.doubt(half, message)
+        else:
+            self.out.append(message)
+        self.last = message
         half.began = True
-        self.out.append(message)
+
+    def doubt(self, half: Half, message: Message) -> None:
+        """Joined in mid-stream at ``+OK`` or ``-ERR``, a flow says nothing until something proves a Redis."""
+        if self.back is None:
+            if self.client.began or half is self.client or not shared(message.head):
+                self.out.append(message)
+                return
+            self.back = []
+        message.side = int(half is self.server)
+        self.back.append(message)
+        if not shared(message.head) or len(self.back) > DUE:
+            self.out += self.back
+            self.back = None
 
     # ------------------------------------------------------------ commands
 
@@ -311,7 +331,8 @@ class RedisDissector:
         name = next(iter(words(line, 1)), b"")
         if not WORD.fullmatch(name):
             raise DissectError("not a command line")
-        if not half.began and not self.server.began and not is_known(name):
+        unsure = self.back is not None or not (half.began or self.server.began)
+        if unsure and not is_known(name):
             raise NotMine("the first line is no command of Redis")
 
     def special(self, known: Command, half: Half, head: bytes) -> tuple[int, str, str]:
@@ -511,7 +532,8 @@ class RedisDissector:
     def cut(self, half: Half) -> None:
         """The message under way will not be seen to its end."""
         self.whole(half, bytes(half.held))
-        message = self.out[len(self.out) - 1]  # compiled without negative indices
+        message = self.last
+        assert message is not None
         message.cut = message.truncated = True
         if b"\r\n" not in message.head and message.extra is None and message.kind != REQUEST:
             message.verb = message.target = ""  # of what kind it is was not seen
@@ -537,7 +559,7 @@ class RedisDissector:
             waiting = min(self.sent - self.answered, DUE)
             self.out += [Message(RESPONSE, cut=True, notes=(RESYNC,)) for _ in range(waiting)]
             self.lose(half)
-        elif half.began or not self.server.began:
+        elif half.began or not self.server.began or isinstance(error, NotMine):
             if not self.out:
                 raise error
             half.fault = error
@@ -570,6 +592,14 @@ def fits(act: int, kind: int, value: bytes) -> bool:
     if act == Act.MONITOR:
         return value == b"+OK\r\n"
     return act == Act.PSYNC and kind == PLUS
+
+
+def shared(head: bytes) -> bool:
+    """Whether POP3, NATS, FTP and the like say this too."""
+    if head[:1] == b"*":
+        return False
+    word = head.split(None, 1)[0] if head.strip() else b""
+    return word in (b"+OK", b"-ERR") or word.lower() in FOREIGN_INLINE
 
 
 def label(raw: bytes) -> str:
