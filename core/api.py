@@ -237,6 +237,9 @@ def doc(text: str, *, otel: str = "", redact: Redact = Redact.NONE) -> msgspec.M
     >>> class Login(Details):
     ...     password: Annotated[str, doc("What the user typed", redact=Redact.VALUE)] = ""
     """
+    if not isinstance(redact, Redact):
+        names = ", ".join(f"Redact.{one.name}" for one in Redact)
+        raise TypeError(f"redact must be one of {names}, not {redact!r}")
     return msgspec.Meta(description=text, extra={"otel": otel, "redact": redact.value})
 
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 import click
 
 from kshark import talk
-from kshark.api import DissectError, Dissector, Framed, Kind, Message, ProtocolSpec, Side, Switch
+from kshark.api import DissectError, Kind, Message, ProtocolSpec, Side, Switch
 from kshark.cli import DONE, FAILED, WRONG, common, registry
-from kshark.plugins import raised as plugin_error
 from kshark.stderr import say
 from kshark.talk import Piece
+from kshark.trial import Mistake, Trial
 
 SIDES: Final = {"client": Side.CLIENT, "server": Side.SERVER}
 PIECE: Final = 64 * 1024
@@ -105,7 +105,7 @@ class _Run:
         self.shown = 0
         self.streams: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self.given = [0, 0]  # bytes of each side that messages have counted
-        self.trace: Any = None
+        self.trial: Trial | None = None
 
     def play(self, spec: ProtocolSpec, waiting: list[Piece]) -> int:
         """Feed and show; the exit code."""
@@ -115,10 +115,8 @@ class _Run:
         except DissectError as error:
             say(f"{spec.name}: {type(error).__name__}: {error}")
             return FAILED
-        except BrokenPipeError:  # who reads our output has seen enough
-            raise
-        except Exception as error:  # a plugin's own code
-            say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
+        except Mistake as error:  # in a plugin's own code
+            say(f"{spec.name}: a mistake in the dissector: {error}")
             return FAILED
         if total and not self.shown:
             say(f"{spec.name}: no message in {total} bytes")
@@ -149,16 +147,11 @@ class _Run:
             if isinstance(one, Message):
                 self._show(spec, one, Side.CLIENT)
 
-    def _start(self, spec: ProtocolSpec) -> Dissector:
+    def _start(self, spec: ProtocolSpec) -> Trial:
         self.streams = (bytearray(), bytearray())
         self.given = [0, 0]
-        dissector = spec.dissector()
-        self.trace = None
-        if self.explain and isinstance(dissector, Framed):
-            from kshark.explain import Trace
-
-            self.trace = Trace(dissector)
-        return dissector
+        self.trial = Trial(spec.dissector, self.explain)
+        return self.trial
 
     # ------------------------------------------------------------ show
 
@@ -172,7 +165,7 @@ class _Run:
         if self.explain:
             self._explain(spec, message, side)
         elif self.full:
-            for name, value in _details(spec, message).items():
+            for name, value in self._details(spec, message).items():
                 click.echo(f"    {name}: {talk.one_line(str(value))}")
 
     def _json(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
@@ -187,7 +180,7 @@ class _Run:
             "notes": list(message.notes),
         }
         if self.full:
-            row["details"] = _details(spec, message)
+            row["details"] = self._details(spec, message)
         click.echo(msgspec.json.encode(row))
 
     def _explain(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
@@ -198,13 +191,22 @@ class _Run:
         self.given[side] = end = start + message.size
         raw = bytes(self.streams[side][start:end])
         nodes: list[Node] = _fields(spec, raw, side)
-        if self.trace is not None and not nodes:
-            nodes.append(Node("pieces", inner=self.trace.take(side, start, end)))
-        details = _details_object(spec, message)
+        trace = self.trial.trace if self.trial is not None else None
+        if trace is not None and not nodes:
+            nodes.append(Node("pieces", inner=trace.take(side, start, end)))
+        details = self.trial.details(spec, message) if self.trial is not None else None
         if details is not None:
             nodes.append(Node("details", inner=located(details, raw)))
         for line in (*dump(raw), *tree(nodes)):
             click.echo(f"    {line}")
+
+    def _details(self, spec: ProtocolSpec, message: Message) -> dict[str, Any]:
+        """The typed details as plain values."""
+        import msgspec
+
+        found = self.trial.details(spec, message) if self.trial is not None else None
+        details: dict[str, Any] = {} if found is None else msgspec.to_builtins(found)
+        return details
 
 
 def _fields(spec: ProtocolSpec, raw: bytes, side: Side) -> list[Any]:
@@ -234,19 +236,3 @@ def _line(message: Message, side: Side) -> str:
 
 def _kind(message: Message) -> str:
     return Kind(message.kind).name.lower()
-
-
-def _details(spec: ProtocolSpec, message: Message) -> dict[str, Any]:
-    """The typed details as plain values."""
-    import msgspec
-
-    found = _details_object(spec, message)
-    details: dict[str, Any] = {} if found is None else msgspec.to_builtins(found)
-    return details
-
-
-def _details_object(spec: ProtocolSpec, message: Message) -> Any:
-    """The typed details, redacted as everywhere."""
-    from kshark.render import Renderer
-
-    return Renderer({spec.name: spec}).details(message, spec.name)
