@@ -181,7 +181,7 @@ class Framed:
         ...     def parse(self, side):
         ...         while True:
         ...             line = yield b"\\n"
-        ...             yield Message(Kind.REQUEST, verb=line.decode().strip())
+        ...             yield Message(Kind.REQUEST, verb=line.decode("latin-1").strip())
         >>> [m.verb for m in Line().feed(Side.CLIENT, b"one\\ntwo\\nthr")]
         ['one', 'two']
     """

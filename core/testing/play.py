@@ -202,7 +202,7 @@ def converse(spec: ProtocolSpec, pieces: Conversation) -> list[Entry]:
         ...     def parse(self, side):
         ...         while True:
         ...             line = yield b"\\n"
-        ...             yield Message(Kind(1 + side), verb=line.decode().strip())
+        ...             yield Message(Kind(1 + side), verb=line.decode("latin-1").strip())
         >>> entries = converse(
         ...     ProtocolSpec(name="line", dissector=Line),
         ...     [(Side.CLIENT, b"ping\\n"), (Side.SERVER, b"pong\\n")],

@@ -51,19 +51,41 @@ class Bare(Details):
         ),
         (
             {"details": lambda m: msgspec.structs.replace(Frame(), body=5)},
-            r"are not what their types say: Expected `str`",
+            r"are not what their types say: Frame.body is int: expected `str`",
         ),
+        (
+            {"details": lambda m: msgspec.structs.replace(Frame(), body=b"x")},
+            r"are not what their types say: Frame.body is bytes: expected `str`",
+        ),
+        ({"details": None}, r"declares request= or response= and no details=, which makes them"),
+        ({"magic": ()}, r"toy is not recognised by anything: give it magic, replies or a probe"),
         ({"probe": lambda data, side: Verdict.NO}, "not recognised by its bytes"),
     ],
-    ids=["refused", "undocumented", "magic", "type", "value", "probe"],
+    ids=[
+        "refused",
+        "undocumented",
+        "magic",
+        "type",
+        "value",
+        "bytes",
+        "no details",
+        "nothing",
+        "probe",
+    ],
 )
 def test_what_the_laws_do_not_see(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(AssertionError, match=text):
         assert_dissector(frames(**changes), FRAME_TALK, **QUICK)
 
 
-def test_a_protocol_that_is_never_recognised_needs_no_recognition() -> None:
-    assert_dissector(frames(magic=()), FRAME_TALK, **QUICK)
+def test_the_name_of_a_dissector_of_kshark_is_taken() -> None:
+    redis = msgspec.structs.replace(frames(), name="redis")
+    with pytest.raises(AssertionError, match="the name 'redis' is that of kshark's own dissector"):
+        assert_dissector(redis, FRAME_TALK, **QUICK)
+
+
+def test_a_protocol_that_is_never_recognised_says_so() -> None:
+    assert_dissector(frames(magic=()), FRAME_TALK, recognised=False, **QUICK)
 
 
 def test_entries_are_shown_beside_those_expected() -> None:

@@ -35,7 +35,9 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("run", [check_laws, assert_dissector])
 def test_the_laws_end(run) -> None:  # type: ignore[no-untyped-def]
     began = monotonic()
-    with pytest.raises(LawBroken, match=r"'garbage' .* did not come back, at .*test_stuck.py:\d+") as told:
+    with pytest.raises(
+        LawBroken, match=r"'garbage' .* did not come back, at .*test_stuck.py:\d+"
+    ) as told:
         run(SPIN, TALK)
     assert "from client b'" in str(told.value) or "from server b'" in str(told.value)
     assert monotonic() - began < 30
