@@ -194,7 +194,11 @@ class Framed:
         raise NotImplementedError
 
     def resync(self, side: Side, data: bytes) -> int:
-        """After a gap: the offset in `data` at which a message begins, or -1 for "not in here"."""
+        """After a gap or an error: the offset in `data` at which a message begins, or -1 for "not in here".
+
+        After a gap `data` begins anywhere, within a word too; after a `DissectError` it is what came next,
+        and may begin at a message. After -1 the last 256 bytes come again, with what follows them.
+        """
         return -1
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -251,7 +255,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol: how to recognise it, who dissects it, what its fields are.
 
     ``magic`` are prefixes of the client's first bytes, ``replies`` of the server's; ``probe`` is asked
-    where no prefix decides, once for each possible side. ``ports`` are hints, they decide nothing.
+    where no prefix decides, once for each possible side. ``ports`` break ties between probes that are
+    equally sure; by themselves they decide nothing.
     """
 
     name: str

@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import click
 import msgspec
 
-from kshark import api, cli, hookspecs, limits, plugins, wire
+from kshark import api, cli, hookspecs, limits, plugins, secret_names, wire
 from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
 from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
@@ -467,6 +467,24 @@ def without_docstring(node: ast.ClassDef | ast.FunctionDef, source: str) -> str:
     return "\n".join([lines[start], *(body or ["    ..."]), *gap, *trailing])
 
 
+def secrets_page() -> Iterable[str]:
+    """What the redaction classes look for: the lists of `kshark.secret_names`."""
+    lists = (
+        ("Every name that holds one of these", secret_names.SECRET_PARTS),
+        ("... but not these, which turn pages", secret_names.PUBLIC_NAMES),
+        ("Fields of a form, of JSON or XML, parameters of a URL", secret_names.SECRET_PARAMETERS),
+        ("Headers", secret_names.SECRET_HEADERS),
+        ("Headers whose name holds one of these", secret_names.HEADER_PARTS),
+    )
+    yield from ("# Secret names", "")
+    yield "`Redact.BODY`, `Redact.URL` and `Redact.HEADERS` hide the values of these names. Names are compared in lower"
+    yield "case and without punctuation. `Redact.VALUE` hides the whole value, whatever it is called."
+    yield ""
+    yield from table(
+        ("where", "names"), [[text, ", ".join(map(code, sorted(names)))] for text, names in lists]
+    )
+
+
 PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "cli": cli_page,
     "options": options_page,
@@ -474,6 +492,7 @@ PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "protocols": protocols_page,
     "api": api_page,
     "limits": limits_page,
+    "secrets": secrets_page,
     "counters": counters_page,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from typing import Final
+from typing import Any, Final
 
 from kshark.api import (
     DissectError,
@@ -240,6 +240,14 @@ def play(engine: Engine, spec: ProtocolSpec, pieces: Conversation) -> list[Entry
             done = done or consumer.chunk(side, piece, flow.last_ns)
     consumer.end(END_FIN, flow.last_ns)
     return engine.take()
+
+
+def shown(spec: ProtocolSpec, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Each entry as every sink gets it: the JSON of ``--full`` as a dict, secrets redacted."""
+    from kshark.render import Renderer
+
+    renderer = Renderer({spec.name: spec})
+    return [renderer.as_dict(entry, full=True) for entry in entries]
 
 
 def rows(entries: Iterable[Entry]) -> list[str]:

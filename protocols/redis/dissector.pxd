@@ -49,5 +49,4 @@ cdef class RedisDissector:
     cdef lose(self, Half half)
 
 cdef bint fits(int act, int kind, bytes value)
-cdef bint shared(bytes head)
 cdef str label(bytes raw)

@@ -21,11 +21,11 @@ from kshark import limits
 from kshark._pure import pure
 from kshark.api import DissectError, Kind, Message, NotMine, Side
 
-from .commands import COMMANDS, FOREIGN_INLINE, Act, Command, secrets
+from .commands import COMMANDS, Act, Command, secrets
 from .commands import known as is_known
-from .identify import CONFIRMED, MONITORED, PUSHES, Search
+from .identify import CONFIRMED, MONITORED, PUSHES, Search, shared
 from .replication import Snapshot
-from .words import TEXT, count, described, placed, split, strings, text, words
+from .words import TEXT, count, described, failure, placed, split, strings, text, words
 
 if TYPE_CHECKING or pure(__name__):
     from .resp import Commands, Replies, command, reply
@@ -55,7 +55,7 @@ NOTHING: tuple[str, ...] = ()
 NESTED = ("nested-error",)
 RESYNC = "resync"
 
-STAR, DOLLAR, PUSH, PLUS, BANG, PIPE, LF = b"*$>+!|\n"
+STAR, DOLLAR, PUSH, PLUS, PIPE, LF = b"*$>+|\n"
 FAILED = b"-!"
 VERBS: dict[int, str] = {
     36: "bulk",
@@ -80,7 +80,6 @@ TOPICS = {  # kind of subscription, and whether this ends one
     b"ssubscribe": (SHARD, False),
     b"sunsubscribe": (SHARD, True),
 }
-CODE = re.compile(rb"[A-Z][A-Z0-9_]{1,31}")
 WORD = re.compile(rb"[A-Za-z_][-\w.|:]{0,127}")
 
 
@@ -143,7 +142,7 @@ class RedisDissector:
         self.mute = 0  # OFF, or the number of commands that are not answered
         self.multi = False  # commands are queued
         self.calm = True  # none of what changes the meaning of replies
-        self.last: Message | None = None
+        self.last: Any = None
         self.back: list[Message] | None = None  # what POP3 and NATS say too, until a Redis is sure
 
     # ------------------------------------------------------------ contract
@@ -207,8 +206,7 @@ class RedisDissector:
         for half in (self.client, self.server):
             if half.size and half.search is None:
                 self.cut(half)
-                if self.last is not None:
-                    self.last.side = int(half is self.server)
+                self.last.side = int(half is self.server)
         return out
 
     # ------------------------------------------------------------ framing
@@ -283,22 +281,18 @@ class RedisDissector:
             message.gap_bytes = half.gap
             message.truncated = message.truncated or half.gap > 0
             half.fresh()
-        if self.back is not None or not half.began:
-            self.doubt(half, message)
-        else:
+        sure = half.began or self.client.began or half is self.client
+        if self.back is None and (sure or not shared(message.head)):
             self.out.append(message)
+        else:
+            self.doubt(half, message)
         self.last = message
         half.began = True
 
     def doubt(self, half: Half, message: Message) -> None:
         """Joined in mid-stream at ``+OK`` or ``-ERR``, a flow says nothing until something proves a Redis."""
-        if self.back is None:
-            if self.client.began or half is self.client or not shared(message.head):
-                self.out.append(message)
-                return
-            self.back = []
         message.side = int(half is self.server)
-        self.back.append(message)
+        self.back = [*(self.back or ()), message]
         if not shared(message.head) or len(self.back) > DUE:
             self.out += self.back
             self.back = None
@@ -533,7 +527,6 @@ class RedisDissector:
         """The message under way will not be seen to its end."""
         self.whole(half, bytes(half.held))
         message = self.last
-        assert message is not None
         message.cut = message.truncated = True
         if b"\r\n" not in message.head and message.extra is None and message.kind != REQUEST:
             message.verb = message.target = ""  # of what kind it is was not seen
@@ -594,14 +587,6 @@ def fits(act: int, kind: int, value: bytes) -> bool:
     return act == Act.PSYNC and kind == PLUS
 
 
-def shared(head: bytes) -> bool:
-    """Whether POP3, NATS, FTP and the like say this too."""
-    if head[:1] == b"*":
-        return False
-    word = head.split(None, 1)[0] if head.strip() else b""
-    return word in (b"+OK", b"-ERR") or word.lower() in FOREIGN_INLINE
-
-
 def label(raw: bytes) -> str:
     """`text` of what is usually short and plain."""
     if len(raw) > TEXT:
@@ -611,13 +596,3 @@ def label(raw: bytes) -> str:
     except UnicodeDecodeError:
         return text(raw)
     return found if found.isprintable() else text(raw)
-
-
-def failure(value: bytes) -> tuple[str, str]:
-    """The code and the text of an error, simple or bulk."""
-    line = value[1:]
-    if value[0] == BANG:
-        line = value.partition(b"\n")[2]
-    line = line.removesuffix(b"\r\n")
-    code = line.split(b" ", 1)[0]
-    return (code.decode() if CODE.fullmatch(code) else "ERR"), text(line)

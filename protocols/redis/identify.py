@@ -127,6 +127,14 @@ def answer(data: bytes) -> Verdict:
     return Verdict.LIKELY if likely else Verdict.MORE
 
 
+def shared(head: bytes) -> bool:
+    """Whether POP3, NATS, FTP and the like say this too."""
+    if head[:1] == b"*":
+        return False
+    word = head.split(None, 1)[0] if head.strip() else b""
+    return word in (b"+OK", b"-ERR") or word.lower() in FOREIGN_INLINE
+
+
 def commandlike(head: bytes) -> bool:
     """An array of strings alone, as clients send: it says nothing of who sent it."""
     if head[:1] != b"*" or head[:2] in (b"*0", b"*-"):
