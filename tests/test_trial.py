@@ -118,11 +118,11 @@ def test_a_mistake_in_one_line_with_the_place(name: str, tmp_path: Path) -> None
 
 
 def test_a_wrong_word_of_redaction_is_the_authors_line(tmp_path: Path) -> None:
-    text = HEAD.replace('"the text"', '"the text", redact="vallue"')
+    text = HEAD.replace('"the text"', '"the text", redact="hidden"')
     done = dissected(tmp_path / "oops.py", text + FRAMED.format(FINE, "") + TAIL)
     assert done.returncode == 2
     assert "redact must be one of Redact.NONE, Redact.VALUE, " in done.stderr
-    assert "not 'vallue' (oops.py line 4)" in done.stderr
+    assert "not 'hidden' (oops.py line 4)" in done.stderr
 
 
 def test_what_is_fine_is_shown(tmp_path: Path) -> None:
