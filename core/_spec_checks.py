@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from keyword import iskeyword
 from typing import Any, Final, get_args
+from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
@@ -173,6 +177,24 @@ def _enricher(spec: EnricherSpec) -> list[str]:
         elif not (isinstance(kind, type) and issubclass(kind, Details)):
             found.append(f"adds {name}, which must be a subclass of kshark.api.Details")
     return found
+
+
+PLAIN: Final = (bytes, bytearray, memoryview, datetime, date, time, timedelta, UUID, Decimal)
+"""Values that JSON has no type for: as they are, they fit a field of their own type alone."""
+
+
+def misfit(details: Details) -> str:
+    """ "" or which field of typed details is not what its declaration says: Python does not look."""
+    try:
+        msgspec.convert(
+            msgspec.to_builtins(details, builtin_types=PLAIN), type(details), builtin_types=PLAIN
+        )
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        what, _, where = str(error).partition(" - at ")
+        field = where.strip("`").removeprefix("$.") or "a field"
+        kind = type(getattr(details, field, None)).__name__
+        return f"{type(details).__name__}.{field} is {kind}: {what[:1].lower()}{what[1:]}"
+    return ""
 
 
 _CHECKS: Final[Mapping[type[Any], Callable[[Any], list[str]]]] = {

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kshark import talk
-from kshark.api import DissectError, Dissector, Framed, Kind, Message, ProtocolSpec, Side, Switch
+from kshark.api import Details, DissectError, Kind, Message, ProtocolSpec, Side, Switch
 from kshark.cli import DONE, FAILED, WRONG, common, registry
-from kshark.plugins import raised as plugin_error
 from kshark.stderr import say
 from kshark.talk import Piece
+from kshark.trial import Mistake, Trial
 
 if TYPE_CHECKING:
     from kshark.explain import Mask, Node
@@ -124,7 +124,7 @@ class _Run:
         self.shown = 0
         self.streams: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self.given = [0, 0]  # bytes of each side that messages have counted
-        self.trace: Any = None
+        self.trial: Trial | None = None
 
     def play(self, spec: ProtocolSpec, waiting: list[Piece]) -> int:
         """Feed and show; the exit code."""
@@ -134,10 +134,8 @@ class _Run:
         except DissectError as error:
             say(f"{spec.name}: {type(error).__name__}: {error}")
             return FAILED
-        except BrokenPipeError:  # who reads our output has seen enough
-            raise
-        except Exception as error:  # a plugin's own code
-            say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
+        except Mistake as error:  # in a plugin's own code
+            say(f"{spec.name}: a mistake in the dissector: {error}")
             return FAILED
         if total and not self.shown:
             say(f"{spec.name}: no message in {total} bytes")
@@ -168,16 +166,11 @@ class _Run:
             if isinstance(one, Message):
                 self._show(spec, one, Side.CLIENT)
 
-    def _start(self, spec: ProtocolSpec) -> Dissector:
+    def _start(self, spec: ProtocolSpec) -> Trial:
         self.streams = (bytearray(), bytearray())
         self.given = [0, 0]
-        dissector = spec.dissector()
-        self.trace = None
-        if self.explain and isinstance(dissector, Framed):
-            from kshark.explain import Trace
-
-            self.trace = Trace(dissector)
-        return dissector
+        self.trial = Trial(spec.dissector, self.explain)
+        return self.trial
 
     # ------------------------------------------------------------ show
 
@@ -222,7 +215,7 @@ class _Run:
         """The typed details as plain values."""
         import msgspec
 
-        found = self.renderer.details(message, spec.name)
+        found = self._typed(spec, message)
         details: dict[str, Any] = {} if found is None else msgspec.to_builtins(found)
         return details
 
@@ -237,15 +230,20 @@ class _Run:
         if self.redact:
             self._hide(mask, spec, message)
         nodes, known = self._fields(spec, raw, side, mask)
-        if self.trace is not None and not nodes:
-            nodes.append(Node("pieces", inner=mask.pieces(self.trace.take(side, start, end))))
-        details = self.renderer.details(message, spec.name)
+        trace = self.trial.trace if self.trial is not None else None
+        if trace is not None and not nodes:
+            nodes.append(Node("pieces", inner=mask.pieces(trace.take(side, start, end))))
+        details = self._typed(spec, message)
         if details is not None:
             own = located(details, b"" if nodes and known else mask.shown)
             if left := [node for node in own if node.name not in known]:
                 nodes.append(Node("details", inner=left))
         for line in (*dump(raw, mask), *tree(nodes)):
             click.echo(f"    {line}")
+
+    def _typed(self, spec: ProtocolSpec, message: Message) -> Details | None:
+        """The typed details, redacted as sinks are given them."""
+        return self.trial.details(spec, message, self.renderer) if self.trial is not None else None
 
     def _hide(self, mask: Mask, spec: ProtocolSpec, message: Message) -> None:
         """Cover the bytes of what redaction hides."""

@@ -37,26 +37,46 @@ class Node:
 
 
 class Trace:
-    """Watches a `Framed` dissector: every piece that its generators were given, by side."""
+    """Watches a `Framed` dissector: every piece that its generators were given, by side.
 
-    def __init__(self, framed: Framed) -> None:
+    `look` is shown what a generator is about to yield, and may raise; with `keep`, pieces are kept for the tree.
+    """
+
+    def __init__(
+        self,
+        framed: Framed,
+        look: Callable[[object, Step | None, Any], None] = lambda *_: None,
+        keep: bool = True,
+    ) -> None:
         self.used = [0, 0]
         self.pieces: tuple[list[Node], list[Node]] = ([], [])  # of the message at work
+        self._look = look
+        self._keep = keep
         self._parse: Callable[[Side], Generator[Step, Any, None]] = framed.parse
         framed.parse = self.parse  # type: ignore[method-assign]
 
     def parse(self, side: Side) -> Generator[Step, Any, None]:
         """The dissector's own generator, and notes of what it asks for."""
         inner = self._parse(side)
-        want = next(inner, None)
-        while want is not None:
+        try:
+            want = next(inner)
+        except StopIteration:
+            return
+        except TypeError:
+            self._look(inner, None, self._parse)
+            raise
+        while True:
+            self._look(inner, want, self._parse)
             label = "" if isinstance(want, (Message, Switch)) else _label(inner)
             try:
                 got = yield want
             except EOFError as error:
-                want = _throw(inner, error)
+                try:
+                    want = inner.throw(error)
+                except StopIteration:
+                    return
                 continue
-            if isinstance(want, Take | int | bytes):
+            if self._keep and isinstance(want, Take | int | bytes):
                 self._note(side, want, got, label)
             try:
                 want = inner.send(got)
@@ -77,13 +97,6 @@ class Trace:
         for node in found:
             node.start, node.end = node.start - start, node.end - start
         return found
-
-
-def _throw(inner: Generator[Step, Any, None], error: EOFError) -> Step | None:
-    try:
-        return inner.throw(error)
-    except StopIteration:
-        return None
 
 
 def _label(generator: Any) -> str:

@@ -137,7 +137,8 @@ class Guard(Listener):
         window = self.window
         if window.passes(side, len(data)) and not self.engine.begins(self.wire, data):
             return window.seen >= SILENT_BYTES and self.give_up(NOBODY)
-        choice = None if window.pieces else self.engine.assumed(self.wire)
+        asked = not (window.pieces or self.refused)
+        choice = self.engine.assumed(self.wire) if asked else None
         last = window.add(side, data, ns)
         if choice is not None:
             return self.begin(choice)
@@ -414,8 +415,8 @@ class Guard(Listener):
         engine = self.engine
         self.count_error(error)
         self.errors += 1
-        young = self.messages < EARLY_MESSAGES and not self.refused
-        if young or (isinstance(error, NotMine) and not self.refused):
+        young = self.messages < EARLY_MESSAGES and self.engine.assumed(self.wire) is None
+        if not self.refused and (young or isinstance(error, NotMine)):
             return self.identify_again()
         if self.errors >= limits.ERRORS:
             engine.ledger.count(engine.ledger.limits, "errors")

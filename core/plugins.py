@@ -21,7 +21,7 @@ from functools import partial
 from importlib.machinery import PathFinder
 from itertools import islice
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import pluggy
@@ -390,13 +390,19 @@ def _first_line(error: BaseException) -> str:
 
 def raised(error: BaseException) -> str:
     """An exception in one line, with the place in the plugin's own code where it came from."""
-    frames = [f for f in extract_tb(error.__traceback__) if not f.name.endswith("on_alarm")]
-    if isinstance(error, PluginError):  # ours, of what the plugin gave us
-        frames = [f for f in frames if Path(f.filename).parent != OURS / "grammar"]
+    inner = (
+        OURS / "grammar" if isinstance(error, PluginError) else None
+    )  # of what the plugin gave us
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if not str(frame.f_globals.get("__name__", "")).startswith("kshark.")  # api.doc(), say
+        and Path(frame.f_code.co_filename).parent != inner
+    ]
     text = told(error)
-    if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith("<"):
+    if isinstance(error, SyntaxError) or not frames or frames[-1][0].startswith("<"):
         return text
-    return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})"
+    return f"{text} ({Path(frames[-1][0]).name} line {frames[-1][1]})"
 
 
 def _module(path: str) -> str:

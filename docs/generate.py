@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import click
 import msgspec
 
-from kshark import api, cli, grammar, hookspecs, limits, plugins, wire
+from kshark import api, cli, grammar, hookspecs, limits, plugins, secret_names, wire
 from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
 from kshark.grammar import frames
 from kshark.grammar import rules as grammar_rules
@@ -566,6 +566,24 @@ def contributed_page() -> Iterable[str]:
         yield from ("```python", module.read_text(encoding="utf-8").rstrip(), "```\n")
 
 
+def secrets_page() -> Iterable[str]:
+    """What the redaction classes look for: the lists of `kshark.secret_names`."""
+    lists = (
+        ("Every name that holds one of these", secret_names.SECRET_PARTS),
+        ("... but not these, which turn pages", secret_names.PUBLIC_NAMES),
+        ("Fields of a form, of JSON or XML, parameters of a URL", secret_names.SECRET_PARAMETERS),
+        ("Headers", secret_names.SECRET_HEADERS),
+        ("Headers whose name holds one of these", secret_names.HEADER_PARTS),
+    )
+    yield from ("# Secret names", "")
+    yield "`Redact.BODY`, `Redact.URL` and `Redact.HEADERS` hide the values of these names. Names are compared in lower"
+    yield "case and without punctuation. `Redact.VALUE` hides the whole value, whatever it is called."
+    yield ""
+    yield from table(
+        ("where", "names"), [[text, ", ".join(map(code, sorted(names)))] for text, names in lists]
+    )
+
+
 PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "cli": cli_page,
     "options": options_page,
@@ -575,6 +593,7 @@ PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "grammar": grammar_page,
     "contributed": contributed_page,
     "limits": limits_page,
+    "secrets": secrets_page,
     "counters": counters_page,
 }
 

@@ -536,3 +536,37 @@ def test_a_wrong_mapping_is_one_line(text: str, told: str, tmp_path: Path, capfd
     assert told in err
     _, err = said(capfd, 2, "verify", path, "--map", "/nonexistent")
     assert "--map /nonexistent" in err
+
+
+# ---------------------------------------------------------------- what a newcomer would otherwise search for
+
+
+@pytest.mark.parametrize("group", ["kshark.plugins", "kshark_plugins", "Kshark"])
+def test_a_group_that_is_nearly_ours_is_pointed_out(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    info = tmp_path / "kshark_near-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kshark-near\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nnear = kshark_near\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out, err = said(capfd, 0, "plugins", "--json")
+    assert f"kshark-near: its entry point 'near' is in the group '{group}' and is not loaded" in err
+    assert "the group must be exactly 'kshark'" in err
+    assert all(row["name"] != "near" for row in json.loads(out))
+
+
+def test_the_closing_line_counts_dissect_errors(tmp_path: Path, capfd: Capture) -> None:
+    text = PLUGIN.replace(
+        "            head =",
+        "            if b'BAD' in line: raise DissectError('bad')\n            head =",
+    )
+    plugin = tmp_path / "toy.py"
+    plugin.write_text(text)
+    talk = [*[(C, b"GET  k\r\n"), (S, b"OK  k\r\n")] * 3, (C, b"BAD\r\n")]
+    path = pcap(tmp_path / "x.pcap", talk)
+    options = ["--plugin", str(plugin), "--assume", "47=toy", "--sink", "jsonl:-"]
+    _, err = said(capfd, 0, "run", "--read", str(path), *options)
+    assert "; 1 dissect error: kshark doctor shows which; " in err
+    _, err = said(capfd, 0, "run", "--read", str(pcap(tmp_path / "y.pcap", talk[:-1])), *options)
+    assert "dissect error" not in err

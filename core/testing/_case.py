@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import msgspec
 
 from kshark.api import Framed, Message, ProtocolSpec, Side
+from kshark.faults import place
 from kshark.given import checked
-from kshark.testing.play import Conversation, Heard, Piece, hear
+from kshark.testing._alarm import TooSlow, alarm
+from kshark.testing.play import PATIENCE, Conversation, Heard, Piece, Stuck, hear
 
 Talk = list[tuple[Side, bytes]]
 T = TypeVar("T")
@@ -29,9 +31,10 @@ NAMES = {Side.CLIENT: "client", Side.SERVER: "server"}
 class LawBroken(AssertionError):
     """A dissector broke a law of `check_laws`; the text says which, with the smallest example."""
 
-    def __init__(self, law: str, text: str) -> None:
+    def __init__(self, law: str, text: str, *, stuck: bool = False) -> None:
         super().__init__(f"law {law!r} is broken: {text}")
         self.law = law
+        self.stuck = stuck  # nobody waits for it again, to find a smaller example
 
 
 class Face(NamedTuple):
@@ -113,7 +116,12 @@ class Case:
 
     def faces(self, heard: Heard, law: str) -> list[Face]:
         """The messages, valid and with their details."""
-        return [face(self.spec, side, message, law) for side, message in heard.messages]
+        try:
+            with alarm(PATIENCE):
+                return [face(self.spec, side, message, law) for side, message in heard.messages]
+        except TooSlow as error:
+            text = f"details() did not come back, at {place(error)}"
+            raise LawBroken(law, text, stuck=True) from error
 
 
 def face(spec: ProtocolSpec, side: Side, message: Message, law: str) -> Face:
@@ -194,6 +202,8 @@ def guarded(law: str, call: Callable[[], Any], pieces: Sequence[Piece]) -> Any:
         return call()
     except LawBroken:
         raise
+    except Stuck as error:
+        raise LawBroken(law, str(error), stuck=True) from error
     except Exception as error:
         text = f"{show(error)}, which is no DissectError, from {tell(pieces)}"
         raise LawBroken(law, text) from error

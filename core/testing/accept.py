@@ -9,9 +9,10 @@ from typing import Any, get_type_hints
 import msgspec
 
 from kshark import talk
-from kshark._spec_checks import LEVELS, check, within
-from kshark.api import Details, Message, ProtocolSpec, Side
+from kshark._spec_checks import LEVELS, check, misfit, within
+from kshark.api import Details, ProtocolSpec, Side
 from kshark.engine import Engine, EngineSettings
+from kshark.plugins import DEFAULT_PLUGINS
 from kshark.testing import _cases
 from kshark.testing._case import Talk, joined
 from kshark.testing._cases import Case
@@ -37,6 +38,7 @@ def assert_dissector(
     again: Conversation | None = None,
     recovers: bool | None = None,
     pipelined: bool = False,
+    recognised: bool = True,
     skip: Collection[str] = (),
     examples: int = 40,
     fuzz: int = FUZZED,
@@ -45,9 +47,9 @@ def assert_dissector(
 
     It must be understood as `expected` says (or the rows of a case; see `kshark.testing.rows`), keep the
     laws (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`; COSTLY
-    ones are tried with the first conversation of a spec alone), be recognised without a port where the
-    spec says how, have documented details of the declared types, hide what is declared secret, and survive
-    `fuzz` bytes of damage.
+    ones are tried with the first conversation of a spec alone), be recognised without a port, have documented
+    details of the declared types, hide what is declared secret, and survive `fuzz` bytes of damage.
+    ``recognised=False``: its bytes cannot tell it, users say ``--assume PORT=NAME``.
     `pipelined`: requests may go out before earlier ones are answered, so the same pairs must come
     of the conversation with all that the client says moved ahead.
     """
@@ -58,6 +60,7 @@ def assert_dissector(
         expected = conversation.rows or expected
     if wrong := check(spec, ProtocolSpec):
         raise AssertionError(f"kshark would refuse this plugin: {wrong}")
+    _declared(spec)
     _documented(spec)
     if expected is not None:
         _expected(spec, pieces, expected)
@@ -69,7 +72,8 @@ def assert_dissector(
         _pipelined(spec, whole)
     _typed(spec, whole)
     assert_hidden(spec, whole)
-    _recognised(spec, whole)
+    if recognised:
+        _recognised(spec, whole)
     if fuzz:
         report = Fuzzer(spec, [whole], skip=skip).run(size=fuzz)
         if report.findings:
@@ -138,7 +142,10 @@ def _typed(spec: ProtocolSpec, pieces: Talk) -> None:
                 f"details() gives {type(found).__name__} for {message.verb!r}, not {names}: "
                 f"filters and the JSON Schema know only what the spec declares"
             )
-        _encodable(found, message)
+        if wrong := misfit(found):
+            raise AssertionError(
+                f"details() of {message.verb!r} are not what their types say: {wrong}"
+            )
     _fitting(spec, pieces)
 
 
@@ -166,19 +173,26 @@ def _fitting(spec: ProtocolSpec, pieces: Talk) -> None:
             )
 
 
-def _encodable(found: Details, message: Message) -> None:
-    try:
-        msgspec.convert(msgspec.to_builtins(found), type(found))
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+def _declared(spec: ProtocolSpec) -> None:
+    """What a spec must say beyond what kshark asks of it: without it, it is of little use."""
+    builtin = f"kshark.protocols.{spec.name}" in DEFAULT_PLUGINS
+    if builtin and not str(getattr(spec.dissector, "__module__", "")).startswith("kshark."):
         raise AssertionError(
-            f"details() of {message.verb!r} are not what their types say: {error}"
-        ) from None
+            f"the name {spec.name!r} is that of kshark's own dissector, which keeps it: choose another"
+        )
+    if (spec.request or spec.response) and spec.details is None:
+        raise AssertionError(
+            f"{spec.name} declares request= or response= and no details=, which makes them: no field is ever filled"
+        )
 
 
 def _recognised(spec: ProtocolSpec, pieces: Talk) -> None:
     """Without a word about ports, the engine knows the protocol by its first bytes."""
     if not (spec.magic or spec.replies or spec.probe):
-        return
+        raise AssertionError(
+            f"{spec.name} is not recognised by anything: give it magic, replies or a probe, "
+            f"or say recognised=False here and tell users to --assume PORT={spec.name}"
+        )
     said: list[str] = []
     entries = play(Engine([spec], EngineSettings(), said.append), spec, pieces)
     if said:
@@ -188,7 +202,7 @@ def _recognised(spec: ProtocolSpec, pieces: Talk) -> None:
         why = missed[0].flow.reason if missed else "no entry"
         raise AssertionError(
             f"the conversation is not recognised by its bytes ({why}): "
-            f"mend magic, replies or probe, or leave all three out and tell users to --assume"
+            f"mend magic, replies or probe, or say recognised=False here and tell users to --assume"
         )
 
 
