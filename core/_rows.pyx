@@ -423,7 +423,7 @@ cdef class Rows:
         self._number(number(field(half, M_SIZE)))
         self._raw(b',"time":"', 9)
         self._time(first)
-        if error != "":
+        if error != "" and not PyObject_IsTrue(field(half, M_OK)):
             self._raw(b'","error":"', 11)
             self._string(error)
         self._raw(b'"}', 2)

@@ -212,7 +212,7 @@ class Rows:
 
 def _response(message: Message, when: str) -> str:
     status = f"{message.status:d}" if message.status else "null"
-    error = f',"error":{quote(message.target)}' if message.target else ""
+    error = f',"error":{quote(message.target)}' if message.target and not message.ok else ""
     return (
         f'{{"status":{status},"ok":{"true" if message.ok else "false"},'
         f'"size":{message.size:d},"time":"{when}"{error}}}'

@@ -127,7 +127,7 @@ def response_json(half: Message) -> ResponseJson:
         ok=half.ok,
         size=half.size,
         time=time_text(half.first_ns),
-        error=half.target or UNSET,
+        error=UNSET if half.ok else half.target or UNSET,
     )
 
 

@@ -50,7 +50,7 @@ ROW: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "response.ok": ("res.ok", _RES),
     "response.size": ("res.size", _RES),
     "response.time": ("time_text(res.first_ns)", _RES),
-    "response.error": ("res.target", (*_RES, 'res.target != ""')),
+    "response.error": ("res.target", (*_RES, 'res.target != "" and not res.ok')),
     "latency_ns": ("(res.first_ns - req.first_ns)", _BOTH),
     "duration_ns": ("(res.last_ns - req.first_ns)", _BOTH),
     "outcome": ("e.outcome", ()),
