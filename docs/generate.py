@@ -240,7 +240,9 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
     """One protocol."""
     yield f"## {spec.name}\n"
     yield f"{sentence(spec.doc)}\n"
+    also = [other.transport.upper() for other in spec.also]
     facts = {
+        "Over": ", ".join([spec.transport.upper(), *also]) if also else "",
         "Client begins with": " ".join(map(prefix, spec.magic)),
         "Server begins with": " ".join(map(prefix, spec.replies)),
         "Also recognised by": "a look at the first bytes of either side" if spec.probe else "",
