@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 GROUP: Final = "kshark"
 DEFAULT_PLUGINS: Final = (
+    "kshark.protocols.dns",
     "kshark.protocols.http",
     "kshark.protocols.redis",
     "kshark.backends.pcap",

@@ -26,6 +26,7 @@ from kshark import api, cli, hookspecs, limits, plugins, wire
 from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
 from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
+from kshark.protocols.dns import dissector as dns_dissector
 from kshark.protocols.http import head
 from kshark.render import Renderer
 from kshark.settings import Field, fields, variable
@@ -262,7 +263,7 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[spec.name].items()))
 
 
-NOTES = {"http": head.NOTES}
+NOTES = {"http": head.NOTES, "dns": dns_dissector.NOTES}
 
 
 def prefix(data: bytes) -> str:
