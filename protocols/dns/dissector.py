@@ -29,6 +29,9 @@ ONEWAY = int(Kind.ONEWAY)
 NAME = limits.DNS_NAME
 WAITING = limits.DNS_WAITING
 TRANSFERS = limits.DNS_TRANSFERS
+TYPE_NAMES = TYPES
+RCODE_NAMES = RCODES
+AXFR_TYPE, IXFR_TYPE, QUERY_CODE = AXFR, IXFR, QUERY
 
 ANSWER = 0x8000
 AUTHORITATIVE = 0x0400
@@ -107,8 +110,8 @@ class DnsDatagrams(Feeder):
                 raise DissectError(f"question with a label of type {length >> 6}")
             labels.append(label(data[at : at + length]))
             at += length
-        if at - SIX_WORDS > NAME:
-            raise DissectError(f"name over {NAME} bytes")
+            if at - SIX_WORDS >= NAME:
+                raise DissectError(f"name over {NAME} bytes")
         if at + 4 > size:
             raise DissectError("question beyond the end of the message")
         name = data[SIX_WORDS : at - 1].lower()
@@ -116,28 +119,28 @@ class DnsDatagrams(Feeder):
         self.local = name.endswith(LOCAL)
         self.type = kind
         self.digest = crc32(data[at : at + 2], crc32(name))
-        self.verb = TYPES.get(kind) or type_name(kind)
+        self.verb = TYPE_NAMES.get(kind) or type_name(kind)
         self.target = ".".join(labels) or "."
         self.question = data[SIX_WORDS : at + 4]
 
     def ask(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
         """A question, a notification or an update."""
         opcode = flags >> 11 & 15
-        verb = self.verb if asks and opcode == QUERY else opcode_name(opcode)
+        verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
         target = self.target if asks else ""
-        if ident == 0 and asks and self.local and not flags & RECURSION and opcode == QUERY:
+        if ident == 0 and asks and self.local and not flags & RECURSION and opcode == QUERY_CODE:
             return Message(ONEWAY, verb, target, 0, True, 0, len(data), data)
         if len(self.asked) >= WAITING and ident not in self.asked:
             del self.asked[next(iter(self.asked))]
         self.asked[ident] = key
-        if asks and (self.type == AXFR or self.type == IXFR) and opcode == QUERY:
+        if asks and (self.type == AXFR_TYPE or self.type == IXFR_TYPE) and opcode == QUERY_CODE:
             self.transfer(key)
         return Message(REQUEST, verb, target, 0, True, key, len(data), data)
 
     def answer(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
         """An answer, or what is said to everybody unasked."""
         opcode = flags >> 11 & 15
-        verb = self.verb if asks and opcode == QUERY else opcode_name(opcode)
+        verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
         if not asks:
             if ident == 0 and flags & AUTHORITATIVE and (data[6] or data[7]):
                 return announced(data)
@@ -153,7 +156,7 @@ class DnsDatagrams(Feeder):
             rcode |= extended(data) << 4
         message = Message(RESPONSE, verb, "", rcode, rcode == 0, key, len(data), data)
         if rcode:
-            message.target = RCODES.get(rcode) or rcode_name(rcode)
+            message.target = RCODE_NAMES.get(rcode) or rcode_name(rcode)
         if flags & TRUNCATED:
             message.notes = INCOMPLETE
         return message
