@@ -6,7 +6,7 @@ from kshark.feeder cimport Feeder, Found
 
 cdef int REQUEST, RESPONSE, ONEWAY
 cdef Py_ssize_t NAME, WAITING, TRANSFERS
-cdef int ANSWER, AUTHORITATIVE, TRUNCATED, RECURSION, SIX_WORDS, AXFR_TYPE, IXFR_TYPE, QUERY_CODE
+cdef int ANSWER, AUTHORITATIVE, TRUNCATED, RECURSION, SIX_WORDS, DOT, AXFR_TYPE, IXFR_TYPE, QUERY_CODE
 cdef dict TYPE_NAMES, RCODE_NAMES
 
 @cython.final
@@ -19,7 +19,7 @@ cdef class DnsDatagrams(Feeder):
     cdef public dict asked, moving
     @cython.locals(size=Py_ssize_t, ident=cython.int, flags=cython.int, asks=bint, key=cython.longlong)
     cpdef object read(self, bytes data)
-    @cython.locals(size=Py_ssize_t, at=Py_ssize_t, length=cython.int, kind=cython.int, name=bytes)
+    @cython.locals(size=Py_ssize_t, at=Py_ssize_t, length=cython.int, kind=cython.int, dots=cython.int, name=bytes, text=bytearray, plain=bytes)
     cdef learn(self, bytes data)
     @cython.locals(opcode=cython.int, verb=str, target=str)
     cdef object ask(self, bytes data, int ident, int flags, long long key, bint asks)

@@ -20,7 +20,7 @@ from kshark.feeder import Feeder, Found
 
 from .codes import AXFR, IXFR, OPCODES, OPT, QUERY, RCODES, TYPES, rcode_name, type_name
 from .identify import place
-from .names import Names, label
+from .names import Names
 from .records import parts
 
 REQUEST = int(Kind.REQUEST)
@@ -49,6 +49,8 @@ LOCAL = (b"\x05local", b"\x04arpa")
 NO_OPTIONS = b"\0\0)"
 """How the record of EDNS begins: the root, and type 41."""
 SIX_WORDS = 12
+DOT = 0x2E
+LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 
 class DnsDatagrams(Feeder):
@@ -98,30 +100,35 @@ class DnsDatagrams(Feeder):
         """The first question, which repeats nothing and so has no pointers."""
         size = len(data)
         at = SIX_WORDS
-        labels = []
+        dots = 0
+        text = bytearray(data[SIX_WORDS : SIX_WORDS + NAME])
         while True:
             if at >= size:
                 raise DissectError("question beyond the end of the message")
             length = data[at]
-            at += 1
             if length == 0:
                 break
             if length > 63:
                 raise DissectError(f"question with a label of type {length >> 6}")
-            labels.append(label(data[at : at + length]))
-            at += length
-            if at - SIX_WORDS >= NAME:
+            if at + length - SIX_WORDS >= NAME:
                 raise DissectError(f"name over {NAME} bytes")
-        if at + 4 > size:
+            text[at - SIX_WORDS] = DOT
+            dots += 1
+            at += length + 1
+        if at + 5 > size:
             raise DissectError("question beyond the end of the message")
-        name = data[SIX_WORDS : at - 1].lower()
-        kind = data[at] << 8 | data[at + 1]
+        name = data[SIX_WORDS:at].lower()
+        kind = data[at + 1] << 8 | data[at + 2]
         self.local = name.endswith(LOCAL)
         self.type = kind
-        self.digest = crc32(data[at : at + 2], crc32(name))
+        self.digest = crc32(data[at + 1 : at + 3], crc32(name))
         self.verb = TYPE_NAMES.get(kind) or type_name(kind)
-        self.target = ".".join(labels) or "."
-        self.question = data[SIX_WORDS : at + 4]
+        plain = bytes(text[1 : at - SIX_WORDS])
+        if plain.count(b".") == dots - 1 and not plain.translate(None, LETTERS):
+            self.target = plain.decode("ascii")
+        else:
+            self.target = quoted(data)
+        self.question = data[SIX_WORDS : at + 5]
 
     def ask(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
         """A question, a notification or an update."""
@@ -169,6 +176,11 @@ class DnsDatagrams(Feeder):
         if len(self.moving) >= TRANSFERS:
             del self.moving[next(iter(self.moving))]
         self.moving[key] = False
+
+
+def quoted(data: bytes) -> str:
+    """The name of the first question, where it is the root or has odd bytes."""
+    return Names(data).read(SIX_WORDS)[0]
 
 
 def opcode_name(opcode: int) -> str:

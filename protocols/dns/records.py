@@ -17,6 +17,12 @@ SHORTEST: Final = 12
 """Bytes of a message that has nothing but its header."""
 
 
+ANSWER: Final = 0x80
+"""Of the third byte: whether this is a response."""
+NO, ODD, USUAL = -1, 0, 1
+"""What `kshark.protocols.dns.walk` says of a message."""
+
+
 class Header(NamedTuple):
     """The twelve bytes that every message begins with."""
 
