@@ -155,11 +155,11 @@ def test_generated_messages(data: bytes) -> None:
 def test_edns() -> None:
     options = [
         dns.edns.ECSOption("192.0.2.0", 24),
-        dns.edns.GenericOption(10, b"\1\2\3\4\5\6\7\x08"),
-        dns.edns.EDEOption(15, "ads"),
+        dns.edns.GenericOption(dns.edns.OptionType(10), b"\1\2\3\4\5\6\7\x08"),
+        dns.edns.EDEOption(dns.edns.EDECode(15), "ads"),
         dns.edns.NSIDOption(b"ns1"),
-        dns.edns.GenericOption(12, bytes(5)),
-        dns.edns.GenericOption(65001, b"\xff"),
+        dns.edns.GenericOption(dns.edns.OptionType(12), bytes(5)),
+        dns.edns.GenericOption(dns.edns.OptionType(65001), b"\xff"),
     ]
     asked = dns.message.make_query(
         "a.example", "A", use_edns=0, payload=1232, want_dnssec=True, options=options
