@@ -1,4 +1,4 @@
-"""DNS against Arkime, Zeek, DeepFlow, Packetbeat, Kindling and tshark, field by field; and that nothing else is taken for it."""
+"""DNS against Arkime, Zeek, DeepFlow, Packetbeat, Kindling and tshark, field by field; and nothing else is DNS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import operator
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from shutil import which
 from typing import Any
@@ -216,7 +217,10 @@ def test_deepflow(name: str) -> None:
 # ---------------------------------------------------------------- Packetbeat
 
 PACKETBEAT = sorted(name for name in CAPTURES if name.startswith("packetbeat/pcaps/dns_"))
-OPERATORS = {"==": operator.eq, "contains": lambda have, value: value in have}
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "contains": lambda have, value: value in have,
+}
 NOT_OURS = re.compile(
     r"type$|network\.(bytes|community_id|protocol|type)|event\.|related|(source|client|server|destination|method|query"
     r"|resource|request|response)\b|\.(etld|registered|subdomain|top_level)|status$"
@@ -293,8 +297,10 @@ def test_kindling() -> None:
 
 FIELDS = (
     "dns.id", "dns.flags.response", "dns.qry.name", "dns.flags.rcode", "dns.count.answers", "dns.count.auth_rr",
-    "dns.count.add_rr", "dns.a", "dns.aaaa",
+    "dns.count.add_rr", "dns.a", "dns.aaaa", "dns.count.prerequisites", "dns.count.updates",
 )  # fmt: skip
+SHOWN = "(dns or mdns or llmnr) and not tls"
+"""What is inside TLS (DNS over HTTPS, whose keys that capture has) is a body of another protocol to us."""
 
 
 def halves(found: tuple[Entry, ...]) -> list[Message]:
@@ -308,7 +314,8 @@ def ours_as_rows(found: tuple[Entry, ...]) -> Counter[tuple[str, ...]]:
         response = bool(said.rcode)
         extra = len(said.additional) + (said.edns is not None)
         addresses = [
-            sorted(r.data for r in records(said) if r.type == kind) for kind in ("A", "AAAA")
+            sorted(r.data for r in records(said) if r.type == kind and r.data)
+            for kind in ("A", "AAAA")
         ]
         code = half.status & 15 if response else ""
         name = "<Root>" if said.name == "." else said.name
@@ -342,7 +349,12 @@ def tshark_rows(name: str) -> Counter[tuple[str, ...]]:
             continue  # two messages in a segment: compared by DeepFlow's result
         addresses = [",".join(sorted(filter(None, cell.split(",")))) for cell in cells[7:9]]
         names = cells[2].split(",")[0]
-        rows[(str(flat[0]), cells[1], names, *cells[3:7], *addresses)] += 1
+        counts = [
+            cells[4] or cells[9],
+            cells[5] or cells[10],
+            cells[6],
+        ]  # an update has names of its own
+        rows[(str(flat[0]), cells[1], names, cells[3], *counts, *addresses)] += 1
     return rows
 
 
