@@ -299,8 +299,8 @@ FIELDS = (
     "dns.id", "dns.flags.response", "dns.qry.name", "dns.flags.rcode", "dns.count.answers", "dns.count.auth_rr",
     "dns.count.add_rr", "dns.a", "dns.aaaa", "dns.count.prerequisites", "dns.count.updates",
 )  # fmt: skip
-SHOWN = "(dns or mdns or llmnr) and not tls"
-"""What is inside TLS (DNS over HTTPS, whose keys that capture has) is a body of another protocol to us."""
+SHOWN = "(dns or mdns or llmnr) and not http2"
+"""What is inside HTTP/2 (DNS over HTTPS) is a body of that protocol to us."""
 
 
 def halves(found: tuple[Entry, ...]) -> list[Message]:
@@ -335,7 +335,7 @@ def tshark_rows(name: str) -> Counter[tuple[str, ...]]:
         "-r",
         str(CORPORA / name),
         "-Y",
-        "dns or mdns or llmnr",
+        SHOWN,
         "-T",
         "fields",
     ]
