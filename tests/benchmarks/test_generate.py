@@ -88,6 +88,20 @@ def test_every_redis_transaction_is_there(tmp_path: Path) -> None:
     assert written.transactions == 2_000
 
 
+def test_every_dns_transaction_is_there_and_its_sums_are_right(tmp_path: Path) -> None:
+    written = make(tmp_path / "x", kind="dns", transactions=2_000)
+    asked, answered = [], []
+    for frame in frames(tmp_path / "x"):
+        ip, udp = frame[14:34], frame[34:]
+        assert ones(ip) == 0
+        assert ones(ip[12:20] + struct.pack(">HH", 17, len(udp)) + udp) == 0
+        [name] = re.findall(rb"t\d{9}", udp)
+        (asked if udp[2:4] == b"\0\x35" else answered).append(name)
+    assert asked.count(asked[0]) == 1
+    assert sorted(asked) == sorted(answered) == [b"t%09d" % n for n in range(2_000)]
+    assert written.packets == 4_000
+
+
 @pytest.mark.parametrize("share", [0.0, 0.005, 0.02])
 def test_faults_come_at_the_rate_that_was_asked_for(tmp_path: Path, share: float) -> None:
     written = make(tmp_path / "x", transactions=3_000, reorder=share, retransmit=share)
