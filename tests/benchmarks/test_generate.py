@@ -90,7 +90,8 @@ def test_every_redis_transaction_is_there(tmp_path: Path) -> None:
 
 def test_every_dns_transaction_is_there_and_its_sums_are_right(tmp_path: Path) -> None:
     written = make(tmp_path / "x", kind="dns", transactions=2_000)
-    asked, answered = [], []
+    asked: list[bytes] = []
+    answered: list[bytes] = []
     for frame in frames(tmp_path / "x"):
         ip, udp = frame[14:34], frame[34:]
         assert ones(ip) == 0
