@@ -150,6 +150,30 @@ def _protocol(spec: ProtocolSpec) -> list[str]:
             found.append(f"{field} must be a subclass of kshark.api.Details")
     if not isinstance(spec.target_redact, Redact):
         found.append("target_redact must be a kshark.api.Redact")
+    return found + _also(spec)
+
+
+SHARED: Final = ("name", "request", "response", "details", "target_redact")
+"""What a protocol has once, whatever its transport."""
+
+
+def _also(spec: ProtocolSpec) -> list[str]:
+    """The same protocol on other transports."""
+    others: object = spec.also
+    if not isinstance(others, tuple) or not all(isinstance(o, ProtocolSpec) for o in others):
+        return ["also must be a tuple of ProtocolSpec"]
+    found = []
+    transports = [spec.transport, *(other.transport for other in spec.also)]
+    if len(set(transports)) < len(transports):
+        found.append(f"also must be of other transports, not {', '.join(map(repr, transports))}")
+    for other in spec.also:
+        differ = [name for name in SHARED if getattr(other, name) is not getattr(spec, name)]
+        differ = [n for n in differ if getattr(other, n) != getattr(spec, n)]
+        if differ:
+            found.append(f"also must have the same {differ[0]}")
+        if other.also:
+            found.append("also must have no also of its own")
+        found += _protocol(other) if not other.also else []
     return found
 
 

@@ -257,6 +257,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``magic`` are prefixes of the client's first bytes, ``replies`` of the server's; ``probe`` is asked
     where no prefix decides, once for each possible side. ``ports`` break ties between probes that are
     equally sure; by themselves they decide nothing.
+    ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
+    name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
     """
 
     name: str
@@ -271,6 +273,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     response: type[Details] | None = None
     details: Callable[[Message], Details] | None = None
     target_redact: Redact = Redact.NONE  # of Message.target
+    also: tuple[ProtocolSpec, ...] = ()  # DNS: over TCP, and also over UDP
 
 
 # ---------------------------------------------------------------- what sinks receive

@@ -66,7 +66,7 @@ def _protocol(found: Registry, spec: ProtocolSpec) -> Row:
     fields = {half: _fields(schema) for half, schema in schemas.items() if schema}
     return {
         "name": spec.name,
-        "transport": spec.transport,
+        "transport": ", ".join((spec.transport, *(other.transport for other in spec.also))),
         "recognised": how,
         "ports": list(spec.ports),
         "plugin": owner(found, "protocol", spec.name),

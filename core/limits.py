@@ -156,6 +156,21 @@ RESP_BULK: Final = 4_096 * MIB
 RESP_INLINE: Final = 64 * KIB
 """Bytes of an inline command. Redis PROTO_INLINE_MAX_SIZE."""
 
+# -- dns
+DNS_NAME: Final = 255
+"""Octets of a domain name. RFC 1035 section 3.1."""
+DNS_JUMPS: Final = 128
+"""Pointers followed within one domain name, each of which leads backwards (a name has at most 127 labels); unbound
+256."""
+DNS_WAITING: Final = 64
+"""Ids of DNS queries of a flow that are remembered for answers that repeat no question; the oldest is forgotten."""
+DNS_TRANSFERS: Final = 16
+"""Zone transfers of a flow under way, whose further messages are told from answers; BIND transfers-out is 10."""
+DNS_RECORDS: Final = 2_048
+"""Records of a DNS message that are shown; the shortest need 11 bytes, and a full message of 64 KiB has about 2,000."""
+DNS_VALUE: Final = 4 * KIB
+"""Characters of a record's data that are shown. BIND prints them all, a TXT record may have 64 KiB."""
+
 # -- details, only when somebody asks
 UNPACKED: Final = 1 * MIB
 """Bytes a compressed body may unpack to."""

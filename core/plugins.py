@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 GROUP: Final = "kshark"
 OURS: Final = Path(__file__).parent
 DEFAULT_PLUGINS: Final = (
+    "kshark.protocols.dns",
     "kshark.protocols.http",
     "kshark.protocols.redis",
     "kshark.backends.pcap",

@@ -28,6 +28,7 @@ from kshark.grammar import frames
 from kshark.grammar import rules as grammar_rules
 from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
+from kshark.protocols.dns import dissector as dns_dissector
 from kshark.protocols.http import head
 from kshark.render import Renderer
 from kshark.settings import Field, fields, variable
@@ -242,7 +243,9 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
     """One protocol."""
     yield f"## {spec.name}\n"
     yield f"{sentence(spec.doc)}\n"
+    also = [other.transport.upper() for other in spec.also]
     facts = {
+        "Over": ", ".join([spec.transport.upper(), *also]) if also else "",
         "Client begins with": " ".join(map(prefix, spec.magic)),
         "Server begins with": " ".join(map(prefix, spec.replies)),
         "Also recognised by": "a look at the first bytes of either side" if spec.probe else "",
@@ -262,7 +265,7 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[spec.name].items()))
 
 
-NOTES = {"http": head.NOTES}
+NOTES = {"http": head.NOTES, "dns": dns_dissector.NOTES}
 
 
 def prefix(data: bytes) -> str:

@@ -215,6 +215,35 @@ BAD = {
         "    return [ProtocolSpec(name='x', dissector=print, transport='sctp')]",
         "x: transport must be tcp or udp",
     ),
+    "also the same transport": (
+        "one = ProtocolSpec(name='x', dissector=print)\n@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(one,))]",
+        "x: also must be of other transports, not 'tcp', 'tcp'",
+    ),
+    "also another name": (
+        "other = ProtocolSpec(name='y', dissector=print, transport='udp')\n"
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(other,))]",
+        "x: also must have the same name",
+    ),
+    "also of also": (
+        "inner = ProtocolSpec(name='x', dissector=print)\n"
+        "other = ProtocolSpec(name='x', dissector=print, transport='udp', also=(inner,))\n"
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(other,))]",
+        "x: also must have no also of its own",
+    ),
+    "also a wrong one": (
+        "other = ProtocolSpec(name='x', dissector=5, transport='udp')\n"
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(other,))]",
+        "x: dissector must be callable",
+    ),
+    "also no spec": (
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=('udp',))]",
+        "x: also must be a tuple of ProtocolSpec",
+    ),
     "make": (
         "@hookimpl\ndef register_backends(): return [BackendSpec(name='x', make=5)]",
         "x: make must be callable",

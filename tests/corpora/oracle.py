@@ -15,13 +15,17 @@ import pytest
 from kshark.api import Entry, Message, ProtocolSpec
 from kshark.backends.pcap import read_blocks
 from kshark.engine import Engine, EngineSettings
-from kshark.protocols import http, redis
+from kshark.protocols import dns, http, redis
 from kshark.protocols.http.body import unpack
 from kshark.protocols.http.details import HttpRequest, HttpResponse, codings, details
 
 HERE = Path(__file__).parents[2]
 CORPORA = Path(os.environ.get("KSHARK_CORPORA", HERE / ".." / "shared" / "corpora"))
-SPECS: list[ProtocolSpec] = [*http.register_protocols(), *redis.register_protocols()]
+SPECS: list[ProtocolSpec] = [
+    *dns.register_protocols(),
+    *http.register_protocols(),
+    *redis.register_protocols(),
+]
 CAPTURES = tuple(
     sorted(
         path.relative_to(CORPORA).as_posix()
