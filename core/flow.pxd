@@ -8,7 +8,7 @@ from kshark.wire.listener cimport Listener
 cimport cython
 
 cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
-cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
+cdef int REQUEST, RESPONSE, INTERIM
 cdef long long SILENT_BYTES, EARLY_MESSAGES, MESSAGES, HELD
 cdef tuple SIDES, NO_NOTES
 

@@ -35,7 +35,6 @@ SIDES = (Side.CLIENT, Side.SERVER)
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)
-ONEWAY = int(Kind.ONEWAY)
 
 SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
@@ -242,8 +241,7 @@ class Guard(Listener):
                 if found:
                     return self.accept(found, side, ns)
             else:
-                # A stranger gets one of its own: what it puts there later is nobody's.
-                into = Found() if self.strict else tally.found
+                into = Found() if self.strict else tally.found  # a stranger may keep it
                 self.feeder.take(side, data, into)
                 tally.current = None
                 if into.count == 1:
