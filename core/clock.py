@@ -36,7 +36,7 @@ class Clock:
             passed = self._last + int((time.monotonic() - self._since) * SECOND)
             self._lag = max(0, min(last, now) - first)
             # As much time as has really passed is believed, even if nothing follows this packet to confirm it.
-            self._last = max(self._last, now, min(last, passed))
+            self._last = max(self._last, now, min(last, passed) if self._last else 0)
 
     def wait(self) -> None:
         """It is waited for the next one."""
