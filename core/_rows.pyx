@@ -488,7 +488,7 @@ cdef enum:
 cdef unsigned char[256] PLAIN  # what _text passes over
 cdef int _c
 for _c in range(256):
-    PLAIN[_c] = chr(_c) not in "\0@?&;#/=%"
+    PLAIN[_c] = chr(_c) not in "\0\n@?&;#/=%"
 
 
 @cython.final
@@ -538,7 +538,7 @@ cdef class Suspects:
         return self._text(text, size)
 
     cdef bint _text(self, const char *text, Py_ssize_t size) except -1:
-        """Walks over names: what stands between one of "?&;#" and "=" without a "/"."""
+        """Walks over names: what stands between one of "?&;#\\n" and "=" without a "/"."""
         cdef Py_ssize_t i = 0, name = -1
         cdef char c
         if size == 0 or memchr(text, c'=', size) == NULL and memchr(text, c'%', size) == NULL and memchr(text, c'@', size) == NULL:
@@ -551,7 +551,7 @@ cdef class Suspects:
             c = text[i]
             if c == 64:  # @
                 return True
-            if c == 63 or c == 38 or c == 59 or c == 35:  # ? & ; #
+            if c == 63 or c == 38 or c == 59 or c == 35 or c == 10:  # ? & ; # and a line's end
                 name = i + 1
             elif c == 47:  # /
                 name = -1

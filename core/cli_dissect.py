@@ -247,6 +247,7 @@ class _Run:
 
     def _hide(self, mask: Mask, spec: ProtocolSpec, message: Message) -> None:
         """Cover the bytes of what redaction hides."""
+        from kshark.grammar.grammar import grammar_of
         from kshark.render import Renderer
 
         if self._target(spec, message) != message.target:
@@ -254,7 +255,8 @@ class _Run:
         open_ = Renderer(self.protocols, redact=False).details(message, spec.name)
         shown = self.renderer.details(message, spec.name)
         if open_ is not None and shown is not None:
-            mask.cover_changed(open_, shown)
+            grammar = grammar_of(spec)
+            mask.cover_changed(open_, shown, grammar.redact if grammar is not None else ())
 
     def _fields(
         self, spec: ProtocolSpec, raw: bytes, side: Side, mask: Mask

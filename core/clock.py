@@ -33,7 +33,10 @@ class Clock:
         if count:
             first, *_ = _RECORD.unpack_from(block.index, 0)
             last, *_ = _RECORD.unpack_from(block.index, (count - 1) * _RECORD.size)
-            self._last, self._lag = max(self._last, now), max(0, min(last, now) - first)
+            passed = self._last + int((time.monotonic() - self._since) * SECOND)
+            self._lag = max(0, min(last, now) - first)
+            # As much time as has really passed is believed, even if nothing follows this packet to confirm it.
+            self._last = max(self._last, now, min(last, passed) if self._last else 0)
 
     def wait(self) -> None:
         """It is waited for the next one."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Callable, Container, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import FrameType
 from typing import Any
 
@@ -174,14 +175,14 @@ class Mask:
         """The bytes, those that are hidden as ``*``."""
         return bytes(42 if h else b for b, h in zip(self.raw, self.hidden, strict=True))
 
-    def cover(self, text: str) -> None:
+    def cover(self, secret: str | bytes) -> None:
         """Hide a text, as it is in the bytes or as the hex digits of these."""
-        needle = text.encode("utf-8", "replace")
-        if needle and needle not in self.raw:
+        needle = secret if isinstance(secret, bytes) else secret.encode("utf-8", "replace")
+        if isinstance(secret, str) and needle not in self.raw:
             with suppress(ValueError):
-                needle = bytes.fromhex(text)
+                needle = bytes.fromhex(secret)
         at = self.raw.find(needle) if needle else -1
-        self.lost |= bool(text) and at < 0
+        self.lost |= bool(secret) and at < 0
         while at >= 0:
             self.range(at, at + len(needle))
             at = self.raw.find(needle, at + 1)
@@ -190,10 +191,15 @@ class Mask:
         """Hide some of the bytes."""
         self.hidden[start:end] = b"\1" * len(self.hidden[start:end])
 
-    def cover_changed(self, open_: Details, shown: Details) -> None:
-        """Hide what redaction changed."""
-        for text in _changed(msgspec.to_builtins(open_), msgspec.to_builtins(shown)):
-            self.cover(text)
+    def cover_changed(self, open_: Details, shown: Details, placed: Iterable[str] = ()) -> None:
+        """Hide what redaction changed; `placed` are dotted names whose bytes are covered by their place."""
+        placed = tuple(f"{name}." for name in placed)
+        plain = [msgspec.to_builtins(details, builtin_types=(bytes,)) for details in (open_, shown)]
+        for name, value in _changed(*plain):
+            if isinstance(value, str | bytes):
+                self.cover(value)
+            elif not f"{name}.".startswith(placed):  # a number may be written in many ways
+                self.lost = True
 
     def cover_nodes(self, nodes: list[Node], secret: Container[str], path: str = "") -> None:
         """Hide the fields whose dotted names are secret, with all that is in them."""
@@ -215,16 +221,18 @@ class Mask:
         return nodes
 
 
-def _changed(open_: Any, shown: Any) -> Iterator[str]:
-    """The texts that redaction changed."""
-    if isinstance(open_, dict) and isinstance(shown, dict):
-        for name, value in open_.items():
-            yield from _changed(value, shown.get(name))
-    elif isinstance(open_, list) and isinstance(shown, list):
-        for one, other in zip(open_, shown, strict=False):
-            yield from _changed(one, other)
-    elif isinstance(open_, str) and open_ != shown:
-        yield open_
+def _changed(open_: Any, shown: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values that redaction changed or left out, by their dotted names."""
+    if isinstance(open_, dict):
+        others = shown if isinstance(shown, dict) else {}
+        for key, value in open_.items():
+            yield from _changed(value, others.get(key), f"{name}.{key}" if name else str(key))
+    elif isinstance(open_, list | tuple):
+        rest = shown if isinstance(shown, list | tuple) else ()
+        for one, other in zip_longest(open_, rest):
+            yield from _changed(one, other, name)
+    elif open_ is not None and open_ != shown:
+        yield name, open_
 
 
 # ---------------------------------------------------------------- lines

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState, interrupted
-from kshark.feeder import Feeder, direct
+from kshark.feeder import Feeder, Found, direct
 from kshark.given import Rubbish, checked, gather, handed, said, taken, within
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
@@ -35,7 +35,6 @@ SIDES = (Side.CLIENT, Side.SERVER)
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)
-ONEWAY = int(Kind.ONEWAY)
 
 SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
@@ -242,12 +241,13 @@ class Guard(Listener):
                 if found:
                     return self.accept(found, side, ns)
             else:
-                self.feeder.take(side, data, tally.found)
+                into = Found() if self.strict else tally.found  # a stranger may keep it
+                self.feeder.take(side, data, into)
                 tally.current = None
-                if tally.found.count == 1:
-                    return self.heard(tally.found.only(), side, ns) or self.rest(side, ns)
-                if tally.found.count:
-                    return self.accept(tally.found.drain(), side, ns)
+                if into.count == 1:
+                    return self.heard(into.only(), side, ns) or self.rest(side, ns)
+                if into.count:
+                    return self.accept(into.drain(), side, ns)
         except BaseException as error:
             tally.current = None
             tally.found.drain()

@@ -25,7 +25,7 @@ NAMES_KEPT: Final = 4096
 """Parameter names known to be public that are kept, so that most targets cost one look."""
 
 _NAMES = re.compile(
-    "[?&;#]([^?&;#=/]+)="
+    "[?&;#\n]([^?&;#=/\n]+)="
 )  # at least the same, in a text without escaped delimiters
 
 T = TypeVar("T")

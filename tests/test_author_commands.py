@@ -224,6 +224,26 @@ def test_every_byte_is_explained(plugin: str) -> None:
     assert r'line  0..8        "SET  k\r\n"' in lines
 
 
+PIN = """
+from typing import Annotated
+from kshark.api import *
+class Inner(Details):
+    pin: Annotated[int, doc("The PIN")] = 0
+class Req(Details):
+    pin: Annotated[KIND | None, doc("The PIN", redact=Redact.VALUE)] = None
+class Toy(Framed):
+    def parse(self, side):
+        while True:
+            line = yield b"\\n"
+            yield Message(Kind.REQUEST, "PIN", head=line, size=len(line))
+def details(message):
+    return Req(pin=VALUE)
+@hookimpl
+def register_protocols():
+    return [ProtocolSpec(name="toy", dissector=Toy, magic=(b"PIN ",), request=Req, response=Req, details=details)]
+"""
+
+
 GRAMMAR = """
 from typing import Annotated
 import construct as c
@@ -285,6 +305,28 @@ def test_secrets_of_any_dissector_are_hidden_in_the_bytes(tmp_path: Path) -> Non
     assert lines[1] == "000000  47 45 54 20 20 -- -- -- -- -- -- 0d 0a           GET  ******.."
     assert lines[3] == r'line  0..13       "GET  ******\r\n"'
     assert lines[5] == "key              REDACTED"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("int", "int(message.head.split()[1])"),
+        ("list[int]", "[int(message.head.split()[1])]"),
+        ("set[str]", "{message.head.split()[1].decode()}"),
+        ("bytes", "message.head.split()[1]"),
+        ("Inner", "Inner(pin=int(message.head.split()[1]))"),
+    ],
+)
+def test_a_secret_of_any_type_is_hidden_in_the_bytes(kind: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "pin.py"
+    path.write_text(PIN.replace("KIND", kind).replace("pin=VALUE", f"pin={value}"))
+    out = dissected(str(path), '> "PIN 4711 a\\n"\n', "--hex", "--explain")
+    assert "4711" not in out
+    assert "34 37" not in out
+    assert ("50 49 4e 20 -- -- -- -- 20 61" in out) == (kind in ("set[str]", "bytes"))
+    assert "4711" in dissected(
+        str(path), '> "PIN 4711 a\\n"\n', "--hex", "--explain", "--no-redact"
+    )
 
 
 def test_who_has_read_enough_is_no_mistake_of_the_dissector(plugin: str) -> None:

@@ -85,3 +85,25 @@ def test_one_wrong_date_moves_no_time(passed: list[float]) -> None:
     clock.wait()
     passed[0] += 7
     assert clock.now(False, True) == START + 7 * SECOND
+
+
+def test_a_date_that_nothing_confirms_but_the_time_that_passed(passed: list[float]) -> None:
+    """An answer after a pause, by a writer of bursts: the wire waits for the packet after it, which never comes."""
+    clock = Clock()
+    clock.wait()
+    passed[0] += 50
+    clock.block(block(1, START), 1)
+    clock.wait()
+    passed[0] += 1
+    assert (
+        clock.now(False, True) == 1 + SECOND
+    )  # what passed before the first packet does not count
+    clock.block(block(START, START + 60 * SECOND), START + 60 * SECOND)
+    for late in (0, 3600):
+        clock.wait()
+        passed[0] += 50
+        clock.block(block(START + (110 + late) * SECOND), START + 60 * SECOND)
+        clock.wait()
+        passed[0] += 1
+        assert clock.now(False, True) == START + 111 * SECOND + late // 3600 * 50 * SECOND
+        passed[0] -= 1
