@@ -26,7 +26,10 @@ T = TypeVar("T")
 PERIOD: Final = 0.05  # s between samples: 20 wake-ups a second
 PERIOD_NS: Final = int(PERIOD * limits.SECOND)
 CALLERS: Final = frozenset(
-    {f"kshark.{m}" for m in ("flow", "quick", "engine", "identify", "given", "breaker")}
+    {
+        f"kshark.{m}"
+        for m in ("alarm", "breaker", "engine", "feeder", "flow", "given", "identify", "quick")
+    }
 )
 """Modules that call into plugins. Nothing is raised within their own code, but at the next look in the plugin's."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState, interrupted
-from kshark.feeder import Feeder, Found, direct
+from kshark.feeder import Feeder, Found, direct, fault_of
 from kshark.given import Rubbish, checked, gather, handed, said, taken, within
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
@@ -242,8 +242,11 @@ class Guard(Listener):
                     return self.accept(found, side, ns)
             else:
                 into = Found() if self.strict else tally.found  # a stranger may keep it
-                self.feeder.take(side, data, into)
+                fault = fault_of(self.feeder, side, data, into)
                 tally.current = None
+                if fault is not None:
+                    over = into.count > 0 and self.accept(into.drain(), side, ns)
+                    return over or self.failed(fault, side, ns)
                 if into.count == 1:
                     return self.heard(into.only(), side, ns) or self.rest(side, ns)
                 if into.count:
@@ -257,9 +260,7 @@ class Guard(Listener):
         self.since[side] = self.since[side] or ns
         self.silent[side] += len(data)
         self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD) - self.spared)
-        if self.silent[side] > SILENT_BYTES:
-            return self.quiet(side)
-        return False
+        return self.silent[side] > SILENT_BYTES and self.quiet(side)
 
     def accept(self, found: Sequence[Message | Switch], side: int, ns: int) -> bool:
         """The messages of one feed."""
@@ -308,8 +309,7 @@ class Guard(Listener):
             self.since[side] = self.since[side] or ns
             self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD))
         else:
-            self.held[side] = 0
-            self.since[side] = 0
+            self.held[side] = self.since[side] = 0
             if self.reserved or not self.proven:
                 self.reserve(min(self.held[1 - side], HELD))
         return False

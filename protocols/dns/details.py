@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import msgspec
-
 from kshark import limits
 from kshark.api import Details, DissectError, Message, doc
 
@@ -25,7 +23,7 @@ class DnsQuestion(Details):
 
     name: Annotated[str, doc("Domain name; \\. and \\000 where a label has odd bytes")] = ""
     type: Annotated[str, doc("A, AAAA ...; TYPE1234 where it has no name")] = ""
-    class_: Annotated[str, doc("IN, as a rule")] = msgspec.field(default="", name="class")
+    rclass: Annotated[str, doc("Class: IN, as a rule")] = ""
     unicast: Annotated[bool, doc("Multicast DNS: the answer is wanted by unicast (QU)")] = False
 
 
@@ -34,7 +32,7 @@ class DnsRecord(Details):
 
     name: Annotated[str, doc("Whose it is")] = ""
     type: Annotated[str, doc("A, AAAA ...; TYPE1234 where it has no name")] = ""
-    class_: Annotated[str, doc("IN, as a rule")] = msgspec.field(default="", name="class")
+    rclass: Annotated[str, doc("Class: IN, as a rule")] = ""
     ttl: Annotated[int, doc("Seconds for which it may be kept")] = 0
     data: Annotated[
         str, doc("As zone files write it; \\# and hex digits where that is unknown")
@@ -63,9 +61,7 @@ class DnsMessage(Details):
     ] = ""
     name: Annotated[str, doc("Name of the first question", otel="dns.question.name")] = ""
     type: Annotated[str, doc("Type of the first question")] = ""
-    class_: Annotated[str, doc("Class of the first question")] = msgspec.field(
-        default="", name="class"
-    )
+    rclass: Annotated[str, doc("Class of the first question")] = ""
     flags: Annotated[DnsFlags | None, doc("The bits of the header")] = None
     addresses: Annotated[
         list[str], doc("Addresses among the answers (A and AAAA)", otel="dns.answers")
@@ -117,7 +113,7 @@ def described(data: bytes) -> DnsMessage:
         found.notes.append(str(error))
     if found.questions:
         first = found.questions[0]
-        found.name, found.type, found.class_ = first.name, first.type, first.class_
+        found.name, found.type, found.rclass = first.name, first.type, first.rclass
     if head.response:
         found.rcode = rcode_name(rcode)
     return found
@@ -146,7 +142,7 @@ def question(names: Names, part: Part) -> DnsQuestion:
     return DnsQuestion(
         name=names.read(part.at)[0],
         type=type_name(part.type),
-        class_=class_name(part.cls & ~UNICAST if local else part.cls),
+        rclass=class_name(part.cls & ~UNICAST if local else part.cls),
         unicast=local,
     )
 
@@ -157,7 +153,7 @@ def record(names: Names, part: Part) -> DnsRecord:
     return DnsRecord(
         name=names.read(part.at)[0],
         type=type_name(part.type),
-        class_=class_name(part.cls & ~UNICAST if local else part.cls),
+        rclass=class_name(part.cls & ~UNICAST if local else part.cls),
         ttl=part.ttl,
         data=rdata(names, part.type, part.start, part.end),
         flush=local,

@@ -11,6 +11,7 @@ target is looked up among those that were seen (`_tails`), and only what is new 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from kshark import limits
@@ -63,7 +64,7 @@ class QuickDissector(HttpDissector):
         self.sure = True  # the same of the server; and which request it answers is certain
         self.special = False  # ... but for that, some requests ask for something special
 
-    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
+    def feed(self, side: int, data: bytes) -> Iterable[Message | Switch]:
         """The messages that `data` completes. Here are the two that most segments are, and no others."""
         found = None
         if side:
@@ -101,10 +102,10 @@ class QuickDissector(HttpDissector):
 
     def other(
         self, lane: Lane, side: int, data: bytes, found: re.Match[bytes] | None
-    ) -> list[Message | Switch]:
+    ) -> Iterable[Message | Switch]:
         """What is rarer; `found` is a head where one was looked for."""
         state = lane.state
-        made = None
+        made: Iterable[Message | Switch] | None = None
         if state == COUNTED:
             made = self.more(lane, data)
         elif state == HEAD:
@@ -119,7 +120,7 @@ class QuickDissector(HttpDissector):
             made = self.more_chunks(lane, data)
         return self.slowly(side, data) if made is None else made
 
-    def slowly(self, side: int, data: bytes) -> list[Message | Switch]:
+    def slowly(self, side: int, data: bytes) -> Iterable[Message | Switch]:
         """Whatever is not plain."""
         try:
             return _feed(self, side, data)
@@ -176,7 +177,7 @@ class QuickDissector(HttpDissector):
 
     def answer(
         self, lane: Lane, data: bytes, found: re.Match[bytes]
-    ) -> list[Message | Switch] | None:
+    ) -> Iterable[Message | Switch] | None:
         """The same of the response to a request that asked for nothing special."""
         size = len(data)
         if size > BODY_KEPT:
@@ -200,7 +201,7 @@ class QuickDissector(HttpDissector):
         lane.fresh = False
         return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], data[end:])]
 
-    def answer_special(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def answer_special(self, lane: Lane, data: bytes) -> Iterable[Message | Switch] | None:
         """A response while it matters which of the requests before were HEAD: their answers have no body."""
         found = _response(data)
         number, asks = self.specials[0] if self.specials else (0, 0)
@@ -281,7 +282,7 @@ class QuickDissector(HttpDissector):
 
     def chunked(
         self, lane: Lane, data: bytes, end: int, status: int
-    ) -> list[Message | Switch] | None:
+    ) -> Iterable[Message | Switch] | None:
         """A response of whose chunked body `data` holds the beginning, at `end`, or all."""
         pieces: list[bytes] = []
         pos, line = scan(data, end, pieces)
@@ -295,7 +296,7 @@ class QuickDissector(HttpDissector):
         lane.size = end
         return self.chunks(lane, data, end, pos, line, pieces)
 
-    def more_chunks(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def more_chunks(self, lane: Lane, data: bytes) -> Iterable[Message | Switch] | None:
         """A part of a chunk; or its end, and the chunks that follow."""
         size, left = len(data), lane.left
         if lane.hole or lane.kept + size > BODY_KEPT or self.due or self.fault is not None:
@@ -313,7 +314,7 @@ class QuickDissector(HttpDissector):
 
     def chunks(
         self, lane: Lane, data: bytes, begin: int, pos: int, line: re.Match[bytes] | None, pieces: list[bytes]
-    ) -> list[Message | Switch]:  # fmt: skip
+    ) -> Iterable[Message | Switch]:  # fmt: skip
         """From `begin` to `pos` there were chunks; what comes now, after `line`, is none, or is not whole."""
         size = len(data)
         if pieces and not pieces[-1]:

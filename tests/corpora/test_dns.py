@@ -64,7 +64,7 @@ def as_arkime(entry: Entry) -> dict[str, Any]:
     found = {
         "queryHost": root(said.name.lower()),
         "qt": said.type,
-        "qc": said.class_,
+        "qc": said.rclass,
         "opcode": said.opcode,
         "status": said.rcode or None,
         "headerFlags": flags,
@@ -76,7 +76,7 @@ def as_arkime(entry: Entry) -> dict[str, Any]:
 def answer(record: DnsRecord) -> dict[str, Any]:
     """A record in its words."""
     found: dict[str, Any] = {
-        "class": record.class_,
+        "class": record.rclass,
         "name": root(record.name),
         "ttl": record.ttl,
         "type": record.type,
@@ -175,9 +175,9 @@ def test_zeek(log: str, capture: str) -> None:
 
 def changed(record: DnsRecord) -> str:
     """A prerequisite or a change of an update in its words."""
-    if record.class_ == "NONE" and not record.data:
+    if record.rclass == "NONE" and not record.data:
         return f"pre: NoRRSet {record.type} {record.name.lower()}"
-    if record.class_ == "ANY":
+    if record.rclass == "ANY":
         return f"del: RRSet {record.type}"
     return f"add: {record.type} {record.name.lower()} {record.data}"
 
@@ -246,7 +246,7 @@ def as_packetbeat(entry: Entry) -> dict[str, Any]:
         "dns.opt.version": edns and str(edns.version),
         "dns.opt.udp_size": edns and edns.size,
         "status": "OK" if entry.outcome == "ok" else "Error",
-        "query": f"class {said.class_}, type {said.type}, {said.name}",
+        "query": f"class {said.rclass}, type {said.type}, {said.name}",
         "method": said.opcode,
     }
 

@@ -380,7 +380,7 @@ class Clinging(Feeder):
 class Fed(Toy, Feeder):
     """A toy that is fed the same way."""
 
-    feed = Feeder.feed
+    feed = Feeder.feed  # type: ignore[assignment]
 
     def take(self, side: int, data: bytes, found: Found) -> None:
         for message in Toy.feed(self, Side(side), data):

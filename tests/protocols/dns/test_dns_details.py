@@ -91,7 +91,7 @@ def theirs(kind: str, text: str) -> str:
 def test_types(kind: str) -> None:
     data = reply(query("www.example.com.", kind), f"www.example.com. 60 IN {kind} {DATA[kind]}")
     [record] = described(data).answers
-    assert (record.name, record.type, record.class_, record.ttl) == (
+    assert (record.name, record.type, record.rclass, record.ttl) == (
         "www.example.com",
         kind,
         "IN",
@@ -179,7 +179,7 @@ def test_edns() -> None:
 
 def test_flags_and_first_question() -> None:
     found = described(reply(WWW, "www.example.com. 60 IN A 192.0.2.1", rcode=3))
-    assert (found.rcode, found.opcode, found.type, found.class_) == ("NXDOMAIN", "QUERY", "A", "IN")
+    assert (found.rcode, found.opcode, found.type, found.rclass) == ("NXDOMAIN", "QUERY", "A", "IN")
     assert found.addresses == ["192.0.2.1"]
     assert found.flags is not None
     assert (found.flags.rd, found.flags.ra, found.flags.aa, found.flags.tc) == (
@@ -193,10 +193,10 @@ def test_flags_and_first_question() -> None:
 def test_multicast_bits() -> None:
     name = b"\x01a\x05local\0"
     asked = described(head(0, 0, 1) + name + b"\0\x01\x80\x01").questions[0]
-    assert (asked.class_, asked.unicast) == ("IN", True)
+    assert (asked.rclass, asked.unicast) == ("IN", True)
     told = head(0, 0x8400, 0, 1) + name + b"\0\x01\x80\x01\0\0\0\x78\0\x04\xc0\0\x02\x01"
     [record] = described(told).answers
-    assert (record.class_, record.flush, record.data) == ("IN", True, "192.0.2.1")
+    assert (record.rclass, record.flush, record.data) == ("IN", True, "192.0.2.1")
 
 
 # ---------------------------------------------------------------- hostile
