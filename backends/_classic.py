@@ -55,7 +55,7 @@ class Classic:
         """The packets that are whole in ``data[start:end]``, None where there are none."""
         count, self.at = walk_pcap(data, start, end, self.index, self.head, self.big, self.scale)
         if count:
-            return block(data, self.index, count, self.linktype)
+            return block(data, self.index, count, self.linktype, ())
         self.need = self.head
         if end - self.at >= self.head:
             (captured,) = self._captured(data, self.at)

@@ -15,7 +15,7 @@ from kshark.backends._bpf import FROM_NETWORK, JUMP, JUMP_EQUAL, Insn, Program
 
 LEVELS: Final = 3
 """IP headers looked at, one within the other."""
-VXLAN, VXLAN_OLD, GENEVE = 4789, 8472, 6081
+VXLAN, VXLAN_OLD, GENEVE, GPE = 4789, 8472, 6081, 4790
 BRIDGED: Final = 0x6558
 """Ethertype of an Ethernet frame in Geneve and GRE."""
 
@@ -148,7 +148,7 @@ def _add_word(a: Assembly, offset: int) -> None:
 
 
 def _ports(a: Assembly, n: str, inner: str) -> None:
-    """TCP, UDP, SCTP; VXLAN (RFC 7348) and Geneve (RFC 8926) in UDP."""
+    """TCP, UDP, SCTP; VXLAN (RFC 7348), its generic extension and Geneve (RFC 8926) in UDP."""
     a.place("ports" + n)
     a.do(LOAD_X, NEXT)
     a.load(LOAD_HALF, 0)
@@ -163,8 +163,9 @@ def _ports(a: Assembly, n: str, inner: str) -> None:
     a.place("udp" + n)
     a.do(LOAD_X, NEXT)
     a.load(LOAD_HALF, 2)
-    a.choose(**{"vxlan" + n: (VXLAN, VXLAN_OLD), "geneve" + n: (GENEVE,)})
+    a.choose(**{"vxlan" + n: (VXLAN, VXLAN_OLD), "geneve" + n: (GENEVE,), "gpe" + n: (GPE,)})
     a.go("end")
+    _generic(a, n, inner)
     a.place("vxlan" + n)
     a.load(LOAD_BYTE, 8)
     a.do(AND, 8)  # the flag that there is a VNI; also nothing to add to the header's length
@@ -182,6 +183,25 @@ def _ports(a: Assembly, n: str, inner: str) -> None:
     a.place("frame" + n)  # A: bytes of the tunnel's header; then an Ethernet header, UDP's before
     a.do(ADD_X)
     a.do(ADD, 8 + 14)
+    a.do(STORE, BASE)
+    a.go(inner)
+
+
+def _generic(a: Assembly, n: str, inner: str) -> None:
+    """VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe-13): with flag 4 the header's last byte but four says what it carries."""
+    a.place("gpe" + n)
+    a.load(LOAD_BYTE, 8)
+    a.do(AND, 4)
+    a.choose(**{"vxlan" + n: (0,)})
+    a.load(LOAD_BYTE, 11)
+    a.choose(**{"packet" + n: (1, 2), "bridge" + n: (3,)})
+    a.go("end")
+    a.place("bridge" + n)
+    a.do(SET, 8)
+    a.go("frame" + n)
+    a.place("packet" + n)
+    a.do(X_TO_A)
+    a.do(ADD, 8 + 8)
     a.do(STORE, BASE)
     a.go(inner)
 

@@ -14,12 +14,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from traffic.dns import Dns, Socket
 from traffic.http import Http
 from traffic.redis import Redis
 from traffic.tcp import Capture, Connection, Faults, interleave
 
-KINDS: dict[str, type[Http] | type[Redis]] = {"http": Http, "redis": Redis}
+KINDS: dict[str, type[Http] | type[Redis] | type[Dns]] = {"dns": Dns, "http": Http, "redis": Redis}
 
 
 @dataclass(slots=True)
@@ -54,11 +56,11 @@ def generate(plan: Plan, path: Path) -> Written:
         capture = Capture(file)
         faults = Faults(rng, capture, plan.reorder, plan.retransmit)
         opened = done = 0
-        live: list[Connection] = []
+        live: list[Any] = []
         while done < plan.transactions:
             bursts: list[list[bytes]] = []
             while len(live) < plan.connections:
-                live.append(Connection(rng, opened, source.ports))
+                live.append(opened_by(source, rng, opened))
                 bursts.append(live[-1].open())
                 opened += 1
             capture.write(interleave(bursts))
@@ -71,10 +73,17 @@ def generate(plan: Plan, path: Path) -> Written:
     return Written(done, capture.packets, capture.size, faults.swapped, faults.repeated)
 
 
+def opened_by(source: Http | Redis | Dns, rng: Random, number: int) -> Connection | Socket:
+    """The connection of that number."""
+    if isinstance(source, Dns):
+        return source.connection(number)
+    return Connection(rng, number, source.ports)
+
+
 def one_round(
     plan: Plan,
-    source: Http | Redis,
-    live: list[Connection],
+    source: Http | Redis | Dns,
+    live: list[Any],
     capture: Capture,
     faults: Faults,
     done: int,

@@ -30,9 +30,10 @@ FIELDS = {
     "http": (
         "frame.time_epoch tcp.stream http.request.method http.request.uri http.response.code http.time"
     ),
+    "dns": "frame.time_epoch udp.stream dns.qry.name dns.qry.type dns.flags.rcode dns.time",
     "redis": "frame.time_epoch tcp.stream resp.string resp.error resp.bulk_string.value resp.integer",
 }
-SHOWN = {"http": "http", "redis": "resp"}
+SHOWN = {"dns": "dns", "http": "http", "redis": "resp"}
 
 
 @dataclass(slots=True)

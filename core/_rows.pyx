@@ -34,6 +34,9 @@ cdef extern from "Python.h":
     char *text_of "PyBytes_AS_STRING"(PyObject *text)
     void Py_CLEAR(PyObject *text)
 
+cdef extern from *:
+    int leading_zeros "__builtin_clzll"(unsigned long long value) noexcept nogil
+
 cdef extern from "structmember.h":
     ctypedef struct PyMemberDef:
         int type
@@ -45,9 +48,14 @@ cdef extern from "structmember.h":
 cdef long long SECOND = 1000000000
 cdef Py_ssize_t LEAST = 64 << 10  # bytes that a batch begins with
 cdef enum:
+    DATE_TIME = 19  # bytes of 2026-01-02T03:04:05
     FIXED = 1024  # bytes of a row that are constants, numbers and times, with room to spare
 cdef bytes _pairs = b"".join(b"%02d" % n for n in range(100))
 cdef const char *PAIRS = _pairs
+cdef unsigned long long[20] POWERS
+cdef int _power
+for _power in range(20):
+    POWERS[_power] = int("1" + "0" * _power)
 
 # Sets of two: the one used before the last is replaced. A power of two.
 cdef Py_ssize_t SLOTS = 2
@@ -148,7 +156,7 @@ cdef class Rows:
     cdef Py_ssize_t _size, _used
     cdef list _flows
     cdef long long _second
-    cdef bytes _date_time
+    cdef char[DATE_TIME] _date_time
     cdef object _plain
 
     def __cinit__(self):
@@ -157,7 +165,6 @@ cdef class Rows:
         self._size = self._used = 0
         self._flows = [None] * SLOTS
         self._second = -1
-        self._date_time = b""
         self._plain = rows.Rows()
 
     def __dealloc__(self):
@@ -237,25 +244,26 @@ cdef class Rows:
         return 0
 
     cdef void _number(self, long long value) noexcept:
-        cdef char digits[20]
-        cdef Py_ssize_t at = 20
+        cdef char *out = self._buffer + self._used
         cdef unsigned long long rest = <unsigned long long>value
+        cdef int digits
         if value < 0:
+            out[0] = 45
+            self._used += 1
+            out += 1
             rest = 0 - rest
-        while rest >= 100:
-            at -= 2
-            memcpy(digits + at, PAIRS + 2 * (rest % 100), 2)
+        digits = ((64 - leading_zeros(rest | 1)) * 1233) >> 12  # 1233 / 4096 is log10(2), a little more
+        digits += rest >= POWERS[digits]
+        digits += digits == 0
+        self._used += digits
+        while digits > 2:
+            digits -= 2
+            memcpy(out + digits, PAIRS + 2 * (rest % 100), 2)
             rest //= 100
-        if rest >= 10:
-            at -= 2
-            memcpy(digits + at, PAIRS + 2 * rest, 2)
+        if digits == 2:
+            memcpy(out, PAIRS + 2 * rest, 2)
         else:
-            at -= 1
-            digits[at] = <char>(48 + rest)
-        if value < 0:
-            at -= 1  # 19 digits at most: there is room for the sign
-            digits[at] = 45
-        self._raw(digits + at, 20 - at)
+            out[0] = <char>(48 + rest)
 
     cdef int _string(self, object text) except -1:
         """The inside of a JSON string."""
@@ -309,23 +317,28 @@ cdef class Rows:
 
     cdef int _time(self, long long ns) except -1:
         """RFC 3339; the date and time of the last second are kept."""
-        cdef char digits[11]
+        cdef long long second = ns // SECOND
+        cdef unsigned int rest = <unsigned int>(ns - second * SECOND)
+        cdef char *out
         cdef int at
         if ns < 0:
             raise Unusual
-        cdef long long second = ns // SECOND
-        cdef unsigned int rest = <unsigned int>(ns % SECOND)
         if second != self._second:
-            self._date_time = date_time(second).encode()
+            text = date_time(second).encode()
+            if len(text) != DATE_TIME:
+                raise Unusual  # the year 10000
+            memcpy(self._date_time, PyBytes_AS_STRING(text), DATE_TIME)
             self._second = second
-        digits[0] = 46
+        out = self._buffer + self._used
+        memcpy(out, self._date_time, DATE_TIME)
+        out += DATE_TIME
         for at in range(8, 0, -2):
-            memcpy(digits + at, PAIRS + 2 * (rest % 100), 2)
+            memcpy(out + at, PAIRS + 2 * (rest % 100), 2)
             rest //= 100
-        digits[1] = <char>(48 + rest)
-        digits[10] = 90
-        self._bytes(self._date_time)
-        self._raw(digits, 11)
+        out[0] = 46
+        out[1] = <char>(48 + rest)
+        out[10] = 90
+        self._used += DATE_TIME + 11
         return 0
 
     # -- a row
@@ -410,7 +423,7 @@ cdef class Rows:
         self._number(number(field(half, M_SIZE)))
         self._raw(b',"time":"', 9)
         self._time(first)
-        if error != "":
+        if error != "" and not PyObject_IsTrue(field(half, M_OK)):
             self._raw(b'","error":"', 11)
             self._string(error)
         self._raw(b'"}', 2)
@@ -475,7 +488,7 @@ cdef enum:
 cdef unsigned char[256] PLAIN  # what _text passes over
 cdef int _c
 for _c in range(256):
-    PLAIN[_c] = chr(_c) not in "\0@?&;#/=%"
+    PLAIN[_c] = chr(_c) not in "\0\n@?&;#/=%"
 
 
 @cython.final
@@ -525,7 +538,7 @@ cdef class Suspects:
         return self._text(text, size)
 
     cdef bint _text(self, const char *text, Py_ssize_t size) except -1:
-        """Walks over names: what stands between one of "?&;#" and "=" without a "/"."""
+        """Walks over names: what stands between one of "?&;#\\n" and "=" without a "/"."""
         cdef Py_ssize_t i = 0, name = -1
         cdef char c
         if size == 0 or memchr(text, c'=', size) == NULL and memchr(text, c'%', size) == NULL and memchr(text, c'@', size) == NULL:
@@ -538,7 +551,7 @@ cdef class Suspects:
             c = text[i]
             if c == 64:  # @
                 return True
-            if c == 63 or c == 38 or c == 59 or c == 35:  # ? & ; #
+            if c == 63 or c == 38 or c == 59 or c == 35 or c == 10:  # ? & ; # and a line's end
                 name = i + 1
             elif c == 47:  # /
                 name = -1

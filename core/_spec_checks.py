@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from keyword import iskeyword
+from typing import Any, Final, get_args
+from uuid import UUID
 
+import msgspec
+from msgspec import Struct
 from msgspec.structs import fields
 
 from kshark.api import (
@@ -24,12 +30,23 @@ OWN: Final = frozenset({"auto", "tcp", "udp", "icmp", "opaque", "unknown"})
 """Names that kshark uses itself: for the choice of a backend, and for flows that nobody claims."""
 ENTRY: Final = frozenset(field.name for field in fields(EntryJson))
 """Members of an entry's JSON: no other object may replace one."""
+FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+TAKEN: Final = frozenset(
+    {
+        *("as", "break", "const", "continue", "else", "false", "for", "function", "if", "import"),
+        *("in", "let", "loop", "package", "namespace", "null", "return", "true", "var", "void"),
+        "while",
+    }
+)
+"""Words that CEL reserves: no field can be called so."""
+LEVELS: Final = 3
+"""Structs within structs of a schema whose fields have names in filters."""
 FANOUT_KEYS: Final = frozenset({"filter", "policy", "queue"})
 """Options that every sink has, from the fan-out."""
 
 
-def check(spec: Any, expected: type[Any]) -> str:
-    """ "" or what is wrong with a spec."""
+def check(spec: Any, expected: type[Any], *, names: bool = True) -> str:
+    """ "" or what is wrong with a spec; `names`: those of its fields, too, which takes a millisecond."""
     if not isinstance(spec, expected):
         return f"{expected.__name__} expected, not {_shown(spec)}"
     if not isinstance(spec.name, str) or not NAME.match(spec.name):
@@ -38,7 +55,63 @@ def check(spec: Any, expected: type[Any]) -> str:
         return f"the name {spec.name!r} is kshark's own"
     if not isinstance(spec.doc, str):
         return f"{spec.name}: doc must be a string"
-    return next((f"{spec.name}: {wrong}" for wrong in _CHECKS[expected](spec) if wrong), "")
+    found = _CHECKS[expected](spec)
+    if not found and names:
+        found = list(_names(spec))
+    return next((f"{spec.name}: {wrong}" for wrong in found), "")
+
+
+def field_name(name: str) -> str:
+    """ "" or why a filter could not say this name of a field, with one that it could.
+
+    >>> field_name("function")
+    "cannot be called so: 'function' is a reserved word of filters; call it 'function_'"
+    """
+    if FIELD.match(name) and name not in TAKEN and not iskeyword(name):
+        return ""
+    better = re.sub(r"\W", "_", name, flags=re.ASCII) or "field"
+    better = f"field_{better}" if better[0].isdigit() else better
+    if not FIELD.match(name):
+        what = "is no name"
+    elif name in TAKEN:
+        what = "is a reserved word of filters"
+    else:
+        what = "is a word of Python"
+    if better in TAKEN or iskeyword(better):
+        better += "_"
+    return f"cannot be called so: {name!r} {what}; call it {better!r}"
+
+
+def _names(spec: Any) -> Iterator[str]:
+    """What is wrong with the names of the fields that a spec declares."""
+    for half in ("request", "response") if isinstance(spec, ProtocolSpec) else ():
+        if (schema := getattr(spec, half)) is not None:
+            yield from _fields(schema, half)
+    for name, kind in spec.adds.items() if isinstance(spec, EnricherSpec) else ():
+        yield from _fields(kind, name)
+
+
+def _fields(schema: type[Struct], before: str, level: int = 1) -> Iterator[str]:
+    """What is wrong with the names of a schema's fields."""
+    try:
+        found = fields(schema)
+    except Exception as error:  # annotations are the plugin's own code
+        yield f"the types of {before} cannot be read: {error}"
+        return
+    for one in found:
+        if wrong := field_name(one.encode_name):
+            yield f"the field {before}.{one.encode_name} {wrong}"
+        for kind in within(one.type):
+            if level < LEVELS:
+                yield from _fields(kind, f"{before}.{one.encode_name}", level + 1)
+
+
+def within(kind: Any) -> Iterator[type[Struct]]:
+    """The structs in a type."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        yield kind
+    for inner in get_args(kind):
+        yield from within(inner)
 
 
 def _shown(spec: Any) -> str:
@@ -77,6 +150,30 @@ def _protocol(spec: ProtocolSpec) -> list[str]:
             found.append(f"{field} must be a subclass of kshark.api.Details")
     if not isinstance(spec.target_redact, Redact):
         found.append("target_redact must be a kshark.api.Redact")
+    return found + _also(spec)
+
+
+SHARED: Final = ("name", "request", "response", "details", "target_redact")
+"""What a protocol has once, whatever its transport."""
+
+
+def _also(spec: ProtocolSpec) -> list[str]:
+    """The same protocol on other transports."""
+    others: object = spec.also
+    if not isinstance(others, tuple) or not all(isinstance(o, ProtocolSpec) for o in others):
+        return ["also must be a tuple of ProtocolSpec"]
+    found = []
+    transports = [spec.transport, *(other.transport for other in spec.also)]
+    if len(set(transports)) < len(transports):
+        found.append(f"also must be of other transports, not {', '.join(map(repr, transports))}")
+    for other in spec.also:
+        differ = [name for name in SHARED if getattr(other, name) is not getattr(spec, name)]
+        differ = [n for n in differ if getattr(other, n) != getattr(spec, n)]
+        if differ:
+            found.append(f"also must have the same {differ[0]}")
+        if other.also:
+            found.append("also must have no also of its own")
+        found += _protocol(other) if not other.also else []
     return found
 
 
@@ -104,6 +201,24 @@ def _enricher(spec: EnricherSpec) -> list[str]:
         elif not (isinstance(kind, type) and issubclass(kind, Details)):
             found.append(f"adds {name}, which must be a subclass of kshark.api.Details")
     return found
+
+
+PLAIN: Final = (bytes, bytearray, memoryview, datetime, date, time, timedelta, UUID, Decimal)
+"""Values that JSON has no type for: as they are, they fit a field of their own type alone."""
+
+
+def misfit(details: Details) -> str:
+    """ "" or which field of typed details is not what its declaration says: Python does not look."""
+    try:
+        msgspec.convert(
+            msgspec.to_builtins(details, builtin_types=PLAIN), type(details), builtin_types=PLAIN
+        )
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        what, _, where = str(error).partition(" - at ")
+        field = where.strip("`").removeprefix("$.") or "a field"
+        kind = type(getattr(details, field, None)).__name__
+        return f"{type(details).__name__}.{field} is {kind}: {what[:1].lower()}{what[1:]}"
+    return ""
 
 
 _CHECKS: Final[Mapping[type[Any], Callable[[Any], list[str]]]] = {

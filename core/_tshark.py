@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from shutil import which
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -23,12 +23,19 @@ PORTS: Final = 20
 
 
 class Half(msgspec.Struct, forbid_unknown_fields=True):
-    """Requests or responses: in frames that have the field `present`, our names by tshark's."""
+    """Requests or responses: in frames that have the field `present`, our names by tshark's.
+
+    `values` translates: ``{"verb": {"3": "READ"}}``. A message with a value that is not listed is none of this half.
+    """
 
     present: str
     fields: dict[str, str] = {}  # verb, target, status: a field, or "field[0]" within a group
     group: str = ""  # a field whose values say how many of the others' make one message
     bytes: bool = False  # values are hex digits
+    sent_by: Literal["", "client", "server"] = (
+        ""  # only what this side sent, where both have the field
+    )
+    values: dict[str, dict[str, str]] = {}  # by our names: tshark's value to ours
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,6 +43,7 @@ class Table(msgspec.Struct, forbid_unknown_fields=True):
 
     filter: str
     decode_as: str = ""  # tshark's name, for ports that it does not know; of the filter by default
+    port_preference: str = ""  # tshark's, where it tells the sides apart by it: "mbtcp.tcp.port"
     request: Half | None = None
     response: Half | None = None
 
@@ -98,6 +106,8 @@ def read(path: str, name: str, table: Table, ports: Sequence[int], transport: st
     command += ["-E", f"separator={FIELD}", "-E", f"aggregator={VALUE}", "-E", "occurrence=a"]
     for port in ports[:PORTS]:
         command += ["-d", f"{transport}.port=={port},{table.decode_as or table.filter.split()[0]}"]
+    if table.port_preference and ports:
+        command += ["-o", f"{table.port_preference}:{','.join(map(str, ports[:PORTS]))}"]
     for one in (*BASE, *wanted):
         command += ["-e", one]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -107,7 +117,7 @@ def read(path: str, name: str, table: Table, ports: Sequence[int], transport: st
     seen = Seen()
     for line in filter(None, done.stdout.split("\n")):
         cells = dict(zip((*BASE, *wanted), line.split(FIELD), strict=False))
-        _take(cells, halves, seen)
+        _take(cells, halves, seen, frozenset(map(str, ports)))
     return seen
 
 
@@ -119,8 +129,10 @@ def _names(half: Half) -> Iterator[str]:
         yield one.partition("[")[0]
 
 
-def _take(cells: Mapping[str, str], halves: Mapping[str, Half], seen: Seen) -> None:
-    """The messages of one frame."""
+def _take(
+    cells: Mapping[str, str], halves: Mapping[str, Half], seen: Seen, servers: frozenset[str]
+) -> None:
+    """The messages of one frame; `servers` are the ports at which kshark found the protocol."""
 
     def place(end: str) -> str:
         host = (cells[f"ip.{end}"] or cells[f"ipv6.{end}"]).split(VALUE)[-1]
@@ -132,10 +144,28 @@ def _take(cells: Mapping[str, str], halves: Mapping[str, Half], seen: Seen) -> N
     for sign in BASE[9:]:
         if cells[sign]:
             seen.doubts.setdefault(frozenset((source, target)), f"{sign} in frame {frame}")
+    ends = {"client": target, "server": source}  # which of them is the server, by who sent it
     for name, half in halves.items():
-        if cells[half.present]:
-            for values in _messages(cells, half):
-                seen.messages.append(Theirs(frame, source, target, name, values))
+        if cells[half.present] and _sent(half, ends, servers):
+            for found in _messages(cells, half):
+                if (values := _translated(half, found)) is not None:
+                    seen.messages.append(Theirs(frame, source, target, name, values))
+
+
+def _sent(half: Half, ends: Mapping[str, str], servers: frozenset[str]) -> bool:
+    """Whether the side that this half asks for sent the frame; yes, where that cannot be told."""
+    ports = {side: place.rpartition(" ")[2] in servers for side, place in ends.items()}
+    return not half.sent_by or ports["client"] == ports["server"] or ports[half.sent_by]
+
+
+def _translated(half: Half, found: dict[str, str]) -> dict[str, str] | None:
+    """The values as ours; None where one of them is not of this half."""
+    for name, words in half.values.items():
+        if name in found:
+            if found[name] not in words:
+                return None
+            found[name] = words[found[name]]
+    return found
 
 
 def _messages(cells: Mapping[str, str], half: Half) -> Iterator[dict[str, str]]:

@@ -181,7 +181,7 @@ class Framed:
         ...     def parse(self, side):
         ...         while True:
         ...             line = yield b"\\n"
-        ...             yield Message(Kind.REQUEST, verb=line.decode().strip())
+        ...             yield Message(Kind.REQUEST, verb=line.decode("latin-1").strip())
         >>> [m.verb for m in Line().feed(Side.CLIENT, b"one\\ntwo\\nthr")]
         ['one', 'two']
     """
@@ -194,7 +194,11 @@ class Framed:
         raise NotImplementedError
 
     def resync(self, side: Side, data: bytes) -> int:
-        """After a gap: the offset in `data` at which a message begins, or -1 for "not in here"."""
+        """After a gap or an error: the offset in `data` at which a message begins, or -1 for "not in here".
+
+        After a gap `data` begins anywhere, within a word too; after a `DissectError` it is what came next,
+        and may begin at a message. After -1 the last 256 bytes come again, with what follows them.
+        """
         return -1
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -237,6 +241,9 @@ def doc(text: str, *, otel: str = "", redact: Redact = Redact.NONE) -> msgspec.M
     >>> class Login(Details):
     ...     password: Annotated[str, doc("What the user typed", redact=Redact.VALUE)] = ""
     """
+    if not isinstance(redact, Redact):
+        names = ", ".join(f"Redact.{one.name}" for one in Redact)
+        raise TypeError(f"redact must be one of {names}, not {redact!r}")
     return msgspec.Meta(description=text, extra={"otel": otel, "redact": redact.value})
 
 
@@ -248,7 +255,10 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol: how to recognise it, who dissects it, what its fields are.
 
     ``magic`` are prefixes of the client's first bytes, ``replies`` of the server's; ``probe`` is asked
-    where no prefix decides, once for each possible side. ``ports`` are hints, they decide nothing.
+    where no prefix decides, once for each possible side. ``ports`` break ties between probes that are
+    equally sure; by themselves they decide nothing.
+    ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
+    name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
     """
 
     name: str
@@ -263,6 +273,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     response: type[Details] | None = None
     details: Callable[[Message], Details] | None = None
     target_redact: Redact = Redact.NONE  # of Message.target
+    also: tuple[ProtocolSpec, ...] = ()  # DNS: over TCP, and also over UDP
 
 
 # ---------------------------------------------------------------- what sinks receive
@@ -367,7 +378,8 @@ class Block(msgspec.Struct):
     """Packets from a backend. ``data`` is borrowed until the engine's ``feed`` returns.
 
     ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
-    wire length, interface number (into ``ifaces``), flags.
+    wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
+    one, and none of its packets was seen on another, too.
     """
 
     data: Any  # buffer

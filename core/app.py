@@ -181,7 +181,7 @@ class Capture:
                 self._failed(f"backend {source.label} does not stop; left as it is", FAILED)
             if source.drains:
                 self._look(source)  # its books have moved since it was closed
-            for batch in source.engine.ending():
+            for batch in source.ending():
                 self.fanout.offer(self.accept(batch))
                 await asyncio.sleep(0)  # a sink that keeps up takes it at once
         if not self.mistaken():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from kshark import talk
-from kshark.api import DissectError, Dissector, Framed, Kind, Message, ProtocolSpec, Side, Switch
+from kshark.api import Details, DissectError, Kind, Message, ProtocolSpec, Side, Switch
 from kshark.cli import DONE, FAILED, WRONG, common, registry
-from kshark.plugins import raised as plugin_error
 from kshark.stderr import say
 from kshark.talk import Piece
+from kshark.trial import Mistake, Trial
+
+if TYPE_CHECKING:
+    from kshark.explain import Mask, Node
 
 SIDES: Final = {"client": Side.CLIENT, "server": Side.SERVER}
 PIECE: Final = 64 * 1024
@@ -36,6 +39,9 @@ Show = Callable[[ProtocolSpec, Message, Side], None]
 @click.option("--server", is_flag=True, help="The same as --side server.")
 @click.option("--full", is_flag=True, help="With the protocol's typed details.")
 @click.option("--explain", is_flag=True, help="With every byte: what it is, and where.")
+@click.option(
+    "--no-redact", is_flag=True, help="Secrets too, which are hidden as in sinks otherwise."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 @click.option("--watch", is_flag=True, help="Again whenever the file of --plugin changes.")
 @common
@@ -46,6 +52,7 @@ def dissect(
     server: bool,
     full: bool,
     explain: bool,
+    no_redact: bool,
     as_json: bool,
     watch: bool,
     plugins: Sequence[str],
@@ -71,7 +78,9 @@ def dissect(
     def once() -> int:
         found = registry(plugins, config)
         spec: ProtocolSpec = found.find("protocols", protocol, "--protocol")
-        run = _Run(found.protocols, as_json=as_json, full=full, explain=explain)
+        run = _Run(
+            found.protocols, as_json=as_json, full=full, explain=explain, redact=not no_redact
+        )
         return run.play(spec, list(pieces))
 
     if not watch:
@@ -96,16 +105,26 @@ class _Run:
     """One pass over the pieces, followed through hand-overs to other protocols."""
 
     def __init__(
-        self, protocols: Mapping[str, ProtocolSpec], *, as_json: bool, full: bool, explain: bool
+        self,
+        protocols: Mapping[str, ProtocolSpec],
+        *,
+        as_json: bool,
+        full: bool,
+        explain: bool,
+        redact: bool,
     ) -> None:
+        from kshark.render import Renderer
+
         self.protocols = protocols
+        self.redact = redact
+        self.renderer = Renderer(protocols, redact)
         self.as_json = as_json
         self.full = full
         self.explain = explain
         self.shown = 0
         self.streams: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self.given = [0, 0]  # bytes of each side that messages have counted
-        self.trace: Any = None
+        self.trial: Trial | None = None
 
     def play(self, spec: ProtocolSpec, waiting: list[Piece]) -> int:
         """Feed and show; the exit code."""
@@ -115,10 +134,8 @@ class _Run:
         except DissectError as error:
             say(f"{spec.name}: {type(error).__name__}: {error}")
             return FAILED
-        except BrokenPipeError:  # who reads our output has seen enough
-            raise
-        except Exception as error:  # a plugin's own code
-            say(f"{spec.name}: a mistake in the dissector: {plugin_error(error)}")
+        except Mistake as error:  # in a plugin's own code
+            say(f"{spec.name}: a mistake in the dissector: {error}")
             return FAILED
         if total and not self.shown:
             say(f"{spec.name}: no message in {total} bytes")
@@ -149,16 +166,11 @@ class _Run:
             if isinstance(one, Message):
                 self._show(spec, one, Side.CLIENT)
 
-    def _start(self, spec: ProtocolSpec) -> Dissector:
+    def _start(self, spec: ProtocolSpec) -> Trial:
         self.streams = (bytearray(), bytearray())
         self.given = [0, 0]
-        dissector = spec.dissector()
-        self.trace = None
-        if self.explain and isinstance(dissector, Framed):
-            from kshark.explain import Trace
-
-            self.trace = Trace(dissector)
-        return dissector
+        self.trial = Trial(spec.dissector, self.explain)
+        return self.trial
 
     # ------------------------------------------------------------ show
 
@@ -168,11 +180,11 @@ class _Run:
         if self.as_json:
             self._json(spec, message, side)
             return
-        click.echo(_line(message, side))
+        click.echo(_line(message, side, self._target(spec, message)))
         if self.explain:
             self._explain(spec, message, side)
         elif self.full:
-            for name, value in _details(spec, message).items():
+            for name, value in self._details(spec, message).items():
                 click.echo(f"    {name}: {talk.one_line(str(value))}")
 
     def _json(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
@@ -186,36 +198,84 @@ class _Run:
             "cut": message.cut,
             "notes": list(message.notes),
         }
+        row["target"] = self._target(spec, message)
         if self.full:
-            row["details"] = _details(spec, message)
+            row["details"] = self._details(spec, message)
         click.echo(msgspec.json.encode(row))
+
+    def _target(self, spec: ProtocolSpec, message: Message) -> str:
+        """The target of a row as sinks are given it."""
+        if not (self.redact and spec.target_redact):
+            return message.target
+        from kshark.redact import CLASSES
+
+        return str(CLASSES[spec.target_redact.value](message.target))
+
+    def _details(self, spec: ProtocolSpec, message: Message) -> dict[str, Any]:
+        """The typed details as plain values."""
+        import msgspec
+
+        found = self._typed(spec, message)
+        details: dict[str, Any] = {} if found is None else msgspec.to_builtins(found)
+        return details
 
     def _explain(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
         """The bytes of a message, and what each part of them is."""
-        from kshark.explain import Node, dump, located, tree
+        from kshark.explain import Mask, Node, dump, located, tree
 
         start = self.given[side]
         self.given[side] = end = start + message.size
         raw = bytes(self.streams[side][start:end])
-        nodes: list[Node] = _fields(spec, raw, side)
-        if self.trace is not None and not nodes:
-            nodes.append(Node("pieces", inner=self.trace.take(side, start, end)))
-        details = _details_object(spec, message)
+        mask = Mask(raw)
+        if self.redact:
+            self._hide(mask, spec, message)
+        nodes, known = self._fields(spec, raw, side, mask)
+        trace = self.trial.trace if self.trial is not None else None
+        if trace is not None and not nodes:
+            nodes.append(Node("pieces", inner=mask.pieces(trace.take(side, start, end))))
+        details = self._typed(spec, message)
         if details is not None:
-            nodes.append(Node("details", inner=located(details, raw)))
-        for line in (*dump(raw), *tree(nodes)):
+            own = located(details, b"" if nodes and known else mask.shown)
+            if left := [node for node in own if node.name not in known]:
+                nodes.append(Node("details", inner=left))
+        for line in (*dump(raw, mask), *tree(nodes)):
             click.echo(f"    {line}")
 
+    def _typed(self, spec: ProtocolSpec, message: Message) -> Details | None:
+        """The typed details, redacted as sinks are given them."""
+        return self.trial.details(spec, message, self.renderer) if self.trial is not None else None
 
-def _fields(spec: ProtocolSpec, raw: bytes, side: Side) -> list[Any]:
-    """The fields of a grammar's struct with their bytes."""
-    grammar: Any = getattr(spec.dissector, "__self__", None)
-    if not hasattr(grammar, "structs"):
-        return []
-    from kshark.explain import Node
-    from kshark.grammar.offsets import explain
+    def _hide(self, mask: Mask, spec: ProtocolSpec, message: Message) -> None:
+        """Cover the bytes of what redaction hides."""
+        from kshark.grammar.grammar import grammar_of
+        from kshark.render import Renderer
 
-    return [Node("fields", inner=explain(grammar.structs[side], raw))]
+        if self._target(spec, message) != message.target:
+            mask.cover(message.target)
+        open_ = Renderer(self.protocols, redact=False).details(message, spec.name)
+        shown = self.renderer.details(message, spec.name)
+        if open_ is not None and shown is not None:
+            grammar = grammar_of(spec)
+            mask.cover_changed(open_, shown, grammar.redact if grammar is not None else ())
+
+    def _fields(
+        self, spec: ProtocolSpec, raw: bytes, side: Side, mask: Mask
+    ) -> tuple[list[Node], set[str]]:
+        """The fields of a grammar's struct with their bytes; and names that need not be told again."""
+        from kshark.grammar.grammar import grammar_of
+
+        grammar = grammar_of(spec)
+        if grammar is None or not hasattr(grammar.structs[side], "parse_stream"):
+            return [], set()
+        from kshark.explain import Node
+        from kshark.grammar.offsets import explain
+
+        found = explain(grammar.structs[side], raw)
+        if self.redact:
+            mask.cover_nodes(found, grammar.redact)
+        details = grammar.response if side == Side.SERVER else grammar.request
+        told = set(details.__struct_fields__) if grammar.derived[side] else set()
+        return [Node("fields", inner=found)], told | {node.name for node in found}
 
 
 def _handed_over(switch: Switch) -> list[Piece]:
@@ -223,10 +283,10 @@ def _handed_over(switch: Switch) -> list[Piece]:
     return [(side, data) for side, data in both if data]
 
 
-def _line(message: Message, side: Side) -> str:
+def _line(message: Message, side: Side, target: str) -> str:
     """A message in a line: who, what, how much."""
     marks = [name for name in ("truncated", "cut") if getattr(message, name)]
-    parts = [talk.SIGNS[side], _kind(message), message.verb, message.target]
+    parts = [talk.SIGNS[side], _kind(message), message.verb, target]
     parts += [str(message.status) if message.status else "", "" if message.ok else "failed"]
     parts += [f"{message.size} bytes", *message.notes, *marks]
     return " ".join(talk.one_line(part) for part in parts if part)
@@ -234,19 +294,3 @@ def _line(message: Message, side: Side) -> str:
 
 def _kind(message: Message) -> str:
     return Kind(message.kind).name.lower()
-
-
-def _details(spec: ProtocolSpec, message: Message) -> dict[str, Any]:
-    """The typed details as plain values."""
-    import msgspec
-
-    found = _details_object(spec, message)
-    details: dict[str, Any] = {} if found is None else msgspec.to_builtins(found)
-    return details
-
-
-def _details_object(spec: ProtocolSpec, message: Message) -> Any:
-    """The typed details, redacted as everywhere."""
-    from kshark.render import Renderer
-
-    return Renderer({spec.name: spec}).details(message, spec.name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -89,7 +91,11 @@ def fuzz(
     if guided:
         from kshark.testing import _atheris
 
-        return _atheris.run(spec, corpus, limits[1], Path(out), number)
+        if _atheris.compiled(spec) and not os.environ.get("KSHARK_PURE"):
+            return plainly()
+        options: dict[str, Any] = {"number": number, "out": Path(out), "skip": skip}
+        run = _atheris.Guided(spec, corpus, size=limits[0], seconds=limits[1], **options)
+        return run.run()
     bound_memory()
     from kshark.testing.fuzz import Fuzzer
 
@@ -100,6 +106,20 @@ def fuzz(
         say(f"{path}: {finding.kind}: {finding.text[:300]}")
     click.echo(told(report))
     return FAILED if report.findings else DONE
+
+
+def plainly() -> int:
+    """The same once more, where the built-in dissectors are plain Python: compiled code has no coverage to go by."""
+    command = click.get_current_context()
+    arguments = ["--atheris"]
+    for option in command.command.params:
+        value = command.params.get(str(option.name))
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in (None, "") and not isinstance(one, bool):
+                arguments += [option.opts[-1], str(one)]
+    environment = {**os.environ, "KSHARK_PURE": "kshark.protocols"}
+    program = [sys.executable, "-m", "kshark", "fuzz", *arguments]
+    return subprocess.run(program, env=environment).returncode
 
 
 def bounds(size: str, seconds: str) -> tuple[int, float]:

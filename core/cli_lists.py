@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import click
@@ -10,7 +10,8 @@ import click
 from kshark import settings
 from kshark.api import BackendSpec, Options, ProtocolSpec
 from kshark.cli import DONE, common, registry
-from kshark.plugins import Registry
+from kshark.plugins import GROUP, Registry
+from kshark.stderr import say
 from kshark.table import show
 
 Row = dict[str, Any]
@@ -65,7 +66,7 @@ def _protocol(found: Registry, spec: ProtocolSpec) -> Row:
     fields = {half: _fields(schema) for half, schema in schemas.items() if schema}
     return {
         "name": spec.name,
-        "transport": spec.transport,
+        "transport": ", ".join((spec.transport, *(other.transport for other in spec.also))),
         "recognised": how,
         "ports": list(spec.ports),
         "plugin": owner(found, "protocol", spec.name),
@@ -176,12 +177,29 @@ def plugins(plugins: Sequence[str], config: str, as_json: bool) -> int:
         }
         for p in found.plugins
     ]
+    for wrong in near_misses():
+        say(wrong)
     if as_json:
         return print_rows(rows, True, ())
     for row in rows:
         row["package"] = f"{row['distribution'] or ''} {row['version'] or ''}".strip()
         row["registers"] = f"refused: {row['refused']}" if row["refused"] else row["registers"]
     return print_rows(rows, False, ("name", "origin", "package", "registers", "source"))
+
+
+def near_misses() -> Iterator[str]:
+    """Installed packages whose entry points are in a group that looks like ours: they are not found."""
+    from importlib.metadata import distributions
+
+    for distribution in distributions():
+        for point in distribution.entry_points:
+            group = point.group
+            if group != GROUP and group.lower().lstrip("_.-").startswith(GROUP):
+                name = distribution.metadata["Name"]
+                yield (
+                    f"{name}: its entry point {point.name!r} is in the group {group!r} and is not loaded; "
+                    f"the group must be exactly {GROUP!r}"
+                )
 
 
 @click.command()

@@ -27,13 +27,16 @@ class Clock:
         self._last = 0  # time of the last packet, ns
         self._lag = 0  # ns
 
-    def block(self, block: Block) -> None:
-        """A block has come."""
+    def block(self, block: Block, now: int) -> None:
+        """A block has come; `now` is the time that the wire believes, whatever one packet says."""
         count = min(block.count, len(block.index) // _RECORD.size)  # a broken backend may say more
         if count:
             first, *_ = _RECORD.unpack_from(block.index, 0)
             last, *_ = _RECORD.unpack_from(block.index, (count - 1) * _RECORD.size)
-            self._last, self._lag = max(self._last, last), max(0, last - first)
+            passed = self._last + int((time.monotonic() - self._since) * SECOND)
+            self._lag = max(0, min(last, now) - first)
+            # As much time as has really passed is believed, even if nothing follows this packet to confirm it.
+            self._last = max(self._last, now, min(last, passed) if self._last else 0)
 
     def wait(self) -> None:
         """It is waited for the next one."""

@@ -75,7 +75,9 @@ class Engine:
         self.scales = Scales(self, self.states.values())
         self.identifiers = {
             transport: Identifier(
-                [s for s in wanted if s.transport == transport], settings.assume, self.probe
+                [v for s in wanted for v in (s, *s.also) if v.transport == transport],
+                settings.assume,
+                self.probe,
             )
             for transport in ("tcp", "udp", "icmp")
         }

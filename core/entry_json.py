@@ -52,7 +52,9 @@ class ResponseJson(msgspec.Struct, kw_only=True):
     ok: Annotated[bool, Meta(description="False: the protocol says it failed")]
     size: Size
     time: Annotated[Time, Meta(description="First byte")]
-    error: Annotated[str | UnsetType, Meta(description="Text of the error")] = UNSET
+    error: Annotated[str | UnsetType, Meta(description="Text of the error, where ok is false")] = (
+        UNSET
+    )
 
 
 class EntryJson(msgspec.Struct, kw_only=True):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import FrameType
 from typing import Any
 
@@ -36,26 +38,46 @@ class Node:
 
 
 class Trace:
-    """Watches a `Framed` dissector: every piece that its generators were given, by side."""
+    """Watches a `Framed` dissector: every piece that its generators were given, by side.
 
-    def __init__(self, framed: Framed) -> None:
+    `look` is shown what a generator is about to yield, and may raise; with `keep`, pieces are kept for the tree.
+    """
+
+    def __init__(
+        self,
+        framed: Framed,
+        look: Callable[[object, Step | None, Any], None] = lambda *_: None,
+        keep: bool = True,
+    ) -> None:
         self.used = [0, 0]
         self.pieces: tuple[list[Node], list[Node]] = ([], [])  # of the message at work
+        self._look = look
+        self._keep = keep
         self._parse: Callable[[Side], Generator[Step, Any, None]] = framed.parse
         framed.parse = self.parse  # type: ignore[method-assign]
 
     def parse(self, side: Side) -> Generator[Step, Any, None]:
         """The dissector's own generator, and notes of what it asks for."""
         inner = self._parse(side)
-        want = next(inner, None)
-        while want is not None:
+        try:
+            want = next(inner)
+        except StopIteration:
+            return
+        except TypeError:
+            self._look(inner, None, self._parse)
+            raise
+        while True:
+            self._look(inner, want, self._parse)
             label = "" if isinstance(want, (Message, Switch)) else _label(inner)
             try:
                 got = yield want
             except EOFError as error:
-                want = _throw(inner, error)
+                try:
+                    want = inner.throw(error)
+                except StopIteration:
+                    return
                 continue
-            if isinstance(want, Take | int | bytes):
+            if self._keep and isinstance(want, Take | int | bytes):
                 self._note(side, want, got, label)
             try:
                 want = inner.send(got)
@@ -76,13 +98,6 @@ class Trace:
         for node in found:
             node.start, node.end = node.start - start, node.end - start
         return found
-
-
-def _throw(inner: Generator[Step, Any, None], error: EOFError) -> Step | None:
-    try:
-        return inner.throw(error)
-    except StopIteration:
-        return None
 
 
 def _label(generator: Any) -> str:
@@ -120,6 +135,8 @@ def located(details: Details, raw: bytes) -> list[Node]:
 def _fields(values: Any, raw: bytes) -> Iterator[Node]:
     pairs = values.items() if isinstance(values, dict) else enumerate(values)
     for name, value in pairs:
+        if value is None:
+            continue
         if isinstance(value, dict) or (isinstance(value, list) and _deep(value)):
             yield Node(str(name), inner=list(_fields(value, raw)))
         else:
@@ -142,14 +159,96 @@ def place(value: object, raw: bytes) -> tuple[int, int]:
     return start, start + len(needle)
 
 
+# ---------------------------------------------------------------- secrets
+
+
+class Mask:
+    """Which bytes of a message are not shown, for they are a secret's."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.hidden = bytearray(len(raw))
+        self.lost = False  # a secret is in here, and where is not known
+
+    @property
+    def shown(self) -> bytes:
+        """The bytes, those that are hidden as ``*``."""
+        return bytes(42 if h else b for b, h in zip(self.raw, self.hidden, strict=True))
+
+    def cover(self, secret: str | bytes) -> None:
+        """Hide a text, as it is in the bytes or as the hex digits of these."""
+        needle = secret if isinstance(secret, bytes) else secret.encode("utf-8", "replace")
+        if isinstance(secret, str) and needle not in self.raw:
+            with suppress(ValueError):
+                needle = bytes.fromhex(secret)
+        at = self.raw.find(needle) if needle else -1
+        self.lost |= bool(secret) and at < 0
+        while at >= 0:
+            self.range(at, at + len(needle))
+            at = self.raw.find(needle, at + 1)
+
+    def range(self, start: int, end: int) -> None:
+        """Hide some of the bytes."""
+        self.hidden[start:end] = b"\1" * len(self.hidden[start:end])
+
+    def cover_changed(self, open_: Details, shown: Details, placed: Iterable[str] = ()) -> None:
+        """Hide what redaction changed; `placed` are dotted names whose bytes are covered by their place."""
+        placed = tuple(f"{name}." for name in placed)
+        plain = [msgspec.to_builtins(details, builtin_types=(bytes,)) for details in (open_, shown)]
+        for name, value in _changed(*plain):
+            if isinstance(value, str | bytes):
+                self.cover(value)
+            elif not f"{name}.".startswith(placed):  # a number may be written in many ways
+                self.lost = True
+
+    def cover_nodes(self, nodes: list[Node], secret: Container[str], path: str = "") -> None:
+        """Hide the fields whose dotted names are secret, with all that is in them."""
+        for node in nodes:
+            where = f"{path}{node.name}"
+            if where in secret:
+                node.value, node.inner = "REDACTED", []
+                self.range(node.start, node.end)
+                self.lost |= node.start < 0
+            elif not node.inner and node.start >= 0 and any(self.hidden[node.start : node.end]):
+                node.value = "REDACTED"
+            self.cover_nodes(node.inner, secret, f"{where}.")
+
+    def pieces(self, nodes: list[Node]) -> list[Node]:
+        """The same, what is covered in them as ``*``."""
+        for node in nodes:
+            if self.lost or any(self.hidden[node.start : node.end]):
+                node.value = "REDACTED" if self.lost else _bytes(self.shown[node.start : node.end])
+        return nodes
+
+
+def _changed(open_: Any, shown: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values that redaction changed or left out, by their dotted names."""
+    if isinstance(open_, dict):
+        others = shown if isinstance(shown, dict) else {}
+        for key, value in open_.items():
+            yield from _changed(value, others.get(key), f"{name}.{key}" if name else str(key))
+    elif isinstance(open_, list | tuple):
+        rest = shown if isinstance(shown, list | tuple) else ()
+        for one, other in zip_longest(open_, rest):
+            yield from _changed(one, other, name)
+    elif open_ is not None and open_ != shown:
+        yield name, open_
+
+
 # ---------------------------------------------------------------- lines
 
 
-def dump(raw: bytes) -> Iterator[str]:
-    """A hex dump of the beginning."""
+def dump(raw: bytes, mask: Mask | None = None) -> Iterator[str]:
+    """A hex dump of the beginning; what is covered is not shown."""
+    hidden = mask.hidden if mask is not None else bytes(len(raw))
+    if mask is not None and mask.lost:
+        yield "(these bytes hold a secret whose place is not known: --no-redact shows them)"
+        return
     for at in range(0, min(len(raw), SHOWN), 16):
-        part = raw[at : at + 16]
-        yield f"{at:06x}  {part.hex(' '):<47}  {printable(part)}"
+        part, covered = raw[at : at + 16], hidden[at : at + 16]
+        digits = " ".join("--" if c else f"{b:02x}" for b, c in zip(part, covered, strict=True))
+        text = "".join("*" if c else t for t, c in zip(printable(part), covered, strict=True))
+        yield f"{at:06x}  {digits:<47}  {text}"
     if len(raw) > SHOWN:
         yield f"        ... {len(raw) - SHOWN:,} more bytes"
 

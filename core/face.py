@@ -4,6 +4,11 @@ Both give `kshark.api.Entry`s as the sinks of ``kshark run`` get them: enriched,
 redacted unless told otherwise. What a run would print on standard error goes to the logger ``kshark``;
 what the user can mend is a `kshark.api.PluginError`. Settings are the arguments alone: neither the
 environment nor a file is read, but installed plugins take part.
+
+A plugin that spins is interrupted and switched off, as in a run: by SIGALRM, which is borrowed while kshark's code
+runs, and never in the caller's own (`kshark.alarm`). That takes the main thread, and a program that does not use
+SIGALRM itself. Elsewhere, and where a plugin catches every exception, it blocks the call for ever: use ``kshark run``
+in a process of its own there, which ends itself then.
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Final, Self
 
+from kshark.alarm import Alarm
 from kshark.api import Entry, Options, PluginError, SinkSpec
-from kshark.app import WRONG, Capture
+from kshark.app import WRONG, Capture, Say
 from kshark.places import places
 from kshark.plan import Chosen, Plan, make_plan
 from kshark.settings import Given
@@ -59,14 +65,14 @@ def read(
 
 
 def _entries(plan: Plan) -> Iterator[Entry]:
-    capture = Capture(plan, log.warning)
+    capture = Watched(plan, log.warning)
     capture.make()
     for source in capture.sources:
         for block in source.backend.read():  # type: ignore[attr-defined]
             yield from capture.accept(capture.feed(source, block))
         for note in source.backend.stats().notes:
             log.warning("%s: %s", source.label, note)
-        for batch in source.engine.ending():
+        for batch in source.ending():
             yield from capture.accept(batch)
 
 
@@ -106,6 +112,22 @@ def capture(
     return Live(_plan(line, plugins, options))
 
 
+class Watched(Capture):
+    """A capture within somebody else's program."""
+
+    def __init__(self, plan: Plan, say: Say) -> None:
+        super().__init__(plan, say)
+        self.post = self.alarm = Alarm(say)
+
+    def make(self) -> None:
+        self.alarm.watches = self.watches()
+        super().make()
+        self.alarm.watches = self.watches()
+
+    def accept(self, batch: list[Entry]) -> list[Entry]:
+        return self.alarm.work(super().accept, batch)
+
+
 class Live:
     """A running capture: ``async with`` starts and stops it, ``async for`` takes its entries.
 
@@ -118,7 +140,7 @@ class Live:
         self._said: list[str] = []
         spec = SinkSpec(name="python", make=lambda options, context: self._handover)
         plan.sinks = [Chosen("python", spec, Options())]
-        self._capture = Capture(plan, self._say)
+        self._capture = Watched(plan, self._say)
         self._task: asyncio.Task[None] | None = None
         self._leaving = False  # what is not taken by now is not wanted
 

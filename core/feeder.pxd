@@ -10,5 +10,7 @@ cdef class Found:
     cpdef object only(self)
     cpdef list drain(self)
 
+cpdef object fault_of(Feeder feeder, int side, bytes data, Found found)
+
 cdef class Feeder:
     cpdef take(self, int side, bytes data, Found found)

@@ -8,7 +8,10 @@ source is compiled; a third party's module in Cython may use it as the built-in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
+
+from kshark.api import DissectError
 
 if TYPE_CHECKING:
     from kshark.api import Message, Switch
@@ -30,9 +33,7 @@ class Found:
         self.first: Message | Switch | None = None
         self.more: list[Message | Switch] = []  # after the first
         self.count = 0
-        self.now = (
-            0  # when what is fed came, 0 = not said: who dates its messages itself may need it
-        )
+        self.now = 0  # ns: when what is fed came, for who dates messages himself; 0: not said
 
     def append(self, message: Message | Switch) -> None:
         """One more."""
@@ -73,11 +74,30 @@ class Feeder:
         """As `kshark.api.Dissector.feed`, but what `data` completes goes into `found`."""
         raise NotImplementedError
 
-    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
+    def feed(self, side: int, data: bytes) -> Iterable[Message | Switch]:
         """The messages that `data` completes."""
         found = Found()
-        self.take(side, data, found)
-        return found.drain()
+        fault = fault_of(self, side, data, found)
+        if fault is None:
+            return found.drain()
+        if not found.count:
+            raise fault
+        return before(found.drain(), fault)
+
+
+def fault_of(feeder: Feeder, side: int, data: bytes, found: Found) -> DissectError | None:
+    """Feed it; the error that follows what it found, which counts all the same."""
+    try:
+        feeder.take(side, data, found)
+    except DissectError as error:
+        return error
+    return None
+
+
+def before(found: list[Message | Switch], fault: DissectError) -> Iterator[Message | Switch]:
+    """What was found, then the error."""
+    yield from found
+    raise fault
 
 
 def direct(dissector: object) -> Feeder | None:

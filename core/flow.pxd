@@ -8,7 +8,7 @@ from kshark.wire.listener cimport Listener
 cimport cython
 
 cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
-cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
+cdef int REQUEST, RESPONSE, INTERIM
 cdef long long SILENT_BYTES, EARLY_MESSAGES, MESSAGES, HELD
 cdef tuple SIDES, NO_NOTES
 
@@ -27,6 +27,7 @@ cdef class Guard(Listener):
     cdef long long since[2]
     cdef long long silent[2]
     cpdef bint chunk(self, int side, bytes data, long long ns) except -1
+    @cython.locals(into=Found)
     cpdef bint dissect(self, int side, bytes data, long long ns) except -1
     cpdef bint accept(self, list found, int side, long long ns) except -1
     @cython.locals(first=cython.longlong, last=cython.longlong, size=cython.longlong, stamp=object, sender=cython.int, message=Message)

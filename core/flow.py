@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kshark import limits
 from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
 from kshark.breaker import ProtocolState, interrupted
-from kshark.feeder import Feeder, direct
+from kshark.feeder import Feeder, Found, direct, fault_of
 from kshark.given import Rubbish, checked, gather, handed, said, taken, within
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
@@ -35,7 +35,6 @@ SIDES = (Side.CLIENT, Side.SERVER)
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)
-ONEWAY = int(Kind.ONEWAY)
 
 SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
@@ -137,7 +136,8 @@ class Guard(Listener):
         window = self.window
         if window.passes(side, len(data)) and not self.engine.begins(self.wire, data):
             return window.seen >= SILENT_BYTES and self.give_up(NOBODY)
-        choice = None if window.pieces else self.engine.assumed(self.wire)
+        asked = not (window.pieces or self.refused)
+        choice = self.engine.assumed(self.wire) if asked else None
         last = window.add(side, data, ns)
         if choice is not None:
             return self.begin(choice)
@@ -241,24 +241,26 @@ class Guard(Listener):
                 if found:
                     return self.accept(found, side, ns)
             else:
-                self.feeder.take(side, data, tally.found)
+                into = Found() if self.strict else tally.found  # a stranger may keep it
+                into.now = ns
+                fault = fault_of(self.feeder, side, data, into)
                 tally.current = None
-                if tally.found.count == 1:
-                    return self.heard(tally.found.only(), side, ns) or self.rest(side, ns)
-                if tally.found.count:
-                    return self.accept(tally.found.drain(), side, ns)
+                if fault is not None:
+                    over = into.count > 0 and self.accept(into.drain(), side, ns)
+                    return over or self.failed(fault, side, ns)
+                if into.count == 1:
+                    return self.heard(into.only(), side, ns) or self.rest(side, ns)
+                if into.count:
+                    return self.accept(into.drain(), side, ns)
         except BaseException as error:
             tally.current = None
             tally.found.drain()
-            if isinstance(error, DissectError):
-                return self.failed(error, side, ns)
-            return self.broke(error)
+            known = isinstance(error, DissectError)
+            return self.failed(error, side, ns) if known else self.broke(error)  # type: ignore[arg-type]
         self.since[side] = self.since[side] or ns
         self.silent[side] += len(data)
         self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD) - self.spared)
-        if self.silent[side] > SILENT_BYTES:
-            return self.quiet(side)
-        return False
+        return self.silent[side] > SILENT_BYTES and self.quiet(side)
 
     def accept(self, found: Sequence[Message | Switch], side: int, ns: int) -> bool:
         """The messages of one feed."""
@@ -307,8 +309,7 @@ class Guard(Listener):
             self.since[side] = self.since[side] or ns
             self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD))
         else:
-            self.held[side] = 0
-            self.since[side] = 0
+            self.held[side] = self.since[side] = 0
             if self.reserved or not self.proven:
                 self.reserve(min(self.held[1 - side], HELD))
         return False
@@ -414,8 +415,8 @@ class Guard(Listener):
         engine = self.engine
         self.count_error(error)
         self.errors += 1
-        young = self.messages < EARLY_MESSAGES and not self.refused
-        if young or (isinstance(error, NotMine) and not self.refused):
+        young = self.messages < EARLY_MESSAGES and self.engine.assumed(self.wire) is None
+        if not self.refused and (young or isinstance(error, NotMine)):
             return self.identify_again()
         if self.errors >= limits.ERRORS:
             engine.ledger.count(engine.ledger.limits, "errors")

@@ -36,6 +36,9 @@ FRAGMENT_WAIT: Final = 30 * SECOND
 """An incomplete datagram is dropped after this. RFC 791 and Linux: 15 to 30 s."""
 FRAGMENT_BYTES: Final = 4 * MIB
 """Bytes of incomplete datagrams held. Linux ipfrag_high_thresh 4 MiB."""
+LEAP: Final = 5 * SECOND
+"""A packet dated more than this ahead of all before it moves time only if the next one confirms it: one damaged or
+forged date would end idle flows, declare holes and lose pairs. Half of HALF_OPEN, the shortest wait of a flow."""
 TUNNELS: Final = 4
 """Nested encapsulations followed (VLAN tags counted apart)."""
 DUPLICATE_WAIT: Final = 1 * SECOND
@@ -171,6 +174,21 @@ HEADER_LIST: Final = 256 * KIB
 """Bytes that one header block may unpack to (an HPACK bomb makes 4 KiB of each byte). Go 1 MiB, gRPC 8 to 16 KiB."""
 HPACK_TABLE: Final = 64 * KIB
 """Bytes of a dynamic table that are kept, whatever SETTINGS allow; older entries then are unknown. 4,096 by default."""
+
+# -- dns
+DNS_NAME: Final = 255
+"""Octets of a domain name. RFC 1035 section 3.1."""
+DNS_JUMPS: Final = 128
+"""Pointers followed within one domain name, each of which leads backwards (a name has at most 127 labels); unbound
+256."""
+DNS_WAITING: Final = 64
+"""Ids of DNS queries of a flow that are remembered for answers that repeat no question; the oldest is forgotten."""
+DNS_TRANSFERS: Final = 16
+"""Zone transfers of a flow under way, whose further messages are told from answers; BIND transfers-out is 10."""
+DNS_RECORDS: Final = 2_048
+"""Records of a DNS message that are shown; the shortest need 11 bytes, and a full message of 64 KiB has about 2,000."""
+DNS_VALUE: Final = 4 * KIB
+"""Characters of a record's data that are shown. BIND prints them all, a TXT record may have 64 KiB."""
 
 # -- details, only when somebody asks
 UNPACKED: Final = 1 * MIB

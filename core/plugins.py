@@ -1,8 +1,9 @@
 """Plugins: found, checked, and either taken over whole or refused with one line that says why.
 
-Three origins, in this order: the built-ins (`DEFAULT_PLUGINS`, by the same hooks as anybody's), the
-entry points of the group ``kshark``, and files (``--plugin``, ``KSHARK_PLUGINS``). The first that
-registers a name keeps it: no plugin can shadow a built-in, unless the built-in is denied by name.
+Three origins, in this order: the built-ins (`DEFAULT_PLUGINS`, by the same hooks as anybody's), files
+(``--plugin``, ``KSHARK_PLUGINS``), and the entry points of the group ``kshark``. The first that
+registers a name keeps it: no plugin can shadow a built-in, unless the built-in is denied by name; and
+a file that somebody names is what he is working on, so it goes before an installed copy of it.
 
 Nothing that a plugin does here ends the program: a failing import, a hook that kshark does not have
 or with arguments that it does not give, results of a wrong kind, a name twice; the others go on.
@@ -20,7 +21,7 @@ from functools import partial
 from importlib.machinery import PathFinder
 from itertools import islice
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import pluggy
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
     import click
 
 GROUP: Final = "kshark"
+OURS: Final = Path(__file__).parent
 DEFAULT_PLUGINS: Final = (
+    "kshark.protocols.dns",
     "kshark.protocols.http",
     "kshark.protocols.http2",
     "kshark.protocols.redis",
@@ -170,8 +173,8 @@ def load(
     """
     loader = _Loader(options or PluginOptions(), needed)
     loader.builtins()
-    loader.entry_points()
     loader.files(files)
+    loader.entry_points()
     return loader.registry
 
 
@@ -298,7 +301,7 @@ class _Loader:
         return specs
 
     def _check(self, spec: Any, kind: str, expected: type[Any], found: Found) -> None:
-        wrong = check(spec, expected)
+        wrong = check(spec, expected, names=found.origin != "built-in")
         if wrong and found.source != UNKNOWN:
             raise _Refused(f"register_{kind}: {wrong}")
         own = found.origin == "built-in"
@@ -309,6 +312,10 @@ class _Loader:
                 (p for p in self.registry.plugins if f"{kind[:-1]} {spec.name}" in p.registered),
                 None,
             )
+            if owner is not None and (owner.origin, found.origin) == ("file", "entry point"):
+                raise _Refused(
+                    f"the {kind[:-1]} {spec.name!r} of the file {owner.source} goes first"
+                )
             by = f"by {owner.name}" if owner else "and built in"
             raise _Refused(f"the {kind[:-1]} {spec.name!r} is there already, {by}")
 
@@ -385,11 +392,19 @@ def _first_line(error: BaseException) -> str:
 
 def raised(error: BaseException) -> str:
     """An exception in one line, with the place in the plugin's own code where it came from."""
-    frames = [f for f in extract_tb(error.__traceback__) if not f.name.endswith("on_alarm")]
+    inner = (
+        OURS / "grammar" if isinstance(error, PluginError) else None
+    )  # of what the plugin gave us
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if not str(frame.f_globals.get("__name__", "")).startswith("kshark.")  # api.doc(), say
+        and Path(frame.f_code.co_filename).parent != inner
+    ]
     text = told(error)
-    if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith("<"):
+    if isinstance(error, SyntaxError) or not frames or frames[-1][0].startswith("<"):
         return text
-    return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})"
+    return f"{text} ({Path(frames[-1][0]).name} line {frames[-1][1]})"
 
 
 def _module(path: str) -> str:

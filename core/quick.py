@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kshark.api import DissectError, Entry, Message, Outcome, Side, Switch
-from kshark.flow import DISSECT, HELD, REQUEST, RESPONSE, SIDES, SILENT_BYTES, Guard
+from kshark.flow import (
+    DISSECT,
+    EARLY_MESSAGES,
+    HELD,
+    REQUEST,
+    RESPONSE,
+    SIDES,
+    SILENT_BYTES,
+    Guard,
+)
 from kshark.given import gather
 from kshark.pairing import COST
 
@@ -23,12 +32,13 @@ if TYPE_CHECKING:
 
 Found = Iterable[Message | Switch]
 OK = Outcome.OK
+ERROR = Outcome.ERROR
 
 
 class QuickGuard(Guard):
     """See the module."""
 
-    __slots__ = ("maker", "pairs", "speaks", "swift")
+    __slots__ = ("maker", "pairs", "speaks", "swift", "within")
     maker: Emitter
     pairs: Pairing
     speaks: ProtocolState
@@ -37,6 +47,7 @@ class QuickGuard(Guard):
         super().__init__(engine, wire)
         # The dissector's feed(), while nothing is special about this flow; the others are then set, too.
         self.swift: Callable[[Side, bytes], Found] | None = None
+        self.within = True  # a message of either side may be under way
 
     def chunk(self, side: int, data: bytes, ns: int) -> bool:
         """The next bytes of one side."""
@@ -55,41 +66,59 @@ class QuickGuard(Guard):
             found = feed(SIDES[side], data)
         except BaseException as error:
             return self.take(error, side, size, ns)
-        if type(found) is not list:
-            return self.take(found, side, size, ns)
+        if type(found) is not list or len(found) != 1:
+            return self.other(found, side, size, ns)
         tally.current = None
-        if not found:
-            return self.wait(side, size, ns)
-        message, pairs, held = found[0], self.pairs, self.held[side]
+        message, pairs = found[0], self.pairs
+        asked = pairs.first
         if (
-            len(found) != 1 or type(message) is not Message or message.size != held + size
-            or message.side >= 0 or message.key or message.notes or message.first_ns
-            or message.last_ns or pairs.unsure
+            type(message) is not Message or message.side >= 0 or message.key
+            or message.notes or message.first_ns or message.last_ns or pairs.unsure
         ):  # fmt: skip
             return self.take(found, side, size, ns)
         if side:
-            if message.kind != RESPONSE or pairs.first is None or pairs.late or pairs.stacked:
+            if message.kind != RESPONSE or asked is None or pairs.late or pairs.stacked:
                 return self.take(found, side, size, ns)
-        elif (
-            message.kind != REQUEST
-            or pairs.first is not None
-            or pairs.ahead is not None
-            or pairs.early
-        ):
+        elif message.kind != REQUEST or asked is not None or pairs.ahead is not None or pairs.early:
             return self.take(found, side, size, ns)
-        first = ns
-        if held:
-            first = self.since[side]
-            if first > ns:
+        if self.within:
+            first = self.begun(side, message.size - size, ns)
+            if not first:
                 return self.take(found, side, size, ns)
-            self.held[side] = self.since[side] = 0
-        self.silent[side] = self.spared = 0
-        message.first_ns = first
+            message.first_ns = first
+        elif message.size != size:
+            return self.take(found, side, size, ns)
+        else:
+            message.first_ns = ns
         message.last_ns = pairs.last_ns = ns
-        self.messages += 1
         tally.messages += 1
-        if side:
-            self.pair(pairs.turn(), message)
+        if asked is not None:
+            maker = self.maker
+            if pairs.queue is None:
+                pairs.first = None
+            else:
+                pairs.turn()
+            tally.responses += 1
+            tally.reserved -= len(asked.head) + len(asked.body) + COST
+            if (
+                message.first_ns < asked.first_ns or asked.truncated or message.truncated
+                or asked.cut or message.cut or asked.gap_bytes or message.gap_bytes
+            ):  # fmt: skip
+                pairs.pair(asked, message)
+                return False
+            if asked.ok and message.ok:
+                outcome = OK
+                tally.ok += 1
+            else:
+                outcome = ERROR
+                tally.error += 1
+            seq = maker.seq
+            maker.seq = seq + 1
+            maker.out.append(
+                Entry(
+                    maker.flow, seq, maker.protocol, asked, message, outcome, 0, maker.midstream
+                )
+            )  # fmt: skip
         else:
             tally.requests += 1
             pairs.first = message
@@ -97,41 +126,49 @@ class QuickGuard(Guard):
             if not self.timed:
                 self.timed = True
                 self.engine.watch(self, ns)
-        if self.reserved:
-            self.reserve(min(self.held[1 - side], HELD))
         return False
 
-    def pair(self, request: Message, response: Message) -> None:
-        """A request and its answer are an entry."""
-        tally, maker = self.tally, self.maker
-        tally.responses += 1
-        tally.reserved -= len(request.head) + len(request.body) + COST
-        if (
-            request.ok and response.ok and response.first_ns >= request.first_ns
-            and not (request.truncated or response.truncated or request.cut or response.cut)
-            and not (request.gap_bytes or response.gap_bytes)
-        ):  # fmt: skip
-            flow, seq, protocol = maker.flow, maker.seq, maker.protocol
-            maker.out.append(Entry(flow, seq, protocol, request, response, OK, 0, maker.midstream))
-            maker.seq = seq + 1
-            tally.ok += 1
-        else:
-            self.pairs.pair(request, response)
+    def other(self, found: Found, side: int, size: int, ns: int) -> bool:
+        """A feed gave nothing, or it gave several messages, or what only looking at them shows."""
+        if type(found) is list and not found:
+            self.tally.current = None
+            return self.wait(side, size, ns)
+        return self.take(found, side, size, ns)
+
+    def begun(self, side: int, before: int, ns: int) -> int:
+        """When a message began that now ends, and of which `before` bytes were held; 0 where that is not plain."""
+        held, other = self.held, self.held[1 - side]
+        first = self.since[side] if before else ns
+        if held[side] != before or first > ns:
+            return 0
+        held[side] = self.since[side] = self.silent[side] = self.spared = 0
+        if self.reserved:
+            self.reserve(other if other < HELD else HELD)
+        self.within = other > 0 or self.silent[1 - side] > 0
+        return first
 
     def wait(self, side: int, size: int, ns: int) -> bool:
         """A feed gave nothing: these bytes are held, and may become too many."""
-        held = self.held
-        held[side] += size
+        held, tally = self.held, self.tally
+        mine = held[side] = held[side] + size
         if not self.since[side]:
             self.since[side] = ns
         silent = self.silent[side] = self.silent[side] + size
-        self.reserve(min(held[0], HELD) + min(held[1], HELD) - self.spared)
+        self.within = True
+        other = held[1 - side]
+        amount = (mine if mine < HELD else HELD) + (other if other < HELD else HELD) - self.spared
+        amount = (
+            amount + (amount >> 3) if amount > 0 else 0
+        )  # `reserve`, of a choice that is proven
+        tally.reserved += amount - self.reserved
+        self.reserved = amount
         return silent > SILENT_BYTES and self.quiet(side)
 
     def take(self, found: Found | BaseException, side: int, size: int, ns: int) -> bool:
         """What a feed gave, where it is not one message without anything odd."""
         tally = self.tally
         self.held[side] += size
+        self.within = True
         try:
             if isinstance(found, BaseException):
                 raise found
@@ -155,13 +192,20 @@ class QuickGuard(Guard):
     def slowly(self, side: int, data: bytes, ns: int) -> bool:
         """Whatever is special. Is it still?"""
         enough = super().chunk(side, data, ns)
+        self.within = True
         proto, maker, pairs = self.proto, self.emitter, self.asked
         if (
             self.state == DISSECT and self.proven and not self.strict and proto is not None
             and maker is not None and maker.wire is None and pairs is not None
+            and self.messages >= EARLY_MESSAGES
         ):  # fmt: skip
             self.swift, self.speaks, self.maker, self.pairs = self.feed, proto, maker, pairs
         return enough
+
+    def spare(self, left: int) -> None:
+        """The dissector holds no more than this."""
+        self.within = True
+        super().spare(left)
 
     def leave(self) -> None:
         """Forget the dissector."""

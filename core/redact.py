@@ -25,7 +25,7 @@ NAMES_KEPT: Final = 4096
 """Parameter names known to be public that are kept, so that most targets cost one look."""
 
 _NAMES = re.compile(
-    "[?&;#]([^?&;#=/]+)="
+    "[?&;#\n]([^?&;#=/\n]+)="
 )  # at least the same, in a text without escaped delimiters
 
 T = TypeVar("T")
@@ -180,20 +180,30 @@ class Suspects:
         for entry in batch:
             if entry.protocol not in protocols:
                 continue
-            for half in (entry.request, entry.response):
-                if half is None:
+            request, response = entry.request, entry.response
+            if request is not None:
+                target = request.target
+                if "%" in target or "@" in target:
+                    hides = self._odd(target)
+                else:
+                    hides = "=" in target and not public(names(target)) and self._meets(target)
+                if hides:
+                    found.append(entry)
                     continue
-                target = half.target
-                if target and ("=" in target or "@" in target or "%3" in target or "%4" in target):
-                    odd = "@" in target or "%" in target
-                    if odd or (not public(names(target)) and self._meets(names(target))):
-                        found.append(entry)
-                        break
+            if response is not None and response.target:  # the text of an error; few have one
+                target = response.target
+                odd = "%" in target or "@" in target
+                if self._odd(target) if odd else self._meets(target):
+                    found.append(entry)
         return found
 
-    def _meets(self, names: list[str]) -> bool:
-        """Whether one of them is secret; the others are known from now on, within NAMES_KEPT."""
-        for name in names:
+    def _odd(self, target: str) -> bool:
+        """Whether a target with "%" or "@" may hold a secret: a user's name, or a parameter that is escaped."""
+        return "=" in target or "@" in target or "%3" in target or "%4" in target
+
+    def _meets(self, target: str) -> bool:
+        """Whether a parameter is secret; the others are known from now on, within NAMES_KEPT."""
+        for name in _NAMES.findall(target):
             if self._secret(name):
                 return True
             if len(self._public) < NAMES_KEPT and len(name) <= 64:

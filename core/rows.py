@@ -20,6 +20,7 @@ OK = Outcome.OK
 STATUSES: Final = 256
 """Status codes whose part of a row is kept."""
 SOUND: Final = ',"gap_bytes":0,"midstream":false,"truncated":false'
+_quoted = encode_basestring  # `quote`, at the cost of a C function
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -94,26 +95,17 @@ class FlowCache:
     """`FlowPieces` by flow, in two generations: the least used go, a lookup is one dict access."""
 
     def __init__(self) -> None:
-        self._young: dict[int, FlowPieces] = {}
+        self.young: dict[int, FlowPieces] = {}
         self._old: dict[int, FlowPieces] = {}
 
-    def get(self, flow: Flow, protocol: str) -> FlowPieces:
+    def find(self, flow: Flow, protocol: str) -> FlowPieces:
         """The pieces for an entry of this flow; they hold the flow, so its id() stays its own."""
-        found = self._young.get(id(flow))
-        if (
-            found is not None and found[0] is flow and found[3] is protocol
-            and found[1] is flow.client and found[2] is flow.server
-        ):  # fmt: skip
-            return found  # `fits`, without its call
-        return self._find(flow, protocol)
-
-    def _find(self, flow: Flow, protocol: str) -> FlowPieces:
-        found = self._old.get(id(flow))
+        found = self.young.get(id(flow)) or self._old.get(id(flow))
         if found is None or not found.fits(flow, protocol):
             found = pieces(flow, protocol)
-        if len(self._young) >= ROW_FLOWS:
-            self._old, self._young = self._young, {}
-        self._young[id(flow)] = found
+        if len(self.young) >= ROW_FLOWS:
+            self._old, self.young = self.young, {}
+        self.young[id(flow)] = found
         return found
 
 
@@ -144,7 +136,13 @@ class Rows:
             return scrub(text).encode()
 
     def _row(self, entry: Entry) -> str:
-        shared = self._flows.get(entry.flow, entry.protocol)
+        flow, flows = entry.flow, self._flows
+        shared = flows.young.get(id(flow))
+        if (
+            shared is None or shared[0] is not flow or shared[3] is not entry.protocol
+            or shared[1] is not flow.client or shared[2] is not flow.server
+        ):  # fmt: skip
+            shared = flows.find(flow, entry.protocol)
         request, response = entry.request, entry.response
         if (
             request is None or response is None or entry.outcome is not OK or not response.ok
@@ -161,8 +159,8 @@ class Rows:
             when, then = self._time(asked_ns), self._time(answered_ns)
         # "+" makes plain integers of booleans and enumerations; a format of its own would cost more
         return (
-            f'{head}{+entry.seq}","time":"{when}{ends}{{"verb":{quote(request.verb)}'
-            f',"target":{quote(request.target)},"size":{+request.size},"time":"{when}"}}'
+            f'{head}{+entry.seq}","time":"{when}{ends}{{"verb":{_quoted(request.verb)}'
+            f',"target":{_quoted(request.target)},"size":{+request.size},"time":"{when}"}}'
             f'{self._answers.get(status) or self._answer(status)}{+response.size},"time":"{then}"}}'
             f',"latency_ns":{answered_ns - asked_ns},"duration_ns":{response.last_ns - asked_ns}'
             f"{plain}"
@@ -214,7 +212,7 @@ class Rows:
 
 def _response(message: Message, when: str) -> str:
     status = f"{message.status:d}" if message.status else "null"
-    error = f',"error":{quote(message.target)}' if message.target else ""
+    error = f',"error":{quote(message.target)}' if message.target and not message.ok else ""
     return (
         f'{{"status":{status},"ok":{"true" if message.ok else "false"},'
         f'"size":{message.size:d},"time":"{when}"{error}}}'

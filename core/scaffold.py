@@ -90,11 +90,13 @@ import pytest
 from kshark.testing import assert_dissector, assert_harmless, cases
 from @MODULE@ import SPEC
 
+RECOGNISED = False  # True once magic or probe tell it by its bytes: until then users say --assume PORT=@NAME@
+
 
 @pytest.mark.parametrize("case", cases(Path(__file__).parent / "cases"), ids=str)
 def test_case(case):
     if case.rows:
-        assert_dissector(SPEC, case)
+        assert_dissector(SPEC, case, recognised=RECOGNISED)
     else:
         assert_harmless(SPEC, case)  # nothing is expected of it yet
 '''
@@ -104,7 +106,7 @@ LINE: Final = '''\
 
 from typing import Annotated
 
-from kshark.api import Details, DissectError, Framed, Kind, Message, ProtocolSpec, Side, doc, hookimpl
+from kshark.api import Details, DissectError, Framed, Kind, Message, ProtocolSpec, Side, Verdict, doc, hookimpl
 
 END = @END@
 
@@ -148,12 +150,20 @@ def details(message):
     return @CLASS@Request(verb=verb, arguments=rest)
 
 
+def probe(data, side):
+    """Is this @NAME@? Asked for the first bytes of each side, where no magic decides."""
+    if not data:
+        return Verdict.MORE  # cannot tell yet
+    return Verdict.NO  # fill in: LIKELY or CERTAIN for what no other protocol says
+
+
 SPEC = ProtocolSpec(
     name="@NAME@",
     doc="@NAME@ over TCP",
     dissector=@CLASS@,
-    magic=(),  # how a client begins, such as (b"HELLO ",): without it, say --assume PORT=@NAME@
-    ports=@PORTS@,  # a hint, it decides nothing
+    magic=(),  # how a client begins, such as (b"HELLO ",)
+    probe=probe,
+    ports=@PORTS@,  # a hint that breaks ties between probes
     request=@CLASS@Request,
     response=@CLASS@Response,
     details=details,
@@ -170,7 +180,7 @@ BINARY: Final = '''\
 
 from typing import Annotated
 
-from kshark.api import Details, DissectError, Framed, Kind, Message, ProtocolSpec, Side, Take, doc, hookimpl
+from kshark.api import Details, DissectError, Framed, Kind, Message, ProtocolSpec, Side, Take, Verdict, doc, hookimpl
 
 HEAD = @HEAD@  # bytes up to and with the length
 LONGEST = 16 * 1024 * 1024  # a longer message is none
@@ -207,12 +217,20 @@ def details(message):
     return @CLASS@Message(operation=operation, payload=message.body.hex())
 
 
+def probe(data, side):
+    """Is this @NAME@? Asked for the first bytes of each side, where no magic decides."""
+    if not data:
+        return Verdict.MORE  # cannot tell yet
+    return Verdict.NO  # fill in: LIKELY or CERTAIN for what no other protocol says
+
+
 SPEC = ProtocolSpec(
     name="@NAME@",
     doc="@NAME@ over TCP",
     dissector=@CLASS@,
-    magic=(),  # how a client begins, such as (b"\\x00\\x01",): without it, say --assume PORT=@NAME@
-    ports=@PORTS@,  # a hint, it decides nothing
+    magic=(),  # how a client begins, such as (b"\\x00\\x01",)
+    probe=probe,
+    ports=@PORTS@,  # a hint that breaks ties between probes
     request=@CLASS@Message,
     response=@CLASS@Message,
     details=details,
@@ -247,7 +265,7 @@ GRAMMAR = Grammar(
 SPEC = GRAMMAR.spec(
     doc="@NAME@ over TCP",
     magic=(),  # how a client begins, such as (b"\\x00\\x01",): without it, say --assume PORT=@NAME@
-    ports=@PORTS@,  # a hint, it decides nothing
+    ports=@PORTS@,  # a hint that breaks ties between probes
 )
 
 

@@ -212,6 +212,9 @@ def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
     unknown = sum(n for reason, n in packets["opaque"].items() if reason != "no payload")
     if unknown:
         parts.append(f"{unknown:,} packets of unknown protocols")
+    if errors := sum(snapshot["errors"].values()):
+        word = "error" if errors == 1 else "errors"
+        parts.append(f"{errors:,} dissect {word}: kshark doctor shows which")
     return "; ".join(parts) + f"; {seconds:.1f} s"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, Final, cast
 
 from kshark import limits
@@ -88,9 +88,9 @@ class Source:
         self.packets += block.count
         self.bytes += len(block.data)
         try:
-            found = self.engine.feed(block)
+            found = self.post.work(self.engine.feed, block)
             if not self.live:
-                self.clock.block(block)
+                self.clock.block(block, self.engine.wire.now)
             return found
         except Exception as error:
             where = "packets of a block"
@@ -102,7 +102,13 @@ class Source:
     def tick(self) -> list[Entry]:
         """Time passes without packets, where they come as they are captured."""
         now = self.clock.now(self.live, self.waiting) if self.live or self._grows() else 0
-        return self.engine.tick(now) if now else []
+        return self.post.work(self.engine.tick, now) if now else []
+
+    def ending(self) -> Iterator[list[Entry]]:
+        """The capture is over: what that completes, step by step."""
+        steps = iter(self.engine.ending())
+        while (batch := self.post.work(next, steps, None)) is not None:
+            yield batch
 
     def _grows(self) -> bool:
         if self.own:

@@ -22,10 +22,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import click
 import msgspec
 
-from kshark import api, cli, hookspecs, limits, plugins, wire
+from kshark import api, cli, grammar, hookspecs, limits, plugins, secret_names, wire
 from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
+from kshark.grammar import frames
+from kshark.grammar import rules as grammar_rules
 from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
+from kshark.protocols.dns import dissector as dns_dissector
 from kshark.protocols.http import head
 from kshark.protocols.http2 import states
 from kshark.render import Renderer
@@ -241,7 +244,9 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
     """One protocol."""
     yield f"## {spec.name}\n"
     yield f"{sentence(spec.doc)}\n"
+    also = [other.transport.upper() for other in spec.also]
     facts = {
+        "Over": ", ".join([spec.transport.upper(), *also]) if also else "",
         "Client begins with": " ".join(map(prefix, spec.magic)),
         "Server begins with": " ".join(map(prefix, spec.replies)),
         "Also recognised by": "a look at the first bytes of either side" if spec.probe else "",
@@ -261,7 +266,7 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[spec.name].items()))
 
 
-NOTES = {"http": head.NOTES, "http2": states.NOTES}
+NOTES = {"http": head.NOTES, "http2": states.NOTES, "dns": dns_dissector.NOTES}
 
 
 def prefix(data: bytes) -> str:
@@ -468,13 +473,131 @@ def without_docstring(node: ast.ClassDef | ast.FunctionDef, source: str) -> str:
     return "\n".join([lines[start], *(body or ["    ..."]), *gap, *trailing])
 
 
+GRAMMAR_RULES = """\
+`(m, side)` is a function of the parsed message and the `kshark.api.Side` that sent it, `(m)` one of the parsed message
+alone, "a field" its dotted name (`"body.topic"`). A name need not be there in every message: a rule then gives nothing.
+All of it is checked when the grammar is made: what does not fit is a `PluginError` that says what was probably meant.
+"""
+OWN_METHODS = (
+    "dissector",
+    "parse",
+    "message",
+    "details",
+    "build",
+    "messages",
+    "spec",
+    "probe",
+    "resync",
+    "compiled",
+)
+
+
+def grammar_page() -> Iterable[str]:
+    """`Grammar`, its rules, what a framer is, and all framers."""
+    yield "# Grammar\n"
+    yield "How to write one is told in [Grammars](../grammars.md).\n"
+    parameters = inspect.signature(grammar.Grammar).parameters
+    assert set(grammar_rules.RULES) < set(parameters), "a rule is not an argument"
+    yield from signature_of(grammar.Grammar)
+    yield f"{prose(grammar.Grammar.__doc__)}\n"
+    yield "## Rules\n"
+    yield from table(
+        ("rule", "may be", "without it", "what a row shows"),
+        ([code(n), *told] for n, told in grammar_rules.RULES.items()),
+    )
+    yield GRAMMAR_RULES
+    yield "## Methods\n"
+    for name in OWN_METHODS:
+        yield from method(grammar.Grammar, name)
+    yield "## Framers\n"
+    for name in grammar.__all__:
+        kind = getattr(grammar, name)
+        if isinstance(kind, type) and kind not in (grammar.Grammar, grammar.Frame):
+            yield f"### {name}\n"
+            yield from signature_of(kind)
+            yield f"{prose(kind.__doc__)}\n"
+    yield "### Frame\n"
+    yield f"{prose(grammar.Frame.__doc__)}\n"
+    for name in ("take", "size", "seal"):
+        yield from method(grammar.Frame, name)
+    yield "## Limits\n"
+    yield from table(
+        ("name", "value", "meaning"),
+        ([code(n), f"{getattr(frames, n):,}", prose(text)] for n, _, text in constants(frames)),
+    )
+
+
+def signature_of(kind: type) -> Iterable[str]:
+    """How a class is called, an argument a line."""
+    yield "```python"
+    yield f"{kind.__name__}("
+    found = list(inspect.signature(kind).parameters.values())
+    for before, one in pairwise([None, *found]):
+        assert one is not None
+        if one.kind is one.KEYWORD_ONLY and (before is None or before.kind is not one.kind):
+            yield "    *,"
+        default = "" if one.default is one.empty else f" = {default_of(one.default)}"
+        yield f"    {one.name}: {one.annotation}{default},"
+    yield from (")", "```\n")
+
+
+def default_of(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 9_999:
+        return f"{value:_}"
+    return repr(value).replace("'", '"')
+
+
+def method(kind: type, name: str) -> Iterable[str]:
+    """A method as it is declared, with its docstring."""
+    for node in ast.walk(ast.parse(inspect.getsource(kind))):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+            arguments = ast.unparse(node.args).removeprefix("self, /, ").removeprefix("self, ")
+            called = "" if node.decorator_list else f"({'' if arguments == 'self' else arguments})"
+            yield f"**`{name}{called}{returns}`**\n"
+            yield f"{prose(ast.get_docstring(node))}\n"
+
+
+def contributed_page() -> Iterable[str]:
+    """The modules of the contributed packages, to read."""
+    yield "# Contributed plugins\n"
+    yield "Each is a package of its own in `plugins_contrib` of kshark's sources, written from these pages alone."
+    yield "A grammar (mqtt), a `Framed` dissector (memcached), an adapter (scapy), an enricher (genai).\n"
+    folder = Path(__file__).parent.parent / "plugins_contrib"
+    for package in sorted(folder.glob("kshark-*")):
+        [module] = package.glob("kshark_*.py")
+        yield f"## {package.name}\n"
+        yield from ("```python", module.read_text(encoding="utf-8").rstrip(), "```\n")
+
+
+def secrets_page() -> Iterable[str]:
+    """What the redaction classes look for: the lists of `kshark.secret_names`."""
+    lists = (
+        ("Every name that holds one of these", secret_names.SECRET_PARTS),
+        ("... but not these, which turn pages", secret_names.PUBLIC_NAMES),
+        ("Fields of a form, of JSON or XML, parameters of a URL", secret_names.SECRET_PARAMETERS),
+        ("Headers", secret_names.SECRET_HEADERS),
+        ("Headers whose name holds one of these", secret_names.HEADER_PARTS),
+    )
+    yield from ("# Secret names", "")
+    yield "`Redact.BODY`, `Redact.URL` and `Redact.HEADERS` hide the values of these names. Names are compared in lower"
+    yield "case and without punctuation. `Redact.VALUE` hides the whole value, whatever it is called."
+    yield ""
+    yield from table(
+        ("where", "names"), [[text, ", ".join(map(code, sorted(names)))] for text, names in lists]
+    )
+
+
 PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "cli": cli_page,
     "options": options_page,
     "entry": entry_page,
     "protocols": protocols_page,
     "api": api_page,
+    "grammar": grammar_page,
+    "contributed": contributed_page,
     "limits": limits_page,
+    "secrets": secrets_page,
     "counters": counters_page,
 }
 

@@ -143,7 +143,9 @@ def asked(entry: Entry) -> str:
     """What was asked, and the text of the error that came back."""
     request, response = entry.request, entry.response
     text = "(request not seen)" if request is None else question(request)
-    return f"{text}  {response.target}" if response is not None and response.target else text
+    if response is None or response.ok or not response.target:
+        return text
+    return f"{text}  {response.target}"
 
 
 def _status(entry: Entry) -> str:

@@ -104,6 +104,7 @@ class Shown(Details):
 
 class Hears:
     def feed(self, side: Side, data: bytes) -> list[Message]:
+        does("feed")
         return [Message(Kind.ONEWAY, "ASK", body=data, size=len(data))]
 
     def gap(self, side: Side, missing: int) -> list[Message]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,22 @@ def test_a_new_plugin_passes_its_tests(
     assert mine["fields"]["request"]
 
 
+def test_a_new_plugin_leaves_nothing_else(tmp_path: Path) -> None:
+    for command in (
+        ["new-plugin", "mine", "--construct"],
+        ["fuzz", "--protocol", "redis", "--bytes", "2KB"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "kshark", *command],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == ["kshark-mine"]
+    assert ".hypothesis" not in os.listdir(tmp_path / "kshark-mine")
+
+
 def test_a_new_plugin_begins_with_real_bytes(tmp_path: Path, capfd: Capture) -> None:
     path = pcap(tmp_path / "x.pcap", FRAMES)
     folder = tmp_path / "mine"
@@ -205,6 +222,111 @@ def test_every_byte_is_explained(plugin: str) -> None:
     assert lines[2:4] == ["pieces", r'line  0..10       "GET  key\r\n"']
     assert lines[4:6] == ["details", "key  5..8        key"]
     assert r'line  0..8        "SET  k\r\n"' in lines
+
+
+PIN = """
+from typing import Annotated
+from kshark.api import *
+class Inner(Details):
+    pin: Annotated[int, doc("The PIN")] = 0
+class Req(Details):
+    pin: Annotated[KIND | None, doc("The PIN", redact=Redact.VALUE)] = None
+class Toy(Framed):
+    def parse(self, side):
+        while True:
+            line = yield b"\\n"
+            yield Message(Kind.REQUEST, "PIN", head=line, size=len(line))
+def details(message):
+    return Req(pin=VALUE)
+@hookimpl
+def register_protocols():
+    return [ProtocolSpec(name="toy", dissector=Toy, magic=(b"PIN ",), request=Req, response=Req, details=details)]
+"""
+
+
+GRAMMAR = """
+from typing import Annotated
+import construct as c
+from kshark.api import *
+from kshark.grammar import Grammar, LengthPrefix
+Login = c.Struct("user" / c.PascalString(c.Byte, "utf8") * "u", "password" / c.PascalString(c.Byte, "utf8") * "p")
+Packet = c.Struct(
+    "length" / c.Byte * "l", "op" / c.Byte * "o", "more" / c.If(c.this.op > 9, c.Byte) * "m",
+    "body" / c.Switch(c.this.op, {1: Login}, default=c.Error) * "b",
+)
+GIVEN
+@hookimpl
+def register_protocols():
+    return [Grammar("toy", Packet, LengthPrefix(1), verb="op", **MORE).spec()]
+"""
+DERIVED = 'MORE = {"redact": {"body.password": Redact.VALUE}}'
+TYPED = """
+class Own(Details):
+    op: Annotated[int, doc("o")] = 0
+    gone: Annotated[int | None, doc("g")] = None
+    upper: Annotated[str, doc("u", redact=Redact.VALUE)] = ""
+MORE = {"request": Own, "values": lambda m: {"op": m.op, "upper": m.body.password}}
+"""
+
+
+@pytest.mark.parametrize("given", [DERIVED, TYPED], ids=["derived", "typed"])
+def test_a_grammars_fields_are_explained_once_and_secrets_hidden(
+    given: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "toy.py"
+    path.write_text(GRAMMAR.replace("GIVEN", given))
+    talk = "> 0c 01 03 61 6e 6e 06 67 65 68 65 69 6d\n"
+    out = dissected(str(path), talk, "--hex", "--explain")
+    assert "geheim" not in out
+    assert "67 65" not in out
+    assert "0c 01 03 61 6e 6e" in out
+    assert "None" not in out
+    assert len(re.findall(r"^ +op +", out, re.M)) == 1
+    assert len(re.findall(r"^ +length +", out, re.M)) == 1
+    assert "more" not in out
+    if given == TYPED:
+        assert re.search(r"details\n +upper +REDACTED", out)
+    else:
+        assert "details" not in out
+        assert re.search(r"password +6..13 +REDACTED", out)
+    assert "geheim" in dissected(str(path), talk, "--hex", "--explain", "--no-redact")
+    assert "geheim" not in dissected(str(path), talk, "--hex", "--full", "--json")
+    assert "geheim" in dissected(str(path), talk, "--hex", "--full", "--json", "--no-redact")
+
+
+def test_secrets_of_any_dissector_are_hidden_in_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "toy.py"
+    path.write_text(PLUGIN.replace('doc("The key")', 'doc("The key", redact=Redact.VALUE)').replace(
+        "details=details", "details=details, target_redact=Redact.VALUE"
+    ))  # fmt: skip
+    out = dissected(str(path), '> "GET  geheim\\r\\n"\n', "--hex", "--explain")
+    lines = [line.strip() for line in out.splitlines()]
+    assert lines[0] == "> request GET REDACTED 13 bytes"
+    assert lines[1] == "000000  47 45 54 20 20 -- -- -- -- -- -- 0d 0a           GET  ******.."
+    assert lines[3] == r'line  0..13       "GET  ******\r\n"'
+    assert lines[5] == "key              REDACTED"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("int", "int(message.head.split()[1])"),
+        ("list[int]", "[int(message.head.split()[1])]"),
+        ("set[str]", "{message.head.split()[1].decode()}"),
+        ("bytes", "message.head.split()[1]"),
+        ("Inner", "Inner(pin=int(message.head.split()[1]))"),
+    ],
+)
+def test_a_secret_of_any_type_is_hidden_in_the_bytes(kind: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "pin.py"
+    path.write_text(PIN.replace("KIND", kind).replace("pin=VALUE", f"pin={value}"))
+    out = dissected(str(path), '> "PIN 4711 a\\n"\n', "--hex", "--explain")
+    assert "4711" not in out
+    assert "34 37" not in out
+    assert ("50 49 4e 20 -- -- -- -- 20 61" in out) == (kind in ("set[str]", "bytes"))
+    assert "4711" in dissected(
+        str(path), '> "PIN 4711 a\\n"\n', "--hex", "--explain", "--no-redact"
+    )
 
 
 def test_who_has_read_enough_is_no_mistake_of_the_dissector(plugin: str) -> None:
@@ -286,6 +408,41 @@ def test_fuzz_of_a_good_one_ends_well(tmp_path: Path, plugin: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+guided = pytest.mark.skipif(
+    find_spec("atheris") is None, reason="atheris is not installed: pip install atheris"
+)
+
+
+@guided
+def test_coverage_leads_to_a_finding(tmp_path: Path, plugin: str) -> None:
+    Path(plugin).write_text(PLUGIN.replace("line.split()[0]", "line.split(b' ')[1]"))
+    case, out = tmp_path / "one.txt", tmp_path / "found"
+    case.write_text('> "GET  key\\r\\n"\n< "OK  x\\r\\n"\n')
+    command = [sys.executable, "-m", "kshark", "fuzz", "--plugin", plugin, "--protocol", "toy"]
+    command += ["--seeds", str(case), "--seconds", "60", "--out", str(out), "--atheris"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    [line] = done.stderr.splitlines()
+    [found] = out.iterdir()
+    assert line.startswith(f"kshark: {found}: exception: IndexError")
+    assert talk.parse(found.read_text()).pieces
+    assert re.search(r"[\d,]+ inputs, .* 1 findings", done.stdout)
+
+
+@guided
+@pytest.mark.parametrize("bound", [("--seconds", "2"), ("--bytes", "20K")])
+def test_built_in_dissectors_are_followed_as_plain_python(
+    tmp_path: Path, bound: tuple[str, str]
+) -> None:
+    case = tmp_path / "one.txt"
+    case.write_text('> "GET / HTTP/1.1\\r\\n\\r\\n"\n< "HTTP/1.1 204 No\\r\\n\\r\\n"\n')
+    command = [sys.executable, "-m", "kshark", "fuzz", "--protocol", "http", "--atheris", *bound]
+    command += ["--seeds", str(case), "--seed", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"[\d,]+ inputs, .* 0 findings", done.stdout)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -354,6 +511,56 @@ def test_a_plugin_brings_its_own_mapping(tmp_path: Path, plugin: str, capfd: Cap
     assert "http.nothing" in err
 
 
+MODBUS = """
+import construct as c
+from kshark.api import *
+from kshark.grammar import Grammar, LengthPrefix
+Packet = c.Struct("id" / c.Int16ub, c.Const(0, c.Int16ub), "length" / c.Int16ub, "unit" / c.Byte,
+                  "code" / c.Byte, "rest" / c.GreedyBytes)
+SPEC = Grammar("toy", Packet, LengthPrefix(2, at=4, adjust=6), key=lambda m: m.id + 1, status="code",
+               verb=lambda m: {3: "READ"}.get(m.code, "OTHER")).spec()
+@hookimpl
+def register_protocols():
+    return [SPEC]
+TSHARK = {
+    "filter": "mbtcp",
+    "port_preference": "mbtcp.tcp.port",
+    "request": {
+        "present": "modbus.func_code", "sent_by": "client", "fields": {"verb": "modbus.func_code"},
+        "values": {"verb": {"3": "READ", "4": "OTHER"}},
+    },
+    "response": {"present": "modbus.func_code", "sent_by": "server", "fields": {"status": "modbus.func_code"}},
+}
+"""
+
+
+@needs_tshark
+def test_a_grammars_mapping_tells_the_sides_apart_and_translates(
+    tmp_path: Path, capfd: Capture
+) -> None:
+    """Both sides have the same fields; the mapping stands beside the grammar, whose details are derived."""
+    plugin = tmp_path / "toy.py"
+    plugin.write_text(MODBUS)
+    talk = [
+        (C, bytes.fromhex("0001 0000 0006 01 03 0000 0001")),
+        (S, bytes.fromhex("0001 0000 0005 01 03 02 0001")),
+        (C, bytes.fromhex("0002 0000 0006 01 04 0000 0001")),
+        (S, bytes.fromhex("0002 0000 0003 01 84 02")),
+    ]
+    path = str(pcap(tmp_path / "x.pcap", talk))
+    arguments = ["verify", path, "--protocol", "toy", "--plugin", str(plugin), "--assume", "47=toy"]
+    out, _ = said(capfd, 1, *arguments)
+    assert "toy: 3 messages are the same, 1 differ" in out  # tshark's code has no 0x80
+    plugin.write_text(MODBUS.replace('status="code"', "status=lambda m: m.code & 127"))
+    out, _ = said(capfd, 0, *arguments)
+    assert "toy: 4 messages are the same, 0 differ" in out
+    plugin.write_text(plugin.read_text().replace(', "4": "OTHER"', ""))
+    out, _ = said(capfd, 1, *arguments)
+    assert (
+        "only kshark: 10.0.0.1:40000 -> 10.0.0.2:47 request" in out
+    )  # 4 is none, as the mapping has it
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -371,3 +578,37 @@ def test_a_wrong_mapping_is_one_line(text: str, told: str, tmp_path: Path, capfd
     assert told in err
     _, err = said(capfd, 2, "verify", path, "--map", "/nonexistent")
     assert "--map /nonexistent" in err
+
+
+# ---------------------------------------------------------------- what a newcomer would otherwise search for
+
+
+@pytest.mark.parametrize("group", ["kshark.plugins", "kshark_plugins", "Kshark"])
+def test_a_group_that_is_nearly_ours_is_pointed_out(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    info = tmp_path / "kshark_near-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kshark-near\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nnear = kshark_near\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out, err = said(capfd, 0, "plugins", "--json")
+    assert f"kshark-near: its entry point 'near' is in the group '{group}' and is not loaded" in err
+    assert "the group must be exactly 'kshark'" in err
+    assert all(row["name"] != "near" for row in json.loads(out))
+
+
+def test_the_closing_line_counts_dissect_errors(tmp_path: Path, capfd: Capture) -> None:
+    text = PLUGIN.replace(
+        "            head =",
+        "            if b'BAD' in line: raise DissectError('bad')\n            head =",
+    )
+    plugin = tmp_path / "toy.py"
+    plugin.write_text(text)
+    talk = [*[(C, b"GET  k\r\n"), (S, b"OK  k\r\n")] * 3, (C, b"BAD\r\n")]
+    path = pcap(tmp_path / "x.pcap", talk)
+    options = ["--plugin", str(plugin), "--assume", "47=toy", "--sink", "jsonl:-"]
+    _, err = said(capfd, 0, "run", "--read", str(path), *options)
+    assert "; 1 dissect error: kshark doctor shows which; " in err
+    _, err = said(capfd, 0, "run", "--read", str(pcap(tmp_path / "y.pcap", talk[:-1])), *options)
+    assert "dissect error" not in err

@@ -31,6 +31,7 @@ SECONDS = 120
 STATEFUL = ("gaps", "pairs")
 """Laws that subscriptions break: one request has several answers, and which one was lost changes what follows."""
 BUILT_IN: dict[str, tuple[str, Sequence[str]]] = {
+    "dns": ("dns", ()),
     "http": ("http", ()),
     "redis": ("redis", ()),
     "redis-stateful": ("redis", STATEFUL),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import click
 import pytest
 
 from kshark import hookspecs, limits, plugins
-from kshark.api import PluginError
+from kshark._spec_checks import check
+from kshark.api import PluginError, ProtocolSpec
 from kshark.plugins import DEFAULT_PLUGINS, PluginOptions, Registry, add_commands, load
 
 HEAD = "from kshark.api import *\nfrom kshark.api import hookimpl\n"
@@ -213,6 +215,35 @@ BAD = {
         "    return [ProtocolSpec(name='x', dissector=print, transport='sctp')]",
         "x: transport must be tcp or udp",
     ),
+    "also the same transport": (
+        "one = ProtocolSpec(name='x', dissector=print)\n@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(one,))]",
+        "x: also must be of other transports, not 'tcp', 'tcp'",
+    ),
+    "also another name": (
+        "other = ProtocolSpec(name='y', dissector=print, transport='udp')\n"
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(other,))]",
+        "x: also must have the same name",
+    ),
+    "also of also": (
+        "inner = ProtocolSpec(name='x', dissector=print)\n"
+        "other = ProtocolSpec(name='x', dissector=print, transport='udp', also=(inner,))\n"
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(other,))]",
+        "x: also must have no also of its own",
+    ),
+    "also a wrong one": (
+        "other = ProtocolSpec(name='x', dissector=5, transport='udp')\n"
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=(other,))]",
+        "x: dissector must be callable",
+    ),
+    "also no spec": (
+        "@hookimpl\ndef register_protocols():\n"
+        "    return [ProtocolSpec(name='x', dissector=print, also=('udp',))]",
+        "x: also must be a tuple of ProtocolSpec",
+    ),
     "make": (
         "@hookimpl\ndef register_backends(): return [BackendSpec(name='x', make=5)]",
         "x: make must be callable",
@@ -275,6 +306,35 @@ def test_first_wins(plugin: Callable[..., str]) -> None:
     assert found.plugins[1].refused == "the protocol 'echo' is there already, by one"
 
 
+def test_a_file_that_is_named_goes_before_an_installed_copy(
+    installed: Callable[..., None], plugin: Callable[..., str]
+) -> None:
+    installed("kshark-echo", "kshark_echo", ECHO.format(name="echo"))
+    path = plugin(ECHO.format(name="echo"), "kshark_echo")
+    found = load([path], needed={})
+    assert found.protocols["echo"].dissector.__module__.startswith("kshark_plugin_")
+    [told] = found.refused()
+    assert told.line() == (
+        f"plugin kshark_echo (kshark-echo 1.2) refused: the protocol 'echo' of the file {path} goes first"
+    )
+
+
+def test_a_mistake_in_a_grammar_is_told_with_the_plugins_line(plugin: Callable[..., str]) -> None:
+    path = plugin(
+        "import construct as c\nfrom kshark.grammar import Grammar, LengthPrefix\n"
+        "G = Grammar('g', c.Struct('n' / c.Byte), LengthPrefix(1), verb='m')", "mine"
+    )  # fmt: skip
+    assert re.fullmatch(
+        r"Grammar 'g': verb='m': there is no such field; there is n \(mine.py line \d+\)",
+        refusal(path),
+    )
+
+
+def test_the_names_of_the_builtins_fields_can_be_said() -> None:
+    for spec in load().protocols.values():
+        assert "field" not in check(spec, ProtocolSpec), spec.name
+
+
 def maker(found: Registry) -> object:
     return found.sinks["console"].make
 
@@ -307,7 +367,7 @@ def test_deny_and_allow_by_pattern(
     assert list(load(options=PluginOptions(deny=["*_a"]), needed={}).protocols) == ["b"]
     allowed = PluginOptions(allow=["kshark_a"])
     own = plugin(ECHO.format(name="own"))  # named by the user, so it is allowed
-    assert list(load([own], allowed, needed={}).protocols) == ["a", "own"]
+    assert list(load([own], allowed, needed={}).protocols) == ["own", "a"]
 
 
 def test_an_entry_point_that_cannot_be_imported_names_its_distribution(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kshark import redact, secret_names
@@ -99,7 +99,19 @@ def test_targets_of_rows(kind: Redact, shown: list[str]) -> None:
 
 NAMES = ["token", "tok", "en", "sig", "a", "pageToken"]
 PARTS = st.sampled_from(
-    [*"?&;#=/@%23é\ud800", "//", "%2F%2F", *NAMES, "%3D", "%3f", "%26", "%23", "%3b", "%65", "%40"]
+    [
+        *"?&;#=/@%23é\ud800\n",
+        "//",
+        "%2F%2F",
+        *NAMES,
+        "%3D",
+        "%3f",
+        "%26",
+        "%23",
+        "%3b",
+        "%65",
+        "%40",
+    ]
 )
 SUSPECTS = [
     pytest.param(lambda: redact.Suspects, id="plain"),
@@ -109,6 +121,7 @@ SUSPECTS = [
 
 @pytest.mark.parametrize("twin", SUSPECTS)
 @settings(derandomize=True)
+@example(target="/a\ntoken=x", error=False)
 @given(target=st.lists(PARTS, max_size=12).map("".join), error=st.booleans())
 def test_no_secret_is_unsuspected(twin: Make, target: str, error: bool) -> None:
     made = entry()

@@ -127,7 +127,7 @@ def response_json(half: Message) -> ResponseJson:
         ok=half.ok,
         size=half.size,
         time=time_text(half.first_ns),
-        error=half.target or UNSET,
+        error=UNSET if half.ok else half.target or UNSET,
     )
 
 
@@ -273,8 +273,8 @@ def test_the_plain_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "ROW_FLOWS", 8)
     cache = rows.FlowCache()
     for n in range(100):
-        cache.get(flow(id=f"f{n}"), "http")
-    assert len(cache._young) + len(cache._old) <= 16
+        cache.find(flow(id=f"f{n}"), "http")
+    assert len(cache.young) + len(cache._old) <= 16
 
 
 @pytest.mark.parametrize("twin", TWINS)

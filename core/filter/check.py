@@ -41,7 +41,7 @@ def check(text: str, known: Mapping[str, Field]) -> Node:
         raise Wrong(
             0, f"a filter must say yes or no, this is {spoken(found.type)}", _alone(found, known)
         )
-    sensible(found, text, known)
+    sensible(found, text, known, lexed.units)
     return found
 
 

@@ -7,28 +7,15 @@ that `kshark.filter.emit` makes: ``e`` (the entry), ``req``, ``res``, ``flow``, 
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from msgspec import inspect
 
+from kshark._spec_checks import FIELD, LEVELS, TAKEN, field_name
 from kshark.api import Details, Outcome, ProtocolSpec
 from kshark.entry_json import EntryJson
-
-LEVELS: Final = 3
-"""Structs within structs of a schema whose fields have names; deeper ones are one dynamic value."""
-NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-TAKEN: Final = frozenset(
-    {
-        *("as", "break", "const", "continue", "else", "false", "for", "function", "if", "import"),
-        *("in", "let", "loop", "package", "namespace", "null", "return", "true", "var", "void"),
-        "while",
-    }
-)
-"""Words that CEL reserves: no field can be called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,7 @@ ROW: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "response.ok": ("res.ok", _RES),
     "response.size": ("res.size", _RES),
     "response.time": ("time_text(res.first_ns)", _RES),
-    "response.error": ("res.target", (*_RES, 'res.target != ""')),
+    "response.error": ("res.target", (*_RES, 'res.target != "" and not res.ok')),
     "latency_ns": ("(res.first_ns - req.first_ns)", _BOTH),
     "duration_ns": ("(res.last_ns - req.first_ns)", _BOTH),
     "outcome": ("e.outcome", ()),
@@ -118,7 +105,7 @@ def known_fields(
 def _free(name: str, found: Mapping[str, Field]) -> str | None:
     """The name as filters write it, where they can and it is free."""
     name = name.replace("-", "_")
-    return name if NAME.fullmatch(name) and name not in TAKEN and name not in found else None
+    return name if FIELD.match(name) and name not in TAKEN and name not in found else None
 
 
 def _row(kind: type, before: str, level: int) -> Iterator[Field]:
@@ -136,7 +123,7 @@ def _row(kind: type, before: str, level: int) -> Iterator[Field]:
 
 def _of(name: str, spec: ProtocolSpec) -> Iterator[Field]:
     """The fields of a protocol: its name as a yes or no, and those of its schema."""
-    this = f"(e.protocol == {spec.name!r})"  # NAME has looked at it
+    this = f"(e.protocol == {spec.name!r})"  # FIELD has looked at it
     yield Field(name, "bool", spec.doc, this, protocol=spec.name)
     if spec.details is None:
         return
@@ -149,7 +136,7 @@ def _of(name: str, spec: ProtocolSpec) -> Iterator[Field]:
 
 def _added(name: str, own: str, kind: type[Details]) -> Iterator[Field]:
     """The fields of an object that an enricher adds: its name as a yes or no, and those of its schema."""
-    this = f"(e.extra is not None and {own!r} in e.extra)"  # NAME has looked at it
+    this = f"(e.extra is not None and {own!r} in e.extra)"  # FIELD has looked at it
     first = (kind.__doc__ or "").partition("\n")[0]
     yield Field(name, "bool", first or f"An enricher has added {own}", this)
     yield from _schema("", name, kind, f"added(e, {own!r})", (this,), 1)
@@ -161,10 +148,8 @@ def _schema(
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     for one in info.fields:
-        if one.encode_name in TAKEN or not NAME.fullmatch(one.encode_name):
-            continue
-        if not one.name.isidentifier() or keyword.iskeyword(one.name):
-            continue
+        if field_name(one.encode_name) or field_name(one.name):
+            continue  # refused when it was registered
         name, code = f"{before}.{one.encode_name}", f"need({read}.{one.name})"
         bare, text = _bare(one.type)
         if isinstance(bare, inspect.StructType) and level < LEVELS:

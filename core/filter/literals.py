@@ -60,12 +60,21 @@ class Wrong(Exception):
         self.hint = hint
 
 
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number that was written with a unit."""
+
+    text: str
+    what: str  # "time" | "size"
+
+
 @dataclass(slots=True)
 class Lexed:
     """The text for the parser, and where its pieces were."""
 
     text: str = ""
     asked: set[str] = field(default_factory=set)  # names that has() is used with
+    units: dict[int, Quantity] = field(default_factory=dict)  # by their offsets in the user's text
     _ours: list[int] = field(default_factory=list)
     _theirs: list[tuple[int, bool]] = field(default_factory=list)  # offset, whether as long
 
@@ -100,6 +109,7 @@ def lex(text: str, is_field: Callable[[str], bool]) -> Lexed:
             raise Wrong(at, f"{piece} has no unit", "as in 1m30s")
         elif kind == "quantity":
             lexed.add(str(quantity(piece, at)), at, same=False)
+            lexed.units[at] = Quantity(piece, "time" if _PIECE.match(piece)[2] in UNITS else "size")  # type: ignore[index]
         else:
             lexed.add(piece, at, same=True)
     return lexed

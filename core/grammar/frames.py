@@ -16,7 +16,8 @@ from kshark.api import DissectError, Step, Take
 LIMIT: Final = 65_536
 """Bytes of a message that the struct is given; a longer one is parsed from its beginning."""
 MOST: Final = 16 * 1024 * 1024
-"""Default of the longest message that is believed; more means that these bytes are no length."""
+"""Bytes of the longest message that is believed, unless a framer is given another `most`: more is no length, so
+that a side which lost its place says so soon. Give the protocol's own limit where it has one."""
 VARINT: Final = 4
 """Bytes of a variable length: 28 bits, as in MQTT (MQTT 5.0 section 1.5.5)."""
 
@@ -72,9 +73,15 @@ class _Counted:
 
 @dataclass(frozen=True)
 class LengthPrefix(_Counted):
-    """A length of `width` bytes at offset `at`; the message has that many bytes and `adjust` more.
+    """A length of `width` bytes at offset `at`: the whole message has ``length + adjust`` bytes.
 
-    By default the length counts what comes after it. ``adjust=0``: it counts the whole message.
+    By default `adjust` is ``at + width``: the length counts what comes after it. ``adjust=0``: it counts the whole
+    message. Otherwise it is the number of bytes that the length does not count: those before it, its own, and
+    what else of the head is left out. A length over `most`, or under that of the head, is none.
+    `first`, where given, are the bytes that a message may begin with.
+
+    >>> LengthPrefix(2).size(b"\\0\\3abc", 0), LengthPrefix(2, adjust=0).size(b"\\0\\5abc", 0)
+    (5, 5)
     """
 
     width: int
@@ -106,7 +113,8 @@ class LengthPrefix(_Counted):
 class VarintPrefix(_Counted):
     """A length of one to four bytes at offset `at`, seven bits each, the low ones first (MQTT).
 
-    It counts what comes after it, and `adjust` bytes more.
+    It counts what comes after it; `adjust` is what it does not count of that. `most` and `first` as in
+    `LengthPrefix`.
     """
 
     at: int = 0
@@ -146,7 +154,10 @@ class VarintPrefix(_Counted):
 
 @dataclass(frozen=True)
 class Fixed(_Counted):
-    """A head of `head` bytes; `more` tells from it how many bytes follow (none by default)."""
+    """A head of `head` bytes; `more` tells from it how many bytes follow (none by default).
+
+    `most` and `first` as in `LengthPrefix`; a negative number of `more` is none.
+    """
 
     head: int
     more: Callable[[bytes], int] | None = None

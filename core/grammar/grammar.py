@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
-from operator import attrgetter
-from struct import error as StructError
 from typing import TYPE_CHECKING, Any, Final
 
 from kshark.api import (
@@ -14,6 +13,7 @@ from kshark.api import (
     Framed,
     Kind,
     Message,
+    PluginError,
     ProtocolSpec,
     Redact,
     Side,
@@ -21,8 +21,19 @@ from kshark.api import (
     Switch,
     Verdict,
 )
-from kshark.grammar.derive import details_of, fill, plain, shown
+from kshark.grammar import rules
+from kshark.grammar.compiled import (
+    Parser,
+    broken,
+    compiled_parser,
+    plain_parser,
+    told,
+    twins_differ,
+    why_not,
+)
+from kshark.grammar.derive import fill, plain, shown
 from kshark.grammar.frames import LIMIT, Datagram, Frame
+from kshark.grammar.parts import fields, optional
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -30,6 +41,12 @@ if TYPE_CHECKING:
 Rule = str | Callable[[Any], Any] | None
 """A field's dotted name, a function of the parsed message, or nothing."""
 
+UNDISSECTED: Final = "undissected"
+"""Note of a message whose struct ended before the message did."""
+RETOLD: Final = 4096
+"""Bytes of a refused message that is parsed once more, interpreted, to say which field it was."""
+RETELLINGS: Final = 64
+"""Times that a grammar does so for one kind of mistake."""
 TRIED: Final = 64
 """Places at which `Grammar.resync` parses in one look; more that seem to begin a message are passed over."""
 
@@ -37,15 +54,22 @@ TRIED: Final = 64
 class Grammar:
     """A protocol by a struct: `message` is what the client sends, `answer` (the same if not given) the server.
 
-    `verb`, `target`, `status`, `ok` and `key` map fields to those of `kshark.api.Message`; `kind` is a
-    function of the parsed message and the side, by default request and response by side. `key`
-    is made so that 0, which would mean "in order", cannot come of it; a `key` of None pairs in order.
+    `verb`, `target`, `status`, `ok` and `key` say what a row shows: each is a field's dotted name, or a
+    function of the parsed message. `kind` is a function of the parsed message and the side; without it the
+    client's messages are requests and the server's responses. The target of a response is its error text.
 
-    `redact` gives redaction classes to fields by their dotted names; `request` and `response` are
-    typed details to use in place of those that are derived from the structs, and `values` gives their
-    values from the parsed message where these are not its own fields. `resync` allows to look
-    for the next message after a gap: where one parses whole with another right behind it, or with
-    the end of the chunk.
+    `key` pairs: messages with the same number belong together, whatever their order. 0 is a number like any other
+    (`kshark.api.Message.key` has it mean "in order", so it is made another one here); where it is None, or there
+    is no `key`, order alone pairs.
+
+    `redact` gives redaction classes to fields by their dotted names, through `If` and `Switch`. `request` and
+    `response` are typed details in place of those that are derived from the structs: they mark what is secret
+    themselves (`kshark.api.doc`). `values` gives the values of details from the parsed message, where these
+    are not its own fields. `resync` allows to look for the next message after a gap: where one parses whole with
+    another right behind it, or with the end of the chunk. `compile=False` leaves the structs interpreted.
+
+    What does not fit together is refused here, by `PluginError`: a name that is no field, a rule that cannot be
+    called, details whose types are not those of the struct.
     """
 
     def __init__(
@@ -71,22 +95,28 @@ class Grammar:
         self.name = name
         self.frame = frame
         self.structs = (message, message if answer is None else answer)
+        self.redact = dict(redact or {})
         self.kind = kind
-        self.rules = {
-            name: rule if callable(rule) else attrgetter(rule)
-            for name, rule in (("verb", verb), ("target", target), ("status", status), ("ok", ok))
-            if rule is not None
-        }
-        self.key = attrgetter(key) if isinstance(key, str) else key
         self.values = values
         self.resyncs = resync
         self.why_not_compiled = "" if compile else "compile=False"
         self._wants_compiled = compile
-        self._parsers: tuple[Callable[[bytes], Any], ...] = ()
-        title = "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
-        derived = details_of(f"{title}Request", self.structs[0], redact)
-        self.request = request or derived
-        self.response = response or details_of(f"{title}Response", self.structs[1], redact)
+        self._parsers: tuple[Parser, ...] = ()
+        self._retold: dict[str, int] = {}
+        self._hidden_target = self.redact.get(target) if isinstance(target, str) else None
+        module = sys._getframe(1).f_globals.get("__name__", __name__)  # whose TSHARK may be near
+        given = {"verb": verb, "target": target, "status": status, "ok": ok}
+        try:
+            rules.kind(kind)
+            made = {name: rules.rule(name, one, self.structs) for name, one in given.items()}
+            self.key = rules.rule("key", key, self.structs)
+            self.request, self.response = rules.details(
+                name, self.structs, (request, response), self.redact, values is not None, module
+            )
+        except PluginError as error:
+            raise PluginError(f"Grammar {name!r}: {error}") from None
+        self.rules = {name: rule for name, rule in made.items() if rule is not None}
+        self.derived = (request is None, response is None)
 
     # ------------------------------------------------------------ dissect
 
@@ -98,11 +128,29 @@ class Grammar:
 
     def parse(self, raw: bytes, side: Side = Side.CLIENT) -> Any:
         """A whole message as construct gives it; `DissectError` where it is none."""
+        return self._parse(raw, side)[0]
+
+    def _parse(self, raw: bytes, side: Side, *, tell: bool = False) -> tuple[Any, int]:
+        """What construct made of it, and how many bytes of it; `tell`: say where it failed."""
         try:
             return self._parser(side)(raw)
-        except _broken() as error:
-            text = str(error).strip().splitlines() or [""]
-            raise DissectError(f"{type(error).__name__}: {text[-1][:80]}") from error
+        except broken() as error:
+            text = self._told(error, raw, side) if tell else type(error).__name__
+            raise DissectError(text) from error
+
+    def _told(self, error: Exception, raw: bytes, side: Side) -> str:
+        """Why these bytes are no message: compiled code does not know, so they are parsed once more.
+
+        That takes longer than it took to refuse them, so not of long ones, and not again and again.
+        """
+        kind = type(error).__name__
+        count = self._retold[kind] = self._retold.get(kind, 0) + 1
+        if self.compiled and count <= RETELLINGS and len(raw) <= RETOLD:
+            try:
+                self.structs[side].parse(raw)
+            except broken() as other:
+                return told(other)
+        return told(error)
 
     def remains(self, raw: bytes, side: Side) -> Message | None:
         """What the beginning of a message tells, where the rest is missing or not kept.
@@ -123,18 +171,19 @@ class Grammar:
 
     def message(self, raw: bytes, side: Side, whole: bool = True) -> Message:
         """The message for its bytes."""
-        parsed = self.parse(raw, side)
+        parsed, end = self._parse(raw, side, tell=True)
         message = Message(
             Kind(1 + side) if self.kind is None else self.kind(parsed, side),
             body=raw,
             truncated=not whole,
             extra=int(side),
         )
+        if whole and end < len(raw):
+            message.notes = (UNDISSECTED,)
         for name, rule in self.rules.items():
             setattr(message, name, _fit(name, rule(parsed)))
         if self.key is not None:
-            number = self.key(parsed)
-            message.key = 0 if number is None else -1 if number == 0 else int(number)
+            message.key = _key(self.key(parsed))
         return message
 
     def details(self, message: Message) -> Details:
@@ -147,18 +196,30 @@ class Grammar:
             parsed = self.parse(message.body, side)
         except DissectError:
             return details()  # cut: its row is all that is known
-        return fill(details, plain(parsed if self.values is None else self.values(parsed)))
+        return fill(details, self.plain_values(parsed))
+
+    def plain_values(self, parsed: Any) -> Mapping[str, Any]:
+        """The values of the details, by the names of their fields."""
+        found: Mapping[str, Any] = plain(parsed if self.values is None else self.values(parsed))
+        return found
 
     # ------------------------------------------------------------ build
 
     def build(self, side: Side = Side.CLIENT, /, **fields: Any) -> bytes:
-        """The bytes of a message; its length is written by the framer, whatever `fields` says."""
-        return self.frame.seal(self.structs[side].build(fields))
+        """The bytes of a message; its length is written by the framer, whatever `fields` says.
+
+        What is under an `If` may be left out.
+        """
+        return self.frame.seal(self.structs[side].build(_completed(self.structs[side], fields)))
 
     def messages(
         self, *samples: Mapping[str, Any], side: Side = Side.CLIENT
     ) -> SearchStrategy[bytes]:
-        """A hypothesis strategy: messages like the samples, their values varied."""
+        """A hypothesis strategy: messages like the samples, one or two of their values varied.
+
+        A number becomes another of as many bytes, text and bytes others of up to 80, a list others of its
+        items; a mapping is varied like a sample. What is None, and what a sample leaves out, stays so.
+        """
         from kshark.grammar.strategies import messages
 
         return messages(self, samples, side)
@@ -171,7 +232,11 @@ class Grammar:
         Without `magic`, `replies` and `probe`, a probe is made of the struct: LIKELY where the first bytes
         are whole messages to the end, or two of them. That is little to go by for a lenient struct: check
         constant fields in it (`construct.Const`), or give a `probe`.
+
+        Where `target` is a field that `redact` names, rows hide it as well.
         """
+        if self._hidden_target is not None:
+            more.setdefault("target_redact", self._hidden_target)
         if not {"magic", "replies", "probe"} & more.keys():
             more["probe"] = self.probe
         return ProtocolSpec(
@@ -240,23 +305,51 @@ class Grammar:
         self._parser(Side.CLIENT)
         return not self.why_not_compiled
 
-    def _parser(self, side: Side) -> Callable[[bytes], Any]:
+    def _parser(self, side: Side) -> Parser:
         if not self._parsers:
-            try:
-                if self._wants_compiled:
-                    self._parsers = tuple(struct.compile().parse for struct in self.structs)
-            except Exception as error:  # construct compiles what it can, and raises anything else
-                self.why_not_compiled = f"{type(error).__name__}: {error}".splitlines()[0]
+            if self._wants_compiled:
+                self._parsers = self._compiled()
             if not self._parsers:
-                self._parsers = tuple(struct.parse for struct in self.structs)
+                self._parsers = tuple(map(plain_parser, self.structs))
         return self._parsers[side]
 
+    def _compiled(self) -> tuple[Parser, ...]:
+        found: list[Parser] = []
+        for struct in self.structs:
+            try:
+                found.append(compiled_parser(struct))
+            except Exception as error:  # construct compiles what it can, and raises anything else
+                self.why_not_compiled = why_not(struct, error)
+                return ()
+        return tuple(found)
 
-def _broken() -> tuple[type[Exception], ...]:
-    """What parsing hostile bytes raises: construct's own, and what expressions over them do."""
-    from construct import ConstructError
+    def twins_differ(self, raw: bytes, side: Side) -> str:
+        """ "" or how the compiled and the interpreted struct disagree on these bytes."""
+        if not self.compiled:
+            return ""
+        return twins_differ(self.structs[side], self._parser(side), raw)
 
-    return (ConstructError, ArithmeticError, LookupError, ValueError, EOFError, StructError)
+
+def grammar_of(spec: ProtocolSpec) -> Grammar | None:
+    """The grammar that a spec was made of, if it was."""
+    found = getattr(spec.dissector, "__self__", None)
+    return found if isinstance(found, Grammar) else None
+
+
+def _completed(struct: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields to build a struct of, those under an `If` that were left out as None."""
+    found = dict(given)
+    for name, subs in fields([struct], lists=False).items():
+        if name not in found and any(map(optional, subs)):
+            found[name] = None
+        elif isinstance(found.get(name), Mapping):
+            found[name] = _completed(subs[0], found[name]) if len(subs) == 1 else found[name]
+    return found
+
+
+def _key(number: Any) -> int:
+    """A pairing key: 0 would mean "in order", so a field's 0 is made another."""
+    return 0 if number is None else -1 if number == 0 else int(number)
 
 
 def _fit(name: str, value: Any) -> Any:

@@ -8,21 +8,24 @@ range of the bytes around them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
 from kshark.explain import Node, cut
+from kshark.grammar.compiled import broken
 from kshark.grammar.derive import plain
 
 
 def explain(struct: Any, raw: bytes) -> list[Node]:
-    """The tree of named fields of a whole message."""
+    """The tree of named fields of a message, as far as it can be parsed."""
     root = Node("", 0, len(raw))
     stream = BytesIO(raw)
     spy = _Spy(raw, stream, root)
     try:
         spy.attach(struct)
-        struct.parse_stream(stream)
+        with suppress(*broken()):
+            struct.parse_stream(stream)
     finally:
         spy.detach()
     return root.inner
@@ -71,7 +74,9 @@ class _Spy:
             base = self.base(stream)
             if base >= 0:
                 node.start, node.end = base + start, base + stream.tell()
-            if not node.inner:
+            if value is None and not node.inner:
+                outer.inner.remove(node)  # of an If, and not there
+            elif not node.inner:
                 node.value = cut(str(plain(value)))
             return value
 

@@ -15,8 +15,9 @@
     ... )
 
 `replay` runs a capture file, `converse` a conversation through the engine, `messages` a conversation
-through a dissector alone; `check_laws` holds a dissector to everything that kshark relies on, and
-`assert_dissector` is that and more, for the CI of a plugin. `cases` reads conversations from text files.
+through a dissector alone; `shown` is an entry's JSON as sinks get it, redacted. `check_laws` holds a dissector to
+everything that kshark relies on, and `assert_dissector` is that and more, for the CI of a plugin.
+`cases` reads conversations from text files.
 `cuts`, `mutations`, `garbage` and `conversations` are hypothesis strategies, and so are `length_prefixed`,
 `delimited`, `tlv`, `varint` and `varint_prefixed` for the bytes of messages.
 """
@@ -26,7 +27,7 @@ from kshark.testing._cases import case, cases
 from kshark.testing.accept import assert_dissector, assert_harmless
 from kshark.testing.framing import delimited, length_prefixed, tlv, varint, varint_prefixed
 from kshark.testing.laws import LAWS, check_laws
-from kshark.testing.play import Conversation, Piece, converse, messages, replay, rows
+from kshark.testing.play import Conversation, Piece, converse, messages, replay, rows, shown
 from kshark.testing.strategies import conversations, cuts, garbage, mutations
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "mutations",
     "replay",
     "rows",
+    "shown",
     "tlv",
     "varint",
     "varint_prefixed",

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from kshark.api import Framed, Message, ProtocolSpec, Side
+from kshark.faults import place
 from kshark.given import checked
-from kshark.testing.play import Conversation, Heard, Piece, hear
+from kshark.testing._alarm import TooSlow, alarm
+from kshark.testing.play import PATIENCE, Conversation, Heard, Piece, Stuck, hear
 
 Talk = list[tuple[Side, bytes]]
+T = TypeVar("T")
+
+HEARD = 5_000
+"""Messages that a law listens to in all of its cuts or holes: of a long conversation fewer places are tried, so that
+a case takes seconds. 250 cuts of 20 messages; what is thorough are many short cases."""
+FEWEST = 20
+"""Places that are tried, however long the conversation."""
 
 NAMES = {Side.CLIENT: "client", Side.SERVER: "server"}
 
@@ -20,9 +31,10 @@ NAMES = {Side.CLIENT: "client", Side.SERVER: "server"}
 class LawBroken(AssertionError):
     """A dissector broke a law of `check_laws`; the text says which, with the smallest example."""
 
-    def __init__(self, law: str, text: str) -> None:
+    def __init__(self, law: str, text: str, *, stuck: bool = False) -> None:
         super().__init__(f"law {law!r} is broken: {text}")
         self.law = law
+        self.stuck = stuck  # nobody waits for it again, to find a smaller example
 
 
 class Face(NamedTuple):
@@ -77,6 +89,26 @@ class Case:
     examples: int  # random examples a law
     whole: list[Face]  # what the undamaged conversation gives
     closed: int  # how many of these only close() gives
+    _kept: dict[str, list[Face]] = field(default_factory=dict)
+
+    def spread(self, places: Sequence[T], most: int, times: int = 1) -> list[T]:
+        """At most so many of the places, at each of which all is heard `times` over: the first ones, then
+        one by chance out of each of the parts of the rest, so that no step hides what a rhythm would show.
+        """
+        heard = times * max(len(self.whole), 1)
+        most = max(FEWEST, min(most, HEARD // heard))
+        if len(places) <= most:
+            return list(places)
+        first, rest = places[: most // 2], places[most // 2 :]
+        parts, random = most - len(first), Random(len(places))
+        edges = [len(rest) * number // parts for number in range(parts + 1)]
+        return [*first, *(rest[random.randrange(a, b)] for a, b in pairwise(edges))]
+
+    def kept(self, name: str, pieces: Sequence[Piece], law: str) -> list[Face]:
+        """The faces of undamaged pieces, heard once."""
+        if name not in self._kept:
+            self._kept[name] = self.faces(self.hear(pieces), law)
+        return self._kept[name]
 
     def hear(self, pieces: Iterable[Piece]) -> Heard:
         """A fresh dissector's answer."""
@@ -84,7 +116,12 @@ class Case:
 
     def faces(self, heard: Heard, law: str) -> list[Face]:
         """The messages, valid and with their details."""
-        return [face(self.spec, side, message, law) for side, message in heard.messages]
+        try:
+            with alarm(PATIENCE):
+                return [face(self.spec, side, message, law) for side, message in heard.messages]
+        except TooSlow as error:
+            text = f"details() did not come back, at {place(error)}"
+            raise LawBroken(law, text, stuck=True) from error
 
 
 def face(spec: ProtocolSpec, side: Side, message: Message, law: str) -> Face:
@@ -165,6 +202,8 @@ def guarded(law: str, call: Callable[[], Any], pieces: Sequence[Piece]) -> Any:
         return call()
     except LawBroken:
         raise
+    except Stuck as error:
+        raise LawBroken(law, str(error), stuck=True) from error
     except Exception as error:
         text = f"{show(error)}, which is no DissectError, from {tell(pieces)}"
         raise LawBroken(law, text) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from kshark import talk
 from kshark.api import Entry
@@ -17,8 +18,8 @@ UPDATE = False
 
 
 @dataclass(slots=True)
-class Case:
-    """One case; `rows` are empty where nothing is expected of it yet."""
+class Case(Sequence[Piece]):
+    """One case: a conversation, as it stands. `rows` are empty where nothing is expected of it yet."""
 
     path: Path
     pieces: list[Piece]
@@ -26,6 +27,12 @@ class Case:
 
     def __str__(self) -> str:
         return self.path.stem
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.pieces[at]
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Take these entries for the expected ones; comments and bytes stay as they are."""

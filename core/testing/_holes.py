@@ -15,7 +15,10 @@ from kshark.testing.play import Piece, converse
 from kshark.testing.strategies import explore, garbage, hypothesis
 
 HOLES = 120
-"""Places of a hole that are tried a side, evenly spread."""
+"""Places of a hole that are tried a side; see `kshark.testing._case.HEARD`."""
+
+JOINS = 300
+"""Places at which a capture begins that are tried."""
 
 
 @dataclass(slots=True)
@@ -56,8 +59,7 @@ def holes(case: Case) -> Iterator[Hole]:
     """One byte, a few, and all the rest of a piece, at every offset (or at HOLES of them)."""
     for side in Side:
         total = length(case.talk, side)
-        step = 1 + total // HOLES
-        for number, start in enumerate(range(0, total, step)):
+        for number, start in enumerate(case.spread(range(total), HOLES, times=9)):
             for size in {1, 2 + number % 7, max(1, total // 3)}:
                 yield Hole(side, start, min(size, total - start))
 
@@ -70,7 +72,7 @@ def law_gaps(case: Case) -> None:
 
 def check_gap(case: Case, hole: Hole) -> None:
     follow = [*case.again, *case.again]
-    lossless = case.faces(case.hear([*case.talk, *follow]), "gaps")
+    lossless = case.kept("lossless", [*case.talk, *follow], "gaps")
     if unfound(case, lossless[len(case.whole) :], "gaps") is not None:
         follow, lossless = [], case.whole  # nothing can follow: a switch, a body that the end ends
     pieces = [*hole.punch(case.talk), *follow]
@@ -119,7 +121,7 @@ def check_recovery(law: str, case: Case, found: list[Face], when: str) -> None:
 
 def unfound(case: Case, found: list[Face], law: str) -> Face | None:
     """The last message of a fresh exchange, where `found` does not end with that exchange."""
-    fresh = case.faces(case.hear(case.again), law)
+    fresh = case.kept("again", case.again, law)
     for side in Side:
         wanted = [f for f in fresh if f.side == side]
         got = [f.core for f in found if f.side == side]
@@ -180,12 +182,16 @@ def pairs(case: Case, pieces: list[Piece]) -> list[Pair]:
 def law_prefix(case: Case) -> None:
     """Garbage first, or a join in mid-stream: no exception, and after a gap all is well."""
     st = hypothesis().strategies
-    for at in range(len(case.talk)):
+    places = [
+        (at, cut)
+        for at, (_, data) in enumerate(case.talk)
+        for cut in range(0, len(data), 1 + len(data) // 20)
+    ]
+    for at, cut in case.spread(places, JOINS):
         side, data = case.talk[at]
-        for cut in range(0, len(data), 1 + len(data) // 20):
-            rest: Talk = [(side, data[cut:]), *case.talk[at + 1 :]]
-            heard = guarded("prefix", partial(case.hear, rest), rest)
-            case.faces(heard, "prefix")
+        rest: Talk = [(side, data[cut:]), *case.talk[at + 1 :]]
+        heard = guarded("prefix", partial(case.hear, rest), rest)
+        case.faces(heard, "prefix")
     explore(
         st.tuples(st.sampled_from(list(Side)), garbage()),
         lambda pair: check_prefix(case, *pair),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
 from kshark import talk
-from kshark._spec_checks import check
-from kshark.api import Details, Message, ProtocolSpec, Side
+from kshark._spec_checks import LEVELS, check, misfit, within
+from kshark.api import Details, ProtocolSpec, Side
 from kshark.engine import Engine, EngineSettings
+from kshark.plugins import DEFAULT_PLUGINS
 from kshark.testing import _cases
 from kshark.testing._case import Talk, joined
 from kshark.testing._cases import Case
+from kshark.testing._secrets import assert_hidden
 from kshark.testing.fuzz import Fuzzer
 from kshark.testing.laws import check_laws
 from kshark.testing.play import Conversation, converse, hear, play, rows
@@ -36,6 +38,7 @@ def assert_dissector(
     again: Conversation | None = None,
     recovers: bool | None = None,
     pipelined: bool = False,
+    recognised: bool = True,
     skip: Collection[str] = (),
     examples: int = 40,
     fuzz: int = FUZZED,
@@ -44,8 +47,9 @@ def assert_dissector(
 
     It must be understood as `expected` says (or the rows of a case; see `kshark.testing.rows`), keep the
     laws (`kshark.testing.LAWS`, `skip` by name; the other arguments are those of `check_laws`; COSTLY
-    ones are tried with the first conversation of a spec alone), be recognised without a port where the
-    spec says how, have documented details of the declared types, and survive `fuzz` bytes of damage.
+    ones are tried with the first conversation of a spec alone), be recognised without a port, have documented
+    details of the declared types, hide what is declared secret, and survive `fuzz` bytes of damage.
+    ``recognised=False``: its bytes cannot tell it, users say ``--assume PORT=NAME``.
     `pipelined`: requests may go out before earlier ones are answered, so the same pairs must come
     of the conversation with all that the client says moved ahead.
     """
@@ -56,6 +60,7 @@ def assert_dissector(
         expected = conversation.rows or expected
     if wrong := check(spec, ProtocolSpec):
         raise AssertionError(f"kshark would refuse this plugin: {wrong}")
+    _declared(spec)
     _documented(spec)
     if expected is not None:
         _expected(spec, pieces, expected)
@@ -66,7 +71,9 @@ def assert_dissector(
     if pipelined:
         _pipelined(spec, whole)
     _typed(spec, whole)
-    _recognised(spec, whole)
+    assert_hidden(spec, whole)
+    if recognised:
+        _recognised(spec, whole)
     if fuzz:
         report = Fuzzer(spec, [whole], skip=skip).run(size=fuzz)
         if report.findings:
@@ -100,17 +107,26 @@ def _pipelined(spec: ProtocolSpec, pieces: Talk) -> None:
 
 def _documented(spec: ProtocolSpec) -> None:
     """Every field of the details has a doc line: filters, pages and the display show it."""
-    for schema in (spec.request, spec.response):
-        if schema is None:
-            continue
-        hints = get_type_hints(schema, include_extras=True)
-        for field in msgspec.structs.fields(schema):
-            metas = getattr(hints[field.name], "__metadata__", ())
-            if not any(isinstance(m, msgspec.Meta) and m.description for m in metas):
-                raise AssertionError(
-                    f"{schema.__name__}.{field.name} has no doc line: "
-                    f"annotate it, {field.name}: Annotated[..., doc('what it is')]"
-                )
+    grammar = getattr(spec.dissector, "__self__", None)
+    derived = getattr(grammar, "derived", (False, False))
+    for schema, of_grammar in zip((spec.request, spec.response), derived, strict=True):
+        if schema is not None:
+            _told(schema, schema.__name__, of_grammar)
+
+
+def _told(schema: type[msgspec.Struct], path: str, of_grammar: bool) -> None:
+    hints = get_type_hints(schema, include_extras=True)
+    for field in msgspec.structs.fields(schema):
+        metas = getattr(hints[field.name], "__metadata__", ())
+        where = f"{path}.{field.name}"
+        if not any(isinstance(m, msgspec.Meta) and m.description for m in metas):
+            how = f"annotate it, {field.name}: Annotated[..., doc('what it is')]"
+            if of_grammar:
+                how = f"add it in the struct, \"{field.name}\" / ... * 'what it is'"
+            raise AssertionError(f"{where} has no doc line: {how}")
+        for inner in within(field.type):
+            if inner is not schema and where.count(".") < LEVELS:
+                _told(inner, where, of_grammar)
 
 
 def _typed(spec: ProtocolSpec, pieces: Talk) -> None:
@@ -126,22 +142,57 @@ def _typed(spec: ProtocolSpec, pieces: Talk) -> None:
                 f"details() gives {type(found).__name__} for {message.verb!r}, not {names}: "
                 f"filters and the JSON Schema know only what the spec declares"
             )
-        _encodable(found, message)
+        if wrong := misfit(found):
+            raise AssertionError(
+                f"details() of {message.verb!r} are not what their types say: {wrong}"
+            )
+    _fitting(spec, pieces)
 
 
-def _encodable(found: Details, message: Message) -> None:
-    try:
-        msgspec.convert(msgspec.to_builtins(found), type(found))
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+def _fitting(spec: ProtocolSpec, pieces: Talk) -> None:
+    """The values of a grammar's messages are those that its details declare: none is left out."""
+    grammar: Any = getattr(spec.dissector, "__self__", None)
+    if not hasattr(grammar, "plain_values"):
+        return
+    from kshark.grammar.derive import fill
+
+    for side, message in hear(spec.dissector(), pieces).messages:
+        schema = grammar.response if side == Side.SERVER else grammar.request
+        values = grammar.plain_values(grammar.parse(message.body, side))
+        misfits: dict[str, str] = {}
+        fill(schema, values, misfits)
+        for name, why in misfits.items():
+            raise AssertionError(
+                f"details of {message.verb!r}: {schema.__name__}.{name} is left out, for its value is not "
+                f"of the declared type: {why}"
+            )
+        if values and schema.__struct_fields__ and not set(values) & {*schema.__struct_fields__}:
+            raise AssertionError(
+                f"details of {message.verb!r}: values= gives {', '.join(map(str, values))}, none of "
+                f"which is a field of {schema.__name__}"
+            )
+
+
+def _declared(spec: ProtocolSpec) -> None:
+    """What a spec must say beyond what kshark asks of it: without it, it is of little use."""
+    builtin = f"kshark.protocols.{spec.name}" in DEFAULT_PLUGINS
+    if builtin and not str(getattr(spec.dissector, "__module__", "")).startswith("kshark."):
         raise AssertionError(
-            f"details() of {message.verb!r} are not what their types say: {error}"
-        ) from None
+            f"the name {spec.name!r} is that of kshark's own dissector, which keeps it: choose another"
+        )
+    if (spec.request or spec.response) and spec.details is None:
+        raise AssertionError(
+            f"{spec.name} declares request= or response= and no details=, which makes them: no field is ever filled"
+        )
 
 
 def _recognised(spec: ProtocolSpec, pieces: Talk) -> None:
     """Without a word about ports, the engine knows the protocol by its first bytes."""
     if not (spec.magic or spec.replies or spec.probe):
-        return
+        raise AssertionError(
+            f"{spec.name} is not recognised by anything: give it magic, replies or a probe, "
+            f"or say recognised=False here and tell users to --assume PORT={spec.name}"
+        )
     said: list[str] = []
     entries = play(Engine([spec], EngineSettings(), said.append), spec, pieces)
     if said:
@@ -151,7 +202,7 @@ def _recognised(spec: ProtocolSpec, pieces: Talk) -> None:
         why = missed[0].flow.reason if missed else "no entry"
         raise AssertionError(
             f"the conversation is not recognised by its bytes ({why}): "
-            f"mend magic, replies or probe, or leave all three out and tell users to --assume"
+            f"mend magic, replies or probe, or say recognised=False here and tell users to --assume"
         )
 
 

@@ -35,6 +35,7 @@ from kshark.testing._alarm import TooSlow, alarm
 from kshark.testing._case import Case, LawBroken, face, make_case, show
 from kshark.testing._cost import KEPT
 from kshark.testing._holes import Hole, check_gap, check_pairs, pairs
+from kshark.testing._twins import disagreement
 from kshark.testing._weight import weigh
 from kshark.testing.play import Heard, converse, hear
 
@@ -56,7 +57,7 @@ Input = list[Piece]
 class Finding:
     """An input that a dissector does not stand."""
 
-    kind: str  # exception | slow | memory | cuts | sizes | gaps | pairs
+    kind: str  # exception | slow | memory | cuts | sizes | parsers | gaps | pairs
     text: str
     pieces: Input
     key: str  # the same for the same mistake
@@ -176,6 +177,8 @@ class Fuzzer:
         for side in Side:
             if fed[side] < 0:
                 raise _Wrong("sizes", f"messages count {-fed[side]} bytes more than came", "sizes")
+        if text := self.guarded(partial(disagreement, self.spec, pieces)):
+            raise _Wrong("parsers", text, "parsers")
         if self.report.inputs % 8 == 0 and (held := weigh(dissector)) > self.memory + INPUT:
             raise _Wrong("memory", f"the dissector keeps {held >> 10} KiB", "memory")
         return heard

@@ -34,12 +34,12 @@ from kshark.testing.play import Conversation, Heard, Piece, converse, engine_for
 from kshark.testing.strategies import cut_talk, explore, garbage, hypothesis, mutations
 
 POINTS = 300
-"""Places of a single cut that are tried, evenly spread."""
+"""Places of a single cut that are tried; see `kshark.testing._case.HEARD`."""
 
 
 def law_splits(case: Case) -> None:
     """However the stream is cut, the messages are the same."""
-    for at, pieces in single_cuts(case.talk):
+    for at, pieces in single_cuts(case):
         check_split(case, pieces, at)
     check_split(case, finely(case), "byte by byte")
     explore(cut_talk(case.talk), lambda pieces: check_split(case, pieces, ""), case.examples)
@@ -53,10 +53,11 @@ def check_split(case: Case, pieces: Talk, when: str) -> None:
     differ("splits", case.whole, case.faces(heard, "splits"), when)
 
 
-def single_cuts(talk: Talk) -> Iterator[tuple[str, Talk]]:
+def single_cuts(case: Case) -> Iterator[tuple[str, Talk]]:
     """The conversation with one piece in two, at every offset (or at POINTS of them)."""
+    talk = case.talk
     places = [(number, at) for number, (_, data) in enumerate(talk) for at in range(1, len(data))]
-    for number, at in places[:: 1 + len(places) // POINTS]:
+    for number, at in case.spread(places, POINTS):
         side, data = talk[number]
         halves = [(side, data[:at]), (side, data[at:])]
         where = f"cut in the {NAMES[side]}'s piece {number} at byte {at}"
@@ -107,7 +108,7 @@ def ahead(case: Case) -> None:
 
 def law_close(case: Case) -> None:
     """Wherever a flow ends, close() gives what the end completes, or what it cuts, marked so."""
-    for pieces, shown in prefixes(case.talk):
+    for pieces, shown in prefixes(case):
         heard = guarded("close", partial(case.hear, pieces), pieces)
         if heard.switch is not None or heard.errors:
             continue
@@ -127,10 +128,11 @@ def ends_anyway(case: Case, found: Face) -> bool:
     return any(found[:7] == one[:7] for one in last)
 
 
-def prefixes(talk: Talk) -> Iterator[tuple[Talk, str]]:
+def prefixes(case: Case) -> Iterator[tuple[Talk, str]]:
     """Beginnings of a conversation, at every byte (or at POINTS of them)."""
+    talk = case.talk
     places = [(number, at) for number, (_, data) in enumerate(talk) for at in range(len(data))]
-    for number, at in places[:: 1 + len(places) // POINTS]:
+    for number, at in case.spread(places, POINTS):
         side, data = talk[number]
         shown = f"{at} bytes of the {NAMES[side]}'s piece {number} ({short(data[:at])})"
         yield [*talk[:number], (side, data[:at])], shown

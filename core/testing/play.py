@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
+from typing import Any, Final
 
 from kshark.api import (
     DissectError,
@@ -23,8 +24,10 @@ from kshark.api import (
     Switch,
 )
 from kshark.engine import Engine, EngineSettings
+from kshark.faults import place
 from kshark.limits import ERRORS
 from kshark.talk import Piece as Piece
+from kshark.testing._alarm import TooSlow, alarm
 from kshark.wire import END_FIN
 
 Conversation = Sequence[Piece]
@@ -35,6 +38,29 @@ START = 1_767_323_045_000_000_000  # 2026-01-02T03:04:05Z
 STEP = 1_000_000
 """ns between two pieces."""
 PROTO = {"tcp": 6, "udp": 17, "icmp": 1}
+
+
+PATIENCE: Final = 5.0
+"""s of processor time for one conversation, which takes milliseconds: who needs more will never end."""
+
+
+class Stuck(AssertionError):
+    """A dissector did not come back; the text says where it was, and what it had been given."""
+
+    def __init__(self, pieces: Sequence[Piece], error: TooSlow) -> None:
+        given = ", ".join(
+            f"{Side(side).name.lower()} {f'({piece} bytes lost)' if isinstance(piece, int) else _short(piece)}"
+            for side, piece in pieces[:12]
+        )
+        more = f" and {len(pieces) - 12} more pieces" if len(pieces) > 12 else ""
+        at = f", at {place(error)}," if error.__traceback__ is not None else ""
+        super().__init__(
+            f"the dissector did not come back{at} within {PATIENCE:g} s of processor time from {given}{more}"
+        )
+
+
+def _short(piece: bytes) -> str:
+    return repr(piece) if len(piece) <= 60 else f"{piece[:40]!r}... ({len(piece)} bytes)"
 
 
 @dataclass(slots=True)
@@ -59,8 +85,19 @@ def hear(dissector: Dissector, pieces: Iterable[Piece], *, patient: bool = True)
     """Play `pieces` and then the end, as the engine would.
 
     After a `DissectError` a `patient` listener asks for a new start by ``gap(side, 0)``, at most
-    ERRORS times, like the engine; another one stops.
+    ERRORS times, like the engine; another one stops. Who does not come back in PATIENCE is `Stuck`.
     """
+    pieces = list(pieces)
+    try:
+        with alarm(PATIENCE) as bell:
+            return _hear(dissector, pieces, patient)
+    except TooSlow as error:
+        if bell.error is not error:
+            raise  # somebody else's alarm
+        raise Stuck(pieces, error) from error
+
+
+def _hear(dissector: Dissector, pieces: Sequence[Piece], patient: bool) -> Heard:
     heard = Heard()
     rest = iter(pieces)
     for side, piece in rest:
@@ -165,7 +202,7 @@ def converse(spec: ProtocolSpec, pieces: Conversation) -> list[Entry]:
         ...     def parse(self, side):
         ...         while True:
         ...             line = yield b"\\n"
-        ...             yield Message(Kind(1 + side), verb=line.decode().strip())
+        ...             yield Message(Kind(1 + side), verb=line.decode("latin-1").strip())
         >>> entries = converse(
         ...     ProtocolSpec(name="line", dissector=Line),
         ...     [(Side.CLIENT, b"ping\\n"), (Side.SERVER, b"pong\\n")],
@@ -174,7 +211,15 @@ def converse(spec: ProtocolSpec, pieces: Conversation) -> list[Entry]:
         ['ping -> pong [ok]']
     """
     said: list[str] = []
-    entries = play(engine_for(spec, said), spec, pieces)
+    entries: list[Entry] = []
+    try:
+        with alarm(PATIENCE) as bell:
+            entries = play(engine_for(spec, said), spec, pieces)
+    except TooSlow as error:
+        if bell.error is not error:
+            raise
+    if bell.error is not None:
+        raise Stuck(pieces, bell.error) from bell.error
     if said:
         raise AssertionError("; ".join(said))
     return entries
@@ -195,6 +240,14 @@ def play(engine: Engine, spec: ProtocolSpec, pieces: Conversation) -> list[Entry
             done = done or consumer.chunk(side, piece, flow.last_ns)
     consumer.end(END_FIN, flow.last_ns)
     return engine.take()
+
+
+def shown(spec: ProtocolSpec, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Each entry as every sink gets it: the JSON of ``--full`` as a dict, secrets redacted."""
+    from kshark.render import Renderer
+
+    renderer = Renderer({spec.name: spec})
+    return [renderer.as_dict(entry, full=True) for entry in entries]
 
 
 def rows(entries: Iterable[Entry]) -> list[str]:

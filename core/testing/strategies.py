@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kshark.api import Side
 from kshark.testing._case import LawBroken, Talk
+from kshark.testing.play import Stuck
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -24,6 +25,14 @@ def hypothesis() -> Any:
     return module
 
 
+class _Enough(BaseException):
+    """What hypothesis is not to try again: each try would take PATIENCE."""
+
+    def __init__(self, error: AssertionError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def explore(strategy: SearchStrategy[Any], check: Callable[[Any], None], examples: int) -> None:
     """Run `check` on examples, the same each time; what fails is shrunk to the smallest."""
     module = hypothesis()
@@ -38,10 +47,19 @@ def explore(strategy: SearchStrategy[Any], check: Callable[[Any], None], example
     )
 
     def example(value: Any) -> None:
-        check(value)
+        try:
+            check(value)
+        except Stuck as error:
+            raise _Enough(error) from error
+        except LawBroken as error:
+            if error.stuck:
+                raise _Enough(error) from error
+            raise
 
     try:
         settings(module.given(strategy)(example))()
+    except _Enough as enough:
+        raise enough.error from None
     except LawBroken as error:
         error.__notes__ = []  # the text tells it all, and better than the value's repr
         raise

@@ -20,13 +20,18 @@ The contract, for either class ``Wire``:
 ``counters() -> dict[str, int]``
     `COUNTERS`: ``received``, ``in_flows`` (packets given to a flow), the reasons of packets that reached no
     flow (`DROPS`), and events. ``received == in_flows + sum(drop reasons)`` whenever no call is running.
-``flows`` (int, with those that linger), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time)
+``flows`` (int, with those that linger), ``memory`` (int, bytes accounted), ``now`` (int, newest packet time believed)
 ``evict(n)``
     `n` flows go (``END_EVICTED``; the engine asks when its own memory is short): those that have ended, then
     half-open ones while they fill more than a quarter of the table, then whoever was idle longest.
 
 Time never runs backwards: timers use the newest packet time so far, so that captures that were joined in
 the wrong order expire nothing. Chunks carry the time of their own packet.
+
+One wrong date moves nothing: a packet more than LEAP ahead of the time so far, and of the packet after it, is taken
+at the time so far (``misdated``). Where the packet after it has not come yet, such a packet waits for it, uncounted;
+``tick`` takes it once time has come within LEAP of it; ``finish`` gives it its own date, but ends nothing for it.
+The first packet of all is believed.
 
 Where a packet ends: in exactly one of ``in_flows`` and `DROPS`. A fragment is ``fragment_held`` until its
 datagram is whole; all of its packets then go where the datagram goes, or to ``fragment_timeout``,
@@ -42,7 +47,8 @@ Rules of reassembly (both classes):
 - A stream starts at SYN+1. Without a SYN (join in mid-stream) it starts at the first payload byte seen, and
   the other side's start is taken from that packet's ACK number; ``flow.midstream`` is then true. A SYN that
   turns up late (its number is at most 1 MiB before the start) changes nothing. If only one side's SYN was
-  captured, the first ACK gives the other's start.
+  captured, the first ACK gives the other's start. A lone first byte that is not pushed is a keep-alive's: the
+  stream starts after it.
 - A segment is deliverable when it starts at (or overlaps) the next expected byte *and* it acknowledges no
   byte of the other side that has not been delivered yet (causality: an answer never overtakes its question,
   whatever the capture reordered). What is not deliverable is held, within OOO_SEGMENTS and OOO_BYTES. The
@@ -58,9 +64,11 @@ Rules of reassembly (both classes):
   GiB ahead of the expected byte is ahead, the rest is old.
 - Keep-alive probes (old byte at next-1) are retransmissions. A RST ends the flow (in-window check: its
   sequence number is within 1 MiB of the expected one, else ignored). FIN ends one side; both FINs delivered
-  end the flow. Causality does not bind a FIN.
+  end the flow. Causality does not bind a FIN. What a side sends beyond its first FIN is in no stream, nor is a
+  RST's text. Urgent data stay in their place.
 - A SYN with a different initial sequence number on a flow that has ended, or that had data: port reuse, the
-  old flow ends (``END_REUSED``), a new one begins. On a flow without data the number is simply taken over.
+  old flow ends (``END_REUSED``), a new one begins. On a flow without data the number is simply taken over. Of
+  several SYN-ACKs that answer one SYN the first counts, until the client's next ACK says otherwise.
   After an end the flow lingers CLOSE_LINGER so that late packets do not make a new one.
 - A packet is a duplicate (``duplicate``) when the same (addresses, ports, IP id, and for TCP seq, ack,
   flags, length; for UDP and ICMP checksum and length) was seen on *another interface* within
@@ -130,6 +138,7 @@ COUNTERS: Final = (
     "idle",  # flows that ended after IDLE without a packet
     "half_open",  # flows that ended after HALF_OPEN without an answer
     "evicted",  # flows that had to go, since the table or the memory was full
+    "misdated",  # packets dated more than LEAP ahead of those before and after, taken at the time before
     "not_kept",  # packets beyond kept_packets or kept_bytes of their flow
 )
 """All counters of a wire."""
@@ -165,6 +174,7 @@ class WireLimits(msgspec.Struct, frozen=True):
     fragment_wait: int = limits.FRAGMENT_WAIT
     tunnels: int = limits.TUNNELS
     duplicate_wait: int = limits.DUPLICATE_WAIT
+    leap: int = limits.LEAP
     kept_packets: int = limits.KEPT_PACKETS
     kept_bytes: int = limits.KEPT_BYTES
 

@@ -14,6 +14,7 @@ cdef enum:
     FIN = 0x01
     SYN = 0x02
     RST = 0x04
+    PSH = 0x08
     ACK = 0x10
     PACKET_OUTGOING = 4  # linux/if_packet.h
     ETHERTYPE_IP4 = 0x0800
@@ -335,7 +336,7 @@ cdef int udp(Found* out, const uint8_t* p, int64_t have, int64_t wire, int tunne
         have = least(have, wire)
     out.sport = be16(p)
     out.dport = be16(p + 2)
-    if have >= 16 and (out.dport == 4789 or out.dport == 8472 or out.dport == 6081):
+    if have >= 16 and (out.dport == 4789 or out.dport == 8472 or out.dport == 6081 or out.dport == 4790):
         inner = tunnel(out, p + 8, have - 8, wire - 8, tunnels)
         if inner != NO_TUNNEL:
             return inner
@@ -353,7 +354,8 @@ cdef enum:
 
 
 cdef int tunnel(Found* out, const uint8_t* p, int64_t have, int64_t wire, int tunnels) noexcept nogil:
-    """VXLAN (RFC 7348; 8472 is Linux's first port for it) and Geneve (RFC 8926)."""
+    """VXLAN (RFC 7348; 8472 is Linux's first port for it), its generic extension
+    (draft-ietf-nvo3-vxlan-gpe-13, of version 0 and no OAM) and Geneve (RFC 8926)."""
     cdef int64_t size = 8
     cdef uint16_t kind = ETHERTYPE_BRIDGING
     if out.dport == 6081:
@@ -361,6 +363,18 @@ cdef int tunnel(Found* out, const uint8_t* p, int64_t have, int64_t wire, int tu
         kind = be16(p + 2)
         if p[0] >> 6 or (kind != ETHERTYPE_BRIDGING and kind != ETHERTYPE_IP4 and kind != ETHERTYPE_IP6):
             return NO_TUNNEL
+    elif out.dport == 4790:
+        if p[0] & 0xF1 or not p[0] & 12:
+            return NO_TUNNEL
+        if p[0] & 4:  # there is a next protocol
+            if p[3] == 0 or p[3] == 4 or p[3] > 5:
+                return NO_TUNNEL
+            if p[3] == 1:
+                kind = ETHERTYPE_IP4
+            elif p[3] == 2:
+                kind = ETHERTYPE_IP6
+            elif p[3] == 5:
+                kind = 0x8847
     elif not p[0] & 8:
         return NO_TUNNEL
     if out.depth >= tunnels:

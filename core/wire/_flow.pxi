@@ -1,136 +1,6 @@
 # A flow and the reassembly of its two streams. Included by fast.pyx; the rules are those of `kshark.wire`.
 #
-# Positions are 64-bit counts of bytes from the start of a stream; `expect` is the sequence number of position `next`.
-
-cdef struct Mark:
-    uint64_t one
-    uint64_t two
-    uint64_t number
-    int64_t ns
-
-cdef struct Half:
-    void* flow  # borrowed: the half lies inside it
-    int side
-    bint known  # the stream's start
-    bint seen  # a packet of this side
-    bint syn
-    bint spoke  # payload of this side was captured
-    bint silent  # nothing came since a gap was declared
-    bint owed  # a skipped byte that was a FIN, unless more follows
-    bint closed  # all up to the FIN was delivered
-    bint waits  # in the list of holes
-    uint32_t expect
-    int64_t next
-    int64_t acked
-    int64_t fin_at
-    int64_t held_bytes
-    int64_t since  # of its hole
-    int64_t watched  # `next` at that time
-    int64_t packets
-    int64_t bytes
-    int64_t first_at
-    int marks  # remembered
-    int mark_at  # the oldest of them
-    bint mixed  # they come from several interfaces
-    Mark recent[DUPLICATES]
-    Half* earlier  # in the list of holes
-    Half* later
-
-
-@cython.final
-@cython.freelist(256)
-cdef class Held:
-    """Payload that waits for earlier bytes of its side, or for bytes that it answers."""
-
-    cdef int64_t pos
-    cdef bytes data
-    cdef int64_t missing
-    cdef int64_t need  # position of the other side that must be delivered before
-    cdef int64_t ns
-
-
-cdef Held make_held(int64_t pos, bytes data, int64_t missing, int64_t need, int64_t ns):
-    cdef Held held = Held.__new__(Held)
-    held.pos = pos
-    held.data = data
-    held.missing = missing
-    held.need = need
-    held.ns = ns
-    return held
-
-
-@cython.final
-cdef class Books:
-    """What all flows of one wire share: bounds, counters, memory, and the acknowledged holes, oldest first."""
-
-    cdef int64_t counts[C_END]
-    cdef int64_t memory
-    cdef int64_t now
-    cdef Half* oldest_hole
-    cdef Half* newest_hole
-    cdef Py_ssize_t holes
-    cdef int64_t ooo_segments
-    cdef int64_t ooo_bytes
-    cdef int64_t kept_packets
-    cdef int64_t kept_bytes
-
-    cdef void wait_for(self, Half* half) noexcept:
-        """To the end of the list of holes."""
-        if half.waits:
-            self.wait_no_more(half)
-        half.since = self.now
-        half.watched = half.next
-        half.waits = True
-        half.later = NULL
-        half.earlier = self.newest_hole
-        if self.newest_hole != NULL:
-            self.newest_hole.later = half
-        else:
-            self.oldest_hole = half
-        self.newest_hole = half
-        self.holes += 1
-
-    cdef void wait_no_more(self, Half* half) noexcept:
-        if not half.waits:
-            return
-        half.waits = False
-        if half.earlier != NULL:
-            half.earlier.later = half.later
-        else:
-            self.oldest_hole = half.later
-        if half.later != NULL:
-            half.later.earlier = half.earlier
-        else:
-            self.newest_hole = half.earlier
-        half.earlier = half.later = NULL
-        self.holes -= 1
-
-
-cdef inline bint may(const Half* me, const Half* peer, int64_t need) noexcept:
-    """Causality: an answer is delivered after what it answers."""
-    return not peer.seen or peer.silent or peer.closed or need <= peer.next
-
-
-cdef inline void move(Half* half, int64_t to) noexcept:
-    half.expect += <uint32_t>(to - half.next)
-    half.next = to
-
-
-cdef inline void begin(Half* half, uint32_t seq) noexcept:
-    """The stream starts at this sequence number."""
-    half.known = True
-    half.expect = seq
-    half.next = half.acked = 0
-    half.owed = half.closed = False
-    half.fin_at = -1
-
-
-cdef void skim(Half* half, int64_t pos, int64_t size, int64_t missing) noexcept:
-    """Count bytes that advance the stream, without looking after holes."""
-    half.bytes += most(0, least(size, pos + size - half.next))
-    if pos + size + missing > half.next:
-        move(half, pos + size + missing)
-
+# Positions: see _half.pxi.
 
 @cython.final
 cdef class Flow:
@@ -299,11 +169,14 @@ cdef class Flow:
     cdef bint closed(self) noexcept:
         return self.halves[0].closed and self.halves[1].closed
 
-    cdef bint fresh(self, const Half* half, uint32_t seq) noexcept:
+    cdef bint fresh(self, const Half* half, const Found* found) noexcept:
         """Whether a SYN with this number begins another connection: the port was used again."""
+        cdef const Half* peer = &self.halves[1 - half.side]
         cdef uint32_t late
+        if found.flags & ACK and peer.known and peer.expect - <uint32_t>peer.next == found.ack:
+            return False  # it answers this connection's SYN
         if half.known:
-            late = half.expect - <uint32_t>half.next - seq - 1
+            late = half.expect - <uint32_t>half.next - found.seq - 1
             if late == 0 or (self.midstream and not self.ended and late <= RST_WINDOW):
                 return False
         if self.ended:
@@ -318,10 +191,13 @@ cdef class Flow:
         if me.known and first == me.expect - <uint32_t>me.next:
             me.syn = True
             self.midstream = self.midstream and not peer.syn
+        elif me.known and found.flags & ACK and (me.syn or me.spoke):
+            me.twice = True
+            peer.seen = False  # its next packet is looked at closely
         elif not (self.midstream and me.known):
             if me.known and not found.flags & ACK:
                 begin(peer, 0)
-                peer.known = False
+                peer.known = peer.syn = False
             me.syn = True
             begin(me, first)
 
@@ -333,6 +209,10 @@ cdef class Flow:
                 return ANYTIME
             begin(peer, ack)
             return 0
+        if peer.twice:
+            peer.twice = False
+            if not peer.next and not peer.spoke:
+                begin(peer, ack)
         ahead = <int32_t>(ack - peer.expect)
         if ahead > BELIEVED:
             return ANYTIME
@@ -344,10 +224,10 @@ cdef class Flow:
 
     cdef payload(self, Half* me, Half* peer, uint32_t seq, Found* found, int64_t need, int64_t ns):
         cdef int64_t size = found.length, missing = found.missing, pos, end
+        if not me.known:  # the lone byte of a keep-alive probe comes before the stream
+            begin(me, seq + (self.midstream and size == 1 and not found.flags & (PSH | FIN)))
         if size or missing:
             me.spoke = True
-        if not me.known:
-            begin(me, seq)
         pos = <int64_t><uint32_t>(seq - me.expect)
         if pos >= AHEAD:
             pos -= <int64_t>1 << 32
@@ -392,6 +272,11 @@ cdef class Flow:
         if me.owed:
             me.owed = False
             self.lose(me, 1, ns)
+        if 0 <= me.fin_at < pos + size + missing:  # after a FIN comes nothing
+            missing = most(0, least(missing, me.fin_at - pos - size))
+            if me.fin_at < pos + size:
+                size = most(0, me.fin_at - pos)
+                whole = None
         old = me.next - pos
         if old < size:
             if old:

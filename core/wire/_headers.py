@@ -15,14 +15,15 @@ from struct import Struct
 from kshark import limits
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
-SYN, FIN, RST, ACK = 0x02, 0x01, 0x04, 0x10
+SYN, FIN, RST, PSH, ACK = 0x02, 0x01, 0x04, 0x08, 0x10
 
 NFLOG_FIELDS = 64
 OUTGOING = 4  # linux/if_packet.h PACKET_OUTGOING
 
 _IP4, _IP6, _ETHERNET, _MPLS = 0x0800, 0x86DD, 0x6558, (0x8847, 0x8848)
 _VLAN = (0x8100, 0x88A8, 0x9100)
-_VXLAN, _GENEVE = (4789, 8472), 6081
+_VXLAN, _GENEVE, _GPE = (4789, 8472), 6081, 4790
+_GPE_NEXT = {1: _IP4, 2: _IP6, 3: _ETHERNET, 5: _MPLS[0]}
 _ERSPAN2, _ERSPAN3 = 0x88BE, 0x22EB
 _EXTENSIONS4 = frozenset((51,))
 _EXTENSIONS6 = frozenset((0, 43, 44, 51, 60, 135, 139, 140))  # RFC 8200, 6275, 7401, 5533
@@ -319,12 +320,17 @@ class Decoder:
     def tunnel(
         self, data: bytes, dport: int, at: int, end: int, wire: int, depth: int
     ) -> Decoded | None:
-        """VXLAN (RFC 7348; 8472 is Linux's first port for it) and Geneve (RFC 8926); None if neither."""
+        """VXLAN (RFC 7348; 8472 is Linux's first port for it), its generic extension
+        (draft-ietf-nvo3-vxlan-gpe-13, of version 0 and no OAM) and Geneve (RFC 8926); None if none of them."""
         if dport in _VXLAN and data[at] & 8:
             size, kind = 8, _ETHERNET
         elif dport == _GENEVE and data[at] >> 6 == 0:
             size, kind = 8 + (data[at] & 63) * 4, _u16(data, at + 2)[0]
             if kind not in (_ETHERNET, _IP4, _IP6):
+                return None
+        elif dport == _GPE and data[at] & 0xFC in (4, 8, 12) and not data[at] & 1:
+            size, kind = 8, _GPE_NEXT.get(data[at + 3], 0) if data[at] & 4 else _ETHERNET
+            if not kind:
                 return None
         else:
             return None

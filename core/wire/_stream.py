@@ -21,10 +21,10 @@ from kshark.wire import (
     Consumer,
     WireLimits,
 )
-from kshark.wire._headers import ACK, FIN, SYN
+from kshark.wire._headers import ACK, FIN, PSH, SYN
 
 MASK = 0xFFFF_FFFF
-Seen = tuple[int, int, tuple[int, ...]]  # a packet: interface, time, mark
+Seen = tuple[int | None, int, tuple[int, ...]]  # a packet: interface, time, mark
 Octets = bytes  # `Flow.bytes` hides the type
 AHEAD = 3 << 30
 _IP4_PLAIN = 0x080045  # the ethertype; version 4, five words
@@ -68,6 +68,7 @@ class Half:
     syn: bool = False
     spoke: bool = False  # payload of this side was captured
     silent: bool = False  # nothing came since a gap was declared
+    twice: bool = False  # there are two SYN-ACKs: the client's ACK tells which one it took
     owed: int = 0  # 1: a skipped byte that was a FIN, unless more follows
     fin_at: int = -1
     closed: bool = False  # all up to the FIN was delivered
@@ -111,7 +112,7 @@ class Half:
         self.expect = seq
         self.next = self.acked = self.owed = 0
         self.fin_at = -1
-        self.closed = False
+        self.closed = self.twice = False
 
     def locate(self, seq: int) -> int:
         """The position of a sequence number."""
@@ -300,9 +301,11 @@ class Flow:
             self.settle(me, ns)
         return me.closed and peer.closed
 
-    def fresh(self, side: int, seq: int) -> bool:
+    def fresh(self, side: int, seq: int, ack: int, flags: int) -> bool:
         """Whether a SYN with this number begins another connection: the port was used again."""
-        half = self.halves[side]
+        half, peer = self.halves[side], self.halves[1 - side]
+        if flags & ACK and peer.known and (peer.expect - peer.next - ack) & MASK == 0:
+            return False  # it answers this connection's SYN
         if half.known:
             start = (half.expect - half.next) & MASK
             late = (start - seq - 1) & MASK
@@ -313,15 +316,17 @@ class Flow:
         return half.known and (self.midstream or any(h.spoke or h.fin_at >= 0 for h in self.halves))
 
     def handshake(self, me: Half, seq: int, flags: int) -> None:
-        first = (seq + 1) & MASK
+        first, other = (seq + 1) & MASK, me.peer
         if me.known and first == (me.expect - me.next) & MASK:
             me.syn = True
-            self.midstream = self.midstream and not self.halves[1 - me.side].syn
+            self.midstream = self.midstream and not other.syn
+        elif me.known and flags & ACK and (me.syn or me.spoke):
+            me.twice = True
+            other.seen = False  # its next packet is looked at closely
         elif not self.midstream or not me.known:
             if me.known and not flags & ACK:
-                other = self.halves[1 - me.side]
                 other.begin(0)
-                other.known = False
+                other.known = other.syn = False
             me.syn = True
             me.begin(first)
 
@@ -332,6 +337,10 @@ class Flow:
                 return ANYTIME
             peer.begin(ack)
             return 0
+        if peer.twice:
+            peer.twice = False
+            if not (peer.next or peer.spoke):
+                peer.begin(ack)
         ahead = (ack - peer.expect) & MASK
         if ahead > MASK >> 1:
             ahead -= MASK + 1
@@ -356,9 +365,9 @@ class Flow:
         ns: int,
     ) -> None:
         size = len(data)
+        if not me.known:  # the lone byte of a keep-alive probe comes before the stream
+            me.begin((seq + (self.midstream and size == 1 and not flags & (PSH | FIN))) & MASK)
         me.spoke = me.spoke or bool(size or missing)
-        if not me.known:
-            me.begin(seq)
         pos = me.locate(seq)
         end = pos + size + missing
         if me.closed and not self.opaque:
@@ -399,6 +408,9 @@ class Flow:
         if me.owed:
             me.owed = 0
             self.lost(me, 1, ns)
+        if 0 <= me.fin_at < pos + len(data) + missing:  # after a FIN comes nothing
+            missing = max(0, min(missing, me.fin_at - pos - len(data)))
+            data = data[: max(0, me.fin_at - pos)]
         old = me.next - pos
         if old < len(data):
             if old:
@@ -484,15 +496,17 @@ class Flow:
     def settle(self, half: Half, ns: int) -> None:
         """After news of one side: deliver, keep to the bounds, look after holes."""
         bounds = self.books.limits
-        self.drain(half)
-        for one in self.halves:
-            while not (self.opaque or self.ended) and (
-                len(one.held) > bounds.ooo_segments or one.held_bytes > bounds.ooo_bytes
-            ):
-                self.force(one)
-                self.drain(one)
-        for one in self.halves:
-            self.watch(one)
+        one, two = self.halves
+        if one.held or two.held or one.fin_at >= 0 or two.fin_at >= 0:
+            self.drain(half)
+            for side in self.halves:
+                while not (self.opaque or self.ended) and (
+                    len(side.held) > bounds.ooo_segments or side.held_bytes > bounds.ooo_bytes
+                ):
+                    self.force(side)
+                    self.drain(side)
+        self.watch(one)
+        self.watch(two)
 
     def force(self, half: Half) -> None:
         """Wait no longer for what stands before the first held segment of a side."""

@@ -7,7 +7,7 @@ they are read. Consumers may do what they like while they are called: nothing he
 Limits: those of `WireLimits`; a chain of the hash table holds CHAIN flows, so that flooding it evicts instead of looping.
 """
 
-# In three parts, for reading: frames to datagrams, a flow's streams, fragments. The table and the timers are here.
+# In parts, for reading: frames to datagrams, a side's stream, a flow, fragments, keys of the table, shelves and timers.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,6 +26,7 @@ from zlib import crc32
 from kshark import limits as bounds
 from kshark import wire
 from kshark.api import Packet
+from kshark.wire._dates import alone, date_of, redated
 
 cdef extern from *:
     """
@@ -85,13 +86,9 @@ cdef enum:
     C_IDLE
     C_HALF_OPEN
     C_EVICTED
+    C_MISDATED
     C_NOT_KEPT
     C_END
-    # shelves
-    LINGERING = 0
-    HALF_OPEN
-    ACTIVE
-    SHELVES
 
 cdef int END_FIN = wire.END_FIN, END_RST = wire.END_RST, END_IDLE = wire.END_IDLE
 cdef int END_HALF_OPEN = wire.END_HALF_OPEN, END_EVICTED = wire.END_EVICTED
@@ -110,8 +107,11 @@ if byteorder != "little":
     raise ImportError("kshark.wire.fast reads index records as little-endian memory")
 
 include "_decode.pxi"
+include "_half.pxi"
 include "_flow.pxi"
 include "_fragments.pxi"
+include "_key.pxi"
+include "_shelves.pxi"
 
 
 cdef struct Record:
@@ -131,28 +131,18 @@ cdef struct Arrival:  # a captured packet on its way to its place
     int iface
     int linktype
 
-cdef struct Shelf:
-    void* oldest
-    void* newest
-    Py_ssize_t count
-
-
 @cython.final
-cdef class Wire:
+cdef class Wire(Shelves):
     """See `kshark.wire`."""
 
     cdef object on_flow
     cdef object limits
     cdef bint dedupe
     cdef bint keep
-    cdef Books books
-    cdef Pending pending
-    cdef set alive  # owns the flows
-    cdef void** buckets
     cdef uint32_t mask
-    cdef Shelf shelves[SHELVES]
-    cdef int64_t checked
-    cdef int64_t most_flows, most_memory, gap_wait, half_open, idle, close_linger, duplicate_wait
+    cdef int64_t most_memory, duplicate_wait, leap
+    cdef object doubted  # the last packet of a block, whose date the next packet confirms or not
+    cdef int64_t doubted_ns
     cdef int tunnels
     cdef tuple ifaces
     cdef list numbers
@@ -179,6 +169,7 @@ cdef class Wire:
         self.idle = limits.idle
         self.close_linger = limits.close_linger
         self.duplicate_wait = limits.duplicate_wait
+        self.leap = limits.leap
         self.tunnels = limits.tunnels
         self.ifaces = ()
         self.numbers = []
@@ -213,6 +204,11 @@ cdef class Wire:
 
     def feed(self, block):
         """Decode a block and push what it completes."""
+        if self.doubted is not None and block.count > 0 and len(memoryview(block.index).cast("B")) >= RECORD:
+            self.believe(date_of(block.index))
+        self.take_in(block)
+
+    cdef take_in(self, block):
         cdef Py_buffer data, index
         cdef int64_t count, wanted = max(0, block.count)
         PyObject_GetBuffer(block.data, &data, PyBUF_SIMPLE)
@@ -236,12 +232,17 @@ cdef class Wire:
 
     def tick(self, int64_t now_ns):
         """Time has passed."""
+        if self.doubted is not None and now_ns >= self.doubted_ns - self.leap:
+            self.believe(now_ns)
         self.books.now = most(self.books.now, now_ns)
         self.run_timers()
 
     def finish(self, Py_ssize_t most=0):
         """The capture is over."""
         cdef int shelf
+        if self.doubted is not None:
+            self.checked = self.doubted_ns  # no timer is due: it ends nothing
+            self.believe(self.doubted_ns)
         while self.pending.table:
             self.pending.drop(C_FRAGMENT_TIMEOUT)
         for shelf in (LINGERING, HALF_OPEN, ACTIVE, LINGERING):  # what was held back may end a flow by FIN
@@ -265,18 +266,6 @@ cdef class Wire:
             if oldest != NULL:
                 self.evict_one(<Flow>oldest)
 
-    cdef void* oldest(self) noexcept:
-        """Whom to evict. Half-open flows fill at most a quarter of the table (SYN flood)."""
-        cdef void* waiting = self.shelves[HALF_OPEN].oldest
-        cdef void* active = self.shelves[ACTIVE].oldest
-        if self.shelves[LINGERING].oldest != NULL:
-            return self.shelves[LINGERING].oldest
-        if waiting == NULL or active == NULL:
-            return active if waiting == NULL else waiting
-        if self.shelves[HALF_OPEN].count * 4 > self.most_flows or (<Flow>waiting).touched < (<Flow>active).touched:
-            return waiting
-        return active
-
     # ------------------------------------------------------------ frames
 
     cdef records(self, const uint8_t* data, int64_t size, const uint8_t* index, int64_t count, int linktype):
@@ -293,9 +282,19 @@ cdef class Wire:
                 memcpy(&ahead, index + (i + 1) * RECORD, RECORD)
                 if ahead.at < size:
                     prefetch(data + ahead.at)
-            books.counts[C_RECEIVED] += 1
             if record.ns > books.now:
+                if record.ns - books.now > self.leap and books.now:
+                    if i + 1 == count:
+                        self.doubted = alone(
+                            index[i * RECORD:(i + 1) * RECORD], data[:size], linktype, self.ifaces
+                        )
+                        self.doubted_ns = record.ns
+                        return
+                    elif ahead.ns < record.ns - self.leap:
+                        books.counts[C_MISDATED] += 1
+                        record.ns = books.now
                 books.now = record.ns
+            books.counts[C_RECEIVED] += 1
             if books.now - self.checked >= TIMER_GRAIN:
                 self.run_timers()
             if <int64_t>record.at + record.captured > size:
@@ -319,6 +318,16 @@ cdef class Wire:
                     self.fragment(&found, &packet)
             if books.memory + self.pending.memory > self.most_memory:
                 self.shrink()
+
+    cdef believe(self, int64_t after):
+        """Take that packet, now that the time of what comes after it is known."""
+        block, self.doubted = self.doubted, None
+        if after < self.doubted_ns - self.leap:
+            self.books.counts[C_MISDATED] += 1
+            block = redated(block, self.books.now)
+        else:
+            self.books.now = most(self.books.now, self.doubted_ns - self.leap)  # from there it moves time itself
+        self.take_in(block)
 
     cdef name_ifaces(self, tuple ifaces):
         if ifaces is not self.ifaces:
@@ -393,7 +402,7 @@ cdef class Wire:
             if self.dedupe and self.copied(half, found, packet):
                 self.books.counts[C_DUPLICATE] += captured
                 return
-            if tcp and found.flags & (SYN | RST) == SYN and flow.fresh(half, found.seq):
+            if tcp and found.flags & (SYN | RST) == SYN and flow.fresh(half, found):
                 self.books.counts[C_REUSED] += 1
                 self.end(flow, END_REUSED, packet.ns)
                 flow = None
@@ -544,92 +553,7 @@ cdef class Wire:
         if self.books.now - flow.touched >= TIMER_GRAIN:
             self.put(flow, flow.shelf)
 
-    # ------------------------------------------------------------ shelves: flows by when they were last touched
-
-    cdef inline int64_t count(self) noexcept:
-        return self.shelves[0].count + self.shelves[1].count + self.shelves[2].count
-
-    cdef void take(self, Flow flow) noexcept:
-        cdef Shelf* shelf
-        if flow.shelf < 0:
-            return
-        shelf = &self.shelves[flow.shelf]
-        if flow.older != NULL:
-            (<Flow>flow.older).newer = flow.newer
-        else:
-            shelf.oldest = flow.newer
-        if flow.newer != NULL:
-            (<Flow>flow.newer).older = flow.older
-        else:
-            shelf.newest = flow.older
-        shelf.count -= 1
-        flow.older = flow.newer = NULL
-        flow.shelf = -1
-
-    cdef void put(self, Flow flow, int number) noexcept:
-        """To the young end of a shelf."""
-        cdef Shelf* shelf = &self.shelves[number]
-        self.take(flow)
-        flow.touched = self.books.now
-        flow.shelf = number
-        flow.older = shelf.newest
-        flow.newer = NULL
-        if shelf.newest != NULL:
-            (<Flow>shelf.newest).newer = <void*>flow
-        else:
-            shelf.oldest = <void*>flow
-        shelf.newest = <void*>flow
-        shelf.count += 1
-
-    # ------------------------------------------------------------ ends
-
-    cdef end(self, Flow flow, int reason, int64_t ns):
-        """Flush and end a flow; after FIN or RST it lingers, else it is gone."""
-        cdef int side
-        cdef object consumer
-        if not flow.ended:
-            flow.flush(ns)
-        if flow.ended:
-            if reason == END_REUSED:
-                self.unlink(flow)
-            return
-        flow.ended = True
-        for side in range(2):
-            flow.release(&flow.halves[side])
-            self.books.wait_no_more(&flow.halves[side])
-        if reason == END_FIN or reason == END_RST:
-            self.put(flow, LINGERING)
-        else:
-            self.unlink(flow)
-        consumer = flow.consumer
-        flow.consumer = flow.on_chunk = flow.listener = None
-        try:
-            consumer.end(reason, ns)
-        finally:
-            flow.take_packets()
-
-    cdef unlink(self, Flow flow):
-        """Out of the table."""
-        cdef void* at = self.buckets[flow.bucket]
-        if flow.shelf < 0:
-            return
-        self.take(flow)
-        if at == <void*>flow:
-            self.buckets[flow.bucket] = flow.chain
-        else:
-            while (<Flow>at).chain != <void*>flow:
-                at = (<Flow>at).chain
-            (<Flow>at).chain = flow.chain
-        flow.chain = NULL
-        self.books.memory -= FLOW_COST
-        self.alive.discard(flow)
-
-    cdef evict_one(self, Flow flow):
-        if flow.ended:
-            self.unlink(flow)
-            return
-        self.books.counts[C_EVICTED] += 1
-        self.end(flow, END_EVICTED, self.books.now)
+    # ------------------------------------------------------------ bounds and books
 
     cdef shrink(self):
         """Back under the memory bound: the oldest idle flows go, then fragments."""
@@ -638,42 +562,6 @@ cdef class Wire:
         while self.books.memory + self.pending.memory > self.most_memory and self.pending.table:
             self.pending.drop(C_FRAGMENT_LIMIT)
 
-    # ------------------------------------------------------------ time
-
-    cdef run_timers(self):
-        cdef int64_t now = self.books.now
-        cdef Py_ssize_t n = self.books.holes
-        cdef Half* half
-        cdef Flow flow
-        self.checked = now
-        while n > 0:
-            n -= 1
-            half = self.books.oldest_hole
-            if half == NULL or now - half.since < self.gap_wait:
-                break
-            flow = <Flow>half.flow
-            flow.declare(half)
-            if flow.closed():
-                self.end(flow, END_FIN, now)
-        self.timeout(HALF_OPEN, self.half_open, END_HALF_OPEN, C_HALF_OPEN)
-        self.timeout(ACTIVE, self.idle, END_IDLE, C_IDLE)
-        while self.shelves[LINGERING].oldest != NULL:
-            flow = <Flow>self.shelves[LINGERING].oldest
-            if now - flow.touched < self.close_linger:
-                break
-            self.unlink(flow)
-        self.pending.expire()
-
-    cdef timeout(self, int number, int64_t wait, int reason, int counter):
-        cdef Shelf* shelf = &self.shelves[number]
-        cdef Flow flow
-        while shelf.oldest != NULL:
-            flow = <Flow>shelf.oldest
-            if self.books.now - flow.touched < wait:
-                return
-            self.books.counts[counter] += 1
-            self.end(flow, reason, self.books.now)
-
     cdef balance(self):
         """After an exception: the packet that it befell has its place, too."""
         cdef int64_t placed = 0
@@ -681,53 +569,3 @@ cdef class Wire:
         for i in range(C_IN_FLOWS, C_FLOWS):
             placed += self.books.counts[i]
         self.books.counts[C_FAILED] += self.books.counts[C_RECEIVED] - placed
-
-
-cdef inline bint make_key(const Found* found, uint64_t* key) noexcept nogil:
-    """The same key for both directions; whether the sender is its second end."""
-    cdef uint64_t src[2]
-    cdef uint64_t dst[2]
-    cdef uint32_t word
-    cdef bint swapped
-    if found.address == 4:
-        memcpy(&word, found.src, 4)
-        src[0] = 0
-        src[1] = word
-        memcpy(&word, found.dst, 4)
-        dst[0] = 0
-        dst[1] = word
-    else:
-        memcpy(src, found.src, 16)
-        memcpy(dst, found.dst, 16)
-    if src[1] != dst[1]:
-        swapped = src[1] > dst[1]
-    elif src[0] != dst[0]:
-        swapped = src[0] > dst[0]
-    else:
-        swapped = found.sport > found.dport
-    key[4] = (<uint64_t>found.proto << 40) | (<uint64_t>found.address << 32)
-    if swapped:
-        key[0] = dst[0]
-        key[1] = dst[1]
-        key[2] = src[0]
-        key[3] = src[1]
-        key[4] |= (<uint64_t>found.dport << 16) | found.sport
-    else:
-        key[0] = src[0]
-        key[1] = src[1]
-        key[2] = dst[0]
-        key[3] = dst[1]
-        key[4] |= (<uint64_t>found.sport << 16) | found.dport
-    return swapped
-
-
-cdef inline uint32_t spread(const uint64_t* key) noexcept nogil:
-    cdef uint64_t h = fold(key[1] ^ 0x2D358DCCAA6C78A5ULL, key[3] ^ 0x8BB84B93962EACC9ULL)
-    if key[0] | key[2]:
-        h ^= fold(key[0] ^ 0x4B33A62ED433D4A3ULL, key[2] ^ 0x4D5A2DA51DE1AA47ULL)
-    h = fold(h ^ 0xA0761D6478BD642FULL, key[4] ^ 0xE7037ED1A0B428DBULL)
-    return <uint32_t>h ^ <uint32_t>(h >> 32)
-
-
-cdef inline bint same_key(const uint64_t* a, const uint64_t* b) noexcept nogil:
-    return a[4] == b[4] and a[1] == b[1] and a[3] == b[3] and a[0] == b[0] and a[2] == b[2]

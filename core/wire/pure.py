@@ -5,21 +5,23 @@ of a consumer passes through and leaves everything ready for the next packet. Fl
 key for each direction.
 
 What makes it bearable: nearly every packet is the next one of a TCP stream. Halves of which that may be true
-have a second entry, in `Wire._ready`; `Wire._records` knows them by one lookup and does all in place, without
-calls. Whatever the slow way or a timer does to a flow ends with `Wire._sort`, which enters or removes it.
+have a second entry, in `Wire._ready`; whatever the slow way or a timer does to a flow ends with `Wire._sort`,
+which enters or removes it. `Wire._runs` looks at one header after another and moves nothing but the number that
+is expected next; what is next gathers until something else comes, and `Wire._take` then gives all of it to the
+flows, packet by packet. Two short loops cost less than a long one. A consumer that raises or ends another flow
+finds everything as if no packet after its own had been looked at: the numbers are put back.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from operator import length_hint
-from struct import Struct
 from zlib import crc32
 
 from kshark import limits as bounds
-from kshark.api import INDEX_FORMAT, Block, Packet
+from kshark.api import Block, Packet
 from kshark.wire import (
     COUNTERS,
     DROPS,
@@ -36,23 +38,16 @@ from kshark.wire import (
     WireFlow,
     WireLimits,
 )
-from kshark.wire._headers import ACK, FIN, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
+from kshark.wire._common import COMMON, FIELDS, HEADS, keys, mark_of
+from kshark.wire._dates import alone, date_of, redated
+from kshark.wire._headers import ACK, RST, SYN, TCP, Datagram, Decoded, Decoder, Fragment, tap
 from kshark.wire._pieces import Pending
+from kshark.wire._records import Records
 from kshark.wire._stream import MASK, Books, Flow, Half, deaf
 
-_RECORD = Struct(INDEX_FORMAT)
-_PLACES = Struct("<qII8x")  # the first half of it: time, offset, captured length
-_COMMON = Struct(">12xIHHHxB2x12sIIH")  # Ethernet, IPv4 without options, TCP: bytes 12 to 47
-FIELDS = 9  # of _COMMON; no mark of a packet has so many
-_SPECIAL = SYN | FIN | RST | ACK
-_ROW = {
-    words: bytes(34 + 4 * words if flags & _SPECIAL == ACK else 0 for flags in range(256))
-    for words in range(5, 16)
-}
-# By the 16 bits of a TCP header with its length and flags: where in such a packet its payload begins; 0 where a flag
-# is special, or the length impossible.
-_HEADS = tuple(b"".join(_ROW.get(bits >> 4, bytes(256)) for bits in range(256)))
 Shelf = OrderedDict[Flow, None]  # flows by when they were last touched
+Next = tuple[Half, int, int, int, int, tuple[int, ...]]
+"""A packet in order: its time, where it is, where in it the payload begins and ends, its fields to remember."""
 
 
 class Wire:
@@ -80,6 +75,7 @@ class Wire:
         self._half_open: Shelf = OrderedDict()
         self._lingering: Shelf = OrderedDict()
         self._checked = 0
+        self._doubted: Block | None = None  # the last packet of a block: see `_believe`
         self._ifaces: tuple[str, ...] = ()
         self._numbers: list[int] = []
 
@@ -102,29 +98,44 @@ class Wire:
 
     def feed(self, block: Block) -> None:
         """Decode a block and push what it completes."""
-        data = block.data if type(block.data) is bytes else bytes(block.data)  # cheap to cut
-        index = memoryview(block.index).cast("B")
-        count = max(0, min(block.count, len(index) // _RECORD.size))
+        if self._doubted is not None and block.count > 0 and len(block.index) >= Records.SIZE:
+            self._believe(self._doubted, date_of(block.index))
+        self._take_in(block)
+
+    def _take_in(self, block: Block) -> None:
+        count = max(0, min(block.count, memoryview(block.index).nbytes // Records.SIZE))
         short = max(0, block.count - count)
         self._counts["received"] += short
         self._counts["bad_record"] += short
         if block.ifaces is not self._ifaces:
             self._ifaces = block.ifaces
             self._numbers = [crc32(name.encode(), at) for at, name in enumerate(block.ifaces)]
-        if count:
-            try:
-                self._records(index[: count * _RECORD.size], count, data, block.linktype)
-            except BaseException:
-                self._balance()
-                raise
+        if not count:
+            return
+        records = Records(block, count)
+        try:
+            if block.linktype == 1 and not self._keep and records.sound():
+                self._runs(records)
+            else:
+                for row in range(count):
+                    self._other(records, row)
+        except BaseException:
+            self._balance()
+            raise
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
+        doubted = self._doubted
+        if doubted is not None and now_ns >= date_of(doubted.index) - self._limits.leap:
+            self._believe(doubted, now_ns)
         self._books.now = max(self._books.now, now_ns)
         self._run_timers()
 
     def finish(self, most: int = 0) -> bool:
         """The capture is over."""
+        if self._doubted is not None:
+            self._checked = date_of(self._doubted.index)  # no timer is due: it ends nothing
+            self._believe(self._doubted, self._checked)
         self._pending.finish()
         while self._lingering:
             self._forget(next(iter(self._lingering)))
@@ -157,98 +168,156 @@ class Wire:
 
     # ------------------------------------------------------------ frames
 
-    def _records(self, index: memoryview, count: int, data: bytes, linktype: int) -> None:
-        """Packets, one after another; those that are next in their stream here and now."""
-        books, heads, find, common = self._books, _HEADS, self._ready.get, _COMMON.unpack_from
-        size, dedupe, grain = len(data), self._dedupe, bounds.TIMER_GRAIN
-        least = 54 if linktype == 1 and not self._keep else 1 << 29
-        now, due, others = (
-            books.now,
-            self._checked + grain,
-            0,
-        )  # others: not placed in this function
-        calm = _in_order(index, now, due)
-        number, numbers = self._interfaces(index, count)
-        rows = _PLACES.iter_unpack(index)
-        try:
-            for ns, at, captured in rows:
-                if calm:
-                    now = books.now = ns
-                elif ns > now:
-                    now = books.now = ns
-                    if ns >= due:
-                        others += 1
-                        self._run_timers()
-                        others -= 1
-                        due = ns + grain
-                if numbers is not None:
-                    number = next(numbers)
-                if captured < least or at + captured > size:
-                    others += 1
-                    self._slow(data, linktype, index, length_hint(rows))
-                    continue
-                fields = kind, total, _, frag, proto, key, seq, ack, flags = common(data, at)
-                half = find(key)
-                head, end = heads[flags], 14 + total
+    def _runs(self, records: Records) -> None:
+        """Packets, one after another. Those that are next in their streams wait to be taken together."""
+        find, heads = self._ready.get, HEADS
+        times, places, sizes = records.columns()
+        numbers, several = self._interfaces(records)
+        dedupe = self._dedupe and (several or bool(self._ifaces))
+        due = self._checked + bounds.TIMER_GRAIN
+        rest, run = iter(times), list[Next]()
+        take = run.append
+        packets = zip(rest, places, sizes, records.headers(COMMON), numbers, strict=False)
+        for ns, at, captured, fields, number in packets:
+            kind, total, _, frag, proto, key, seq, ack, flags = fields
+            half = find(key)
+            head, end = heads[flags], 14 + total
+            if (
+                half is None or seq != half.expect or end < head or captured < end
+                or (ack != half.peer.expect and (half.peer.expect - ack) & MASK > MASK >> 1)
+                or proto != TCP or ns >= due
+                or ((kind != half.kind or frag != half.frag) and not half.plain(kind, frag))
+            ):  # fmt: skip
+                row = records.count - 1 - length_hint(rest)
+                self._take(records, row, run, dedupe)
+                half = self._table.get(key)
                 if (
-                    half is None or seq != half.expect or head == 0 or end < head or captured < end
-                    or (ack != half.peer.expect and (half.peer.expect - ack) & MASK > MASK >> 1)
-                    or proto != TCP
-                    or ((kind != half.kind or frag != half.frag) and not half.plain(kind, frag))
+                    half is None or end < head or captured < end or proto != TCP
+                    or ns >= due or not half.plain(kind, frag)
                 ):  # fmt: skip
-                    others += 1
-                    self._slow(data, linktype, index, length_hint(rows))
-                    continue
-                if dedupe:
-                    if number == half.number:
-                        remember = half.remember
-                        remember((number, ns, fields))
-                    elif self._copy(half, _mark(fields), number, ns):
-                        others += 1
-                        self._counts["duplicate"] += 1
-                        continue
-                half.packets += 1
+                    self._other(records, row)
+                    due = self._checked + bounds.TIMER_GRAIN
+                else:
+                    self._astray(half, fields, number, records.data[at + head : at + end], ns)
+                continue
+            if dedupe and number != half.number:
+                row = records.count - 1 - length_hint(rest)
+                self._take(records, row, run, True)
+                if self._first(half, fields, number, ns):
+                    half.expect = (seq + end - head) & MASK
+                    self._take(records, row + 1, [(half, ns, at, head, end, ())], False)
+                continue
+            if head != end:
+                seq += end - head
+                half.expect = seq if seq <= MASK else seq & MASK
+            take((half, ns, at, head, end, fields if dedupe else ()))
+        self._take(records, records.count, run, dedupe)
+
+    def _take(self, records: Records, row: int, run: list[Next], remember: bool) -> None:
+        """The packets before `row`, each of which is the next of its stream: its number is expected already."""
+        books, data, rest, ended = self._books, records.data, iter(run), 0
+        now = books.now
+        try:
+            for half, ns, at, head, end, fields in rest:
                 flow = half.flow
-                if calm or ns > flow.last_ns:
+                if flow.ended:  # a consumer saw to that a moment ago
+                    ended = 1
+                    break
+                if ns > now:
+                    now = books.now = flow.last_ns = ns
+                elif ns > flow.last_ns:
                     flow.last_ns = ns
+                if remember:
+                    half.remember((half.number, ns, fields))
+                half.packets += 1
                 if now >= flow.stale:
                     self._move(flow, flow.shelf)
                 if head == end:
                     continue
                 length = end - head
-                seq += length
-                half.expect = seq if seq <= MASK else seq & MASK
                 half.next += length
                 half.bytes += length
                 half.spoke = True
-                if not flow.opaque:
-                    give = flow.on_chunk
-                    if give(half.side, data[at + head : at + end], ns):
-                        flow.shut()
+                if not flow.opaque and flow.on_chunk(half.side, data[at + head : at + end], ns):
+                    flow.shut()
                 if half.waits:
                     flow.watch(half)
         finally:
-            seen = count - length_hint(rows)
-            self._counts["received"] += seen
-            self._counts["in_flows"] += seen - others
+            left = length_hint(rest) + ended
+            done = len(run) - left
+            self._counts["received"] += done
+            self._counts["in_flows"] += done
+            for half, _, _, head, end, _ in run[done:]:
+                half.expect = (half.expect - end + head) & MASK
+            run.clear()
+        for late in range(row - left, row):
+            self._other(records, late)
 
-    def _interfaces(self, index: memoryview, count: int) -> tuple[int, Iterator[int] | None]:
-        """What tells the interfaces of a block's packets apart: one number for all, or one for each."""
-        low, high = bytes(index[20 :: _RECORD.size]), bytes(index[21 :: _RECORD.size])
-        if low.count(low[0]) == high.count(high[0]) == count:
-            return self._number(low[0] | high[0] << 8), None
-        numbers = (self._number(a | b << 8) for a, b in zip(low, high, strict=True))
-        return 0, numbers
+    def _first(self, half: Half, fields: tuple[int, ...], number: int, ns: int) -> bool:
+        """Whether a packet is none that was seen on another interface; it is remembered, else counted."""
+        if self._copy(half, mark_of(fields), number, ns):
+            self._counts["received"] += 1
+            self._counts["duplicate"] += 1
+            self._books.now = max(self._books.now, ns)
+            return False
+        return True
 
-    def _slow(self, data: bytes, linktype: int, index: memoryview, left: int) -> None:
-        """Whatever is not the next segment of a stream; `left` packets come after it."""
-        ns, at, captured, wire, iface, _ = _RECORD.unpack_from(
-            index, len(index) - _RECORD.size * (left + 1)
-        )
-        if at + captured > len(data):
+    def _astray(
+        self, half: Half, fields: tuple[int, ...], number: int, data: bytes, ns: int
+    ) -> None:
+        """A TCP segment of a known flow, as plain as any, that is not the next one, or not now."""
+        if self._dedupe and not self._first(half, fields, number, ns):
+            return
+        self._counts["received"] += 1
+        self._books.now = max(self._books.now, ns)
+        if half.flow.ended:
+            self._counts["late"] += 1
+            return
+        _, _, _, _, _, _, seq, ack, flags = fields
+        self._counts["in_flows"] += 1
+        self._account(half.flow, half, 1, ns)
+        self._segment(half, seq, ack, flags & 0xFF, data, 0, ns)
+        if self.memory > self._limits.memory:
+            self._shrink()
+
+    def _believe(self, doubted: Block, after: int) -> None:
+        """Take the packet that was kept, now that the time of what comes after it is known."""
+        self._doubted = None
+        least = date_of(doubted.index) - self._limits.leap
+        if after < least:
+            self._counts["misdated"] += 1
+            doubted = redated(doubted, self.now)
+        else:
+            self._books.now = max(self.now, least)  # from there it moves time itself
+        self._take_in(doubted)
+
+    def _interfaces(self, records: Records) -> tuple[Iterable[int], bool]:
+        """What tells the interfaces of packets apart, and whether there are several."""
+        low, high = records.interfaces()
+        if low.count(low[0]) == high.count(high[0]) == records.count:
+            return repeat(self._number(low[0] | high[0] << 8)), False
+        return (self._number(a | b << 8) for a, b in zip(low, high, strict=True)), True
+
+    def _other(self, records: Records, row: int) -> None:
+        """Whatever is not the next segment of a stream."""
+        ns, at, captured, wire, iface = records.record(row)
+        if ns > self._books.now:
+            if ns - self._books.now > self._limits.leap and self._books.now:
+                if row + 1 == records.count:
+                    found = records.index[row * Records.SIZE :]
+                    self._doubted = alone(found, records.data, records.linktype, self._ifaces)
+                    return
+                if records.record(row + 1)[0] < ns - self._limits.leap:
+                    self._counts["misdated"] += 1
+                    ns = self._books.now
+            self._books.now = ns
+        self._counts["received"] += 1
+        if ns == self._books.now and ns >= self._checked + bounds.TIMER_GRAIN:
+            self._run_timers()
+        if at + captured > records.size:
             self._counts["bad_record"] += 1
             return
-        frame = data[at : at + captured]
+        frame, linktype = records.data[at : at + captured], records.linktype
         decoded = self._decoder.frame(frame, linktype, wire)
         number = self._number(iface) | tap(frame, linktype) << 32
         self._place(decoded, number, iface, Packing(self, frame, linktype, wire, iface, ns))
@@ -293,13 +362,17 @@ class Wire:
         ns: int,
     ) -> None:
         """A whole transport datagram of `captured` packets."""
-        there, back = _keys(found)
+        there, back = keys(found)
         half = self._table.get(there)
         if half is not None and self._dedupe and self._copy(half, found.mark, number, ns):
             self._counts["duplicate"] += captured
             return
         opens = found.flags & (SYN | RST) == SYN
-        if half is not None and opens and half.flow.fresh(half.side, found.seq):
+        if (
+            half is not None
+            and opens
+            and half.flow.fresh(half.side, found.seq, found.ack, found.flags)
+        ):
             self._counts["reused"] += 1
             self._end(half.flow, END_REUSED, ns)
             half = None
@@ -316,18 +389,26 @@ class Wire:
         self._account(flow, half, captured, ns)
         if self._keep:
             flow.keep(packets)
-        self._settle_shelf(flow, half, found)
         data = found.data[found.begin : found.begin + found.length]
-        if found.proto != TCP:
+        if found.proto == TCP:
+            self._segment(half, found.seq, found.ack, found.flags, data, found.missing, ns)
+        else:
             half.seen = True
             flow.datagram(half.side, data, found.missing, ns)
-            return
+
+    def _segment(
+        self, half: Half, seq: int, ack: int, flags: int, data: bytes, missing: int, ns: int
+    ) -> None:
+        """A TCP segment of a flow that goes on, by all rules."""
+        flow = half.flow
+        if flow.shelf is self._half_open and (
+            half.peer.seen or not flags & SYN
+        ):  # more than one side's SYNs
+            self._move(flow, self._active)
         try:
-            if found.flags & RST:
-                self._reset(flow, half, found, ns)
-            elif flow.segment(
-                half.side, found.seq, found.ack, found.flags, data, found.missing, ns
-            ):
+            if flags & RST:
+                self._reset(flow, half, seq, ns)
+            elif flow.segment(half.side, seq, ack, flags, data, missing, ns):
                 self._end(flow, END_FIN, ns)
         finally:
             self._sort(flow)
@@ -340,10 +421,10 @@ class Wire:
             else:
                 self._ready.pop(key, None)
 
-    def _reset(self, flow: Flow, half: Half, found: Datagram, ns: int) -> None:
+    def _reset(self, flow: Flow, half: Half, seq: int, ns: int) -> None:
         half.seen = True
         half.silent = False
-        far = (found.seq - half.expect) & MASK
+        far = (seq - half.expect) & MASK
         if half.known and RST_WINDOW < far < MASK + 1 - RST_WINDOW:
             self._counts["rst_ignored"] += 1
             return
@@ -357,7 +438,7 @@ class Wire:
             for there, when, before in half.recent:
                 if there == number or abs(ns - when) > self._limits.duplicate_wait:
                     continue
-                if mark == (_mark(before) if len(before) == FIELDS else before):
+                if mark == (mark_of(before) if len(before) == FIELDS else before):
                     return True
             half.number = -1 if half.recent else number
         half.remember((number, ns, mark))
@@ -398,13 +479,6 @@ class Wire:
         flow.last_ns = max(flow.last_ns, ns)
         if self.now >= flow.stale:
             self._move(flow, flow.shelf)
-
-    def _settle_shelf(self, flow: Flow, half: Half, found: Datagram) -> None:
-        """A flow is half-open while it is one side's SYNs."""
-        if flow.shelf is self._half_open and (
-            flow.halves[1 - half.side].seen or not found.flags & SYN
-        ):
-            self._move(flow, self._active)
 
     def _move(self, flow: Flow, shelf: Shelf) -> None:
         del flow.shelf[flow]
@@ -524,27 +598,3 @@ class Packing:
 
     def packet(self) -> Packet:
         return Packet(self.ns, self.frame, self.wire, self.linktype, self.iface)
-
-
-def _in_order(index: memoryview, now: int, due: int) -> bool:
-    """Whether the times of a block never run backwards, and no timer is due in it."""
-    if sys.byteorder != "little":
-        return False
-    times = index.cast("q")[:: _RECORD.size // 8].tolist()
-    return now <= times[0] and times[-1] < due and times == sorted(times)
-
-
-def _mark(fields: tuple[int, ...]) -> tuple[int, ...]:
-    """What `Decoder.tcp` makes of the packet with these fields of _COMMON."""
-    _, total, ident, _, _, _, seq, ack, flags = fields
-    return ident, seq, ack, flags & 0xFF, total - 20 - (flags >> 12 << 2)
-
-
-def _keys(found: Datagram) -> tuple[bytes, bytes]:
-    """The table's keys of both directions."""
-    tail = b"" if found.proto == TCP else bytes((found.proto,))
-    one, two = found.sport.to_bytes(2, "big"), found.dport.to_bytes(2, "big")
-    return (
-        b"".join((found.src, found.dst, one, two, tail)),
-        b"".join((found.dst, found.src, two, one, tail)),
-    )

@@ -11,14 +11,15 @@ target is looked up among those that were seen (`_tails`), and only what is new 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from kshark import limits
 from kshark.api import Kind, Message, Switch
 from kshark.protocols.http.dissector import HttpDissector
-from kshark.protocols.http.head import VERBS
+from kshark.protocols.http.head import MANY, VERBS
 from kshark.protocols.http.lane import PIECES, Lane
-from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD
+from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD, IS_HEAD, NONE
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -29,59 +30,97 @@ STRANGE: Final = 8
 
 # Headers without a surprise; of those that decide the framing, one at most, in its usual form.
 _VALUE: Final = rb"[ -\xff]*+\r\n"
-_LINES: Final = (
-    rb"(?:(?!(?i:content-length|transfer-encoding|upgrade):)[0-9A-Za-z_-]++:" + _VALUE + rb")*+"
-)
+_FRAMING: Final = rb"(?![CTUctu](?i:ontent-length|ransfer-encoding|pgrade):)"  # few lines begin so
+_LINES: Final = rb"(?:" + _FRAMING + rb"[0-9A-Za-z_-]++:" + _VALUE + rb")" + MANY
 _LENGTH: Final = rb"(?i:content-length): ?([0-9]{1,18}+)\r\n"
 _CHUNKED: Final = rb"((?i:transfer-encoding: ?chunked)\r\n)"
 _request = re.compile(
     rb"([A-Z]{1,32}+) ([!-\xff]++) HTTP/1\.[01]\r\n"
-    + _LINES + rb"(?:" + _LENGTH + rb")?+" + _LINES + rb"\r\n"
+    + _LINES + rb"(?:" + _LENGTH + rb")?" + _LINES + rb"\r\n"
 ).match  # fmt: skip
 _response = re.compile(
     rb"HTTP/1\.[01] ([2-5][0-9][0-9])(?: [ -\xff]*+)?\r\n"
-    + _LINES + rb"(?:" + _LENGTH + rb"|" + _CHUNKED + rb")?+" + _LINES + rb"\r\n"
+    + _LINES + rb"(?:" + _LENGTH + rb"|" + _CHUNKED + rb")?" + _LINES + rb"\r\n"
 ).match  # fmt: skip
 _chunk = re.compile(rb"([0-9A-Fa-f]{1,8}+)\r\n").match
 
 _statuses: Final = {b"%d" % status: status for status in range(200, 600)}
+_with_body: Final = {raw: status for raw, status in _statuses.items() if status not in (204, 304)}
 _verbs: Final = {raw: verb for raw, verb in VERBS.items() if verb not in ("HEAD", "CONNECT")}
 _tails: set[bytes] = (
     set()
-)  # what followed the target of requests without body: " HTTP/1.1\r\n ... \r\n\r\n"
+)  # what followed the target of requests without body: "HTTP/1.1\r\n ... \r\n\r\n"
 
 
 class QuickDissector(HttpDissector):
     """See the module. `feed` is the only way in that is often used."""
 
-    __slots__ = ("calm", "strange", "sure")
+    __slots__ = ("calm", "special", "strange", "sure")
 
     def __init__(self) -> None:
         super().__init__()
         self.strange = 0  # requests in a row whose headers were new
         self.calm = True  # the client's next message has nothing before it, and no notes yet
         self.sure = True  # the same of the server; and which request it answers is certain
+        self.special = False  # ... but for that, some requests ask for something special
 
-    def feed(self, side: int, data: bytes) -> list[Message | Switch]:
-        """The messages that `data` completes."""
-        lane = self.server if side else self.client
-        state = lane.state
+    def feed(self, side: int, data: bytes) -> Iterable[Message | Switch]:
+        """The messages that `data` completes. Here are the two that most segments are, and no others."""
         found = None
-        if state == HEAD:
-            if side:
-                if self.sure and self.answered < self.asked:
-                    found = self.answer(lane, data)
-            elif self.calm:
-                found = self.ask(lane, data)
-        elif state == COUNTED:
-            found = self.more(lane, data)
-        elif state == CHUNK_DATA:
-            found = self.more_chunks(lane, data)
-        if found is not None:
-            return found
-        return self.slowly(side, data)
+        if side:
+            lane = self.server
+            if lane.state == HEAD and self.sure and self.answered < self.asked:
+                found = _response(data)
+                size = len(data)
+                if found is not None and size <= BODY_KEPT:
+                    code, digits, _ = found.groups()
+                    end = found.end()
+                    if digits and end + int(digits) == size and code in _with_body:
+                        status = _statuses[code]
+                        self.answered += 1
+                        lane.fresh = False
+                        head, body = data[:end], data[end:]
+                        return [
+                            Message(RESPONSE, "", "", status, status < 400, 0, size, head, body)
+                        ]
+        else:
+            lane = self.client
+            if lane.state == HEAD and self.calm and self.strange < STRANGE and data.endswith(b"\n"):
+                try:
+                    method, path, tail = data.split(b" ", 2)
+                except ValueError:
+                    return self.other(lane, side, data, found)
+                if tail in _tails and method in _verbs and 0 < len(path) <= TARGET:
+                    target = path.decode("latin-1")
+                    if target.isprintable():
+                        self.strange = 0
+                        self.asked += 1
+                        lane.fresh = False
+                        verb = _verbs[method]
+                        return [Message(REQUEST, verb, target, 0, True, 0, len(data), data)]
+        return self.other(lane, side, data, found)
 
-    def slowly(self, side: int, data: bytes) -> list[Message | Switch]:
+    def other(
+        self, lane: Lane, side: int, data: bytes, found: re.Match[bytes] | None
+    ) -> Iterable[Message | Switch]:
+        """What is rarer; `found` is a head where one was looked for."""
+        state = lane.state
+        made: Iterable[Message | Switch] | None = None
+        if state == COUNTED:
+            made = self.more(lane, data)
+        elif state == HEAD:
+            if side:
+                if found is not None:
+                    made = self.answer(lane, data, found)
+                elif self.special and self.answered < self.asked:
+                    made = self.answer_special(lane, data)
+            elif self.calm:
+                made = self.ask(lane, data)
+        elif state == CHUNK_DATA:
+            made = self.more_chunks(lane, data)
+        return self.slowly(side, data) if made is None else made
+
+    def slowly(self, side: int, data: bytes) -> Iterable[Message | Switch]:
         """Whatever is not plain."""
         try:
             return _feed(self, side, data)
@@ -90,12 +129,12 @@ class QuickDissector(HttpDissector):
 
     def gap(self, side: int, missing: int) -> list[Message | Switch]:
         """Skip the hole where it lies in a body; else cut the message and search for the next."""
-        self.calm = self.sure = False
+        self.calm = self.sure = self.special = False
         return super().gap(side, missing)
 
     def close(self) -> list[Message | Switch]:
         """The end of the flow completes a body without length and cuts everything else."""
-        self.calm = self.sure = False
+        self.calm = self.sure = self.special = False
         return super().close()
 
     def look(self) -> None:
@@ -103,37 +142,14 @@ class QuickDissector(HttpDissector):
         one, two = self.client, self.server
         plain = self.fault is None
         self.calm = plain and not (one.size or one.flags or one.buffer)
-        self.sure = plain and not (
-            two.size or two.flags or two.buffer or self.careful or self.specials
-        )
+        plain = plain and not (two.size or two.flags or two.buffer or self.careful)
+        self.sure = plain and not self.specials
+        self.special = plain and not self.sure
 
     # ------------------------------------------------------------ heads
 
     def ask(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
         """A request that `data` begins with, and that it holds wholly or but for the end of its body."""
-        if self.strange < STRANGE and data.endswith(b"\n"):
-            at = data.find(b" HTTP/1.")
-            if data[at:] in _tails and at < TARGET:
-                line = data[:at]
-                words = line.split()
-                if len(words) == 2:
-                    method, path = words
-                    if method in _verbs and len(method) + 1 + len(path) == at and 0 not in path:
-                        self.strange = 0
-                        self.asked += 1
-                        lane.fresh = False
-                        return [
-                            Message(
-                                REQUEST,
-                                _verbs[method],
-                                path.decode("latin-1"),
-                                0,
-                                True,
-                                0,
-                                len(data),
-                                data,
-                            )
-                        ]
         found = _request(data)
         size = len(data)
         if found is None or size > BODY_KEPT:
@@ -142,24 +158,29 @@ class QuickDissector(HttpDissector):
         verb = _verbs.get(method)
         end = found.end()
         stop = end + int(digits) if digits else end
+        if verb is None and method == b"HEAD" and digits is None:
+            verb = "HEAD"
         if verb is None or len(path) > TARGET or stop < size:
             return None
         self.asked += 1
         target = path.decode("latin-1")
         if stop > size:
-            lane.begin(REQUEST, verb, target, 0, data[:end])
-            return self.part(lane, data, end, stop)
+            return self.part(lane, REQUEST, verb, target, 0, data, end, stop)
         lane.fresh = False
-        if digits is None and self.strange < STRANGE:
+        if method == b"HEAD":
+            self.remember(IS_HEAD)
+            self.look()
+        elif digits is None and self.strange < STRANGE:
             self.strange += 1
-            remember(data[found.end(2) :])
+            remember(data[found.end(2) + 1 :])
         return [Message(REQUEST, verb, target, 0, True, 0, size, data[:end], data[end:])]
 
-    def answer(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def answer(
+        self, lane: Lane, data: bytes, found: re.Match[bytes]
+    ) -> Iterable[Message | Switch] | None:
         """The same of the response to a request that asked for nothing special."""
-        found = _response(data)
         size = len(data)
-        if found is None or size > BODY_KEPT:
+        if size > BODY_KEPT:
             return None
         code, digits, chunked = found.groups()
         status = _statuses[code]
@@ -176,16 +197,43 @@ class QuickDissector(HttpDissector):
             return None
         self.answered += 1
         if stop > size:
-            lane.begin(RESPONSE, "", "", status, data[:end])
-            return self.part(lane, data, end, stop)
+            return self.part(lane, RESPONSE, "", "", status, data, end, stop)
         lane.fresh = False
         return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], data[end:])]
 
+    def answer_special(self, lane: Lane, data: bytes) -> Iterable[Message | Switch] | None:
+        """A response while it matters which of the requests before were HEAD: their answers have no body."""
+        found = _response(data)
+        number, asks = self.specials[0] if self.specials else (0, 0)
+        if found is None or number <= self.answered:
+            return None
+        if number > self.answered + 1:
+            return self.answer(lane, data, found)
+        code, _, chunked = found.groups()
+        size = len(data)
+        if asks != IS_HEAD or not found.end() == size <= BODY_KEPT or (chunked and data[7] != 49):
+            return None
+        assert self.specials is not None
+        self.specials.popleft()
+        self.answered += 1
+        self.sure = not self.specials
+        self.special = not self.sure
+        lane.fresh = False
+        status = _statuses[code]
+        return [Message(RESPONSE, "", "", status, status < 400, 0, size, data)]
+
     # ------------------------------------------------------------ bodies
 
-    def part(self, lane: Lane, data: bytes, end: int, stop: int) -> list[Message | Switch]:
-        """A message was begun whose head ends at `end`, and whose body will end at `stop`."""
+    def part(
+        self, lane: Lane, kind: int, verb: str, target: str, status: int, data: bytes, end: int, stop: int
+    ) -> list[Message | Switch]:  # fmt: skip
+        """A message begins, whose head ends at `end`, and whose body will end at `stop`: after `data`."""
         size = len(data)
+        lane.kind = kind
+        lane.verb = verb
+        lane.target = target
+        lane.status = status
+        lane.raw = data[:end]
         lane.state = COUNTED
         lane.left = stop - size
         lane.size = size
@@ -196,28 +244,48 @@ class QuickDissector(HttpDissector):
 
     def more(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
         """A part of a counted body, up to its end at most."""
-        size, left = len(data), lane.left
-        if size > left or self.due or self.fault is not None:
+        size = len(data)
+        left = lane.left - size
+        if left < 0 or self.due or self.fault is not None:
             return None
-        lane.left = left - size
-        if lane.hole or lane.kept + size > BODY_KEPT or len(lane.pieces) == PIECES:
+        lane.left = left
+        kept = lane.kept + size
+        if lane.hole or kept > BODY_KEPT or len(lane.pieces) == PIECES:
             lane.keep(data, 0, size)
         else:
             lane.pieces.append(data)
             lane.size += size
             lane.body_size += size
-            lane.kept += size
-        out: list[Message | Switch] = []
-        if size == left:
+            lane.kept = kept
+        return [] if left else self.whole(lane)
+
+    def whole(self, lane: Lane) -> list[Message | Switch]:
+        """The message under construction is complete: what `finish` makes of it, in one go."""
+        pieces, size = lane.pieces, lane.size
+        if (
+            lane.flags or lane.gap or lane.broken or lane.trailers or lane.hole
+            or lane.body_size != lane.kept
+        ):  # fmt: skip
+            out: list[Message | Switch] = []
             self.finish(lane, out)
-        return out
+            return out
+        kind, status, head, body = lane.kind, lane.status, lane.raw, b"".join(pieces)
+        made = Message(kind, lane.verb, lane.target, status, status < 400, 0, size, head, body)
+        pieces.clear()
+        lane.size = lane.body_size = lane.kept = 0
+        lane.raw = b""
+        lane.kind = NONE
+        lane.fresh = False
+        lane.state = lane.then
+        lane.then = HEAD
+        return [made]
 
     def chunked(
         self, lane: Lane, data: bytes, end: int, status: int
-    ) -> list[Message | Switch] | None:
+    ) -> Iterable[Message | Switch] | None:
         """A response of whose chunked body `data` holds the beginning, at `end`, or all."""
         pieces: list[bytes] = []
-        pos = scan(data, end, pieces)
+        pos, line = scan(data, end, pieces)
         size = len(data)
         self.answered += 1
         if pos == size and pieces and not pieces[-1]:
@@ -226,46 +294,46 @@ class QuickDissector(HttpDissector):
             return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], body)]
         lane.begin(RESPONSE, "", "", status, data[:end])
         lane.size = end
-        return self.chunks(lane, data, pos, pos - end, pieces)
+        return self.chunks(lane, data, end, pos, line, pieces)
 
-    def more_chunks(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def more_chunks(self, lane: Lane, data: bytes) -> Iterable[Message | Switch] | None:
         """A part of a chunk; or its end, and the chunks that follow."""
         size, left = len(data), lane.left
         if lane.hole or lane.kept + size > BODY_KEPT or self.due or self.fault is not None:
             return None
         if size < left:
-            grow(lane, [data], size, size)
+            grow(lane, [data], size)
             lane.left = left - size
             return []
         pieces = [data[:left]]
         pos = left + 2
         if data[left:pos] != b"\r\n":
             return None
-        pos = scan(data, pos, pieces)
-        return self.chunks(lane, data, pos, pos, pieces)
+        pos, line = scan(data, pos, pieces)
+        return self.chunks(lane, data, 0, pos, line, pieces)
 
     def chunks(
-        self, lane: Lane, data: bytes, pos: int, taken: int, pieces: list[bytes]
-    ) -> list[Message | Switch]:
-        """The last `taken` bytes up to `pos` were chunks; what comes now is none, or is not whole."""
-        grow(lane, pieces, sum(map(len, pieces)), taken)
+        self, lane: Lane, data: bytes, begin: int, pos: int, line: re.Match[bytes] | None, pieces: list[bytes]
+    ) -> Iterable[Message | Switch]:  # fmt: skip
+        """From `begin` to `pos` there were chunks; what comes now, after `line`, is none, or is not whole."""
         size = len(data)
         if pieces and not pieces[-1]:
-            out: list[Message | Switch] = []
-            self.finish(lane, out)
+            grow(lane, pieces, pos - begin)
+            out = self.whole(lane)
             if pos < size:
                 self.run(lane, data[pos:], out)
                 self.look()
             return out
-        line = _chunk(data, pos)
         if line is not None:
             start = line.end()
             left = start + int(line[1], 16) - size
             if left > 0 and start < size:
-                grow(lane, [data[start:]], size - start, size - pos)
+                pieces.append(data[start:])
+                grow(lane, pieces, size - begin)
                 lane.state = CHUNK_DATA
                 lane.left = left
                 return []
+        grow(lane, pieces, pos - begin)
         lane.state = CHUNK_LINE
         return self.slowly(lane.answer, data[pos:])
 
@@ -273,8 +341,8 @@ class QuickDissector(HttpDissector):
 _feed = HttpDissector.feed
 
 
-def scan(data: bytes, pos: int, pieces: list[bytes]) -> int:
-    """Append what the whole chunks from the line at `pos` on hold, and give where they stop.
+def scan(data: bytes, pos: int, pieces: list[bytes]) -> tuple[int, re.Match[bytes] | None]:
+    """Append what the whole chunks from the line at `pos` on hold; give where they stop, and the line there.
 
     The last piece is empty where the last chunk was among them, and no trailers follow.
     """
@@ -286,12 +354,13 @@ def scan(data: bytes, pos: int, pieces: list[bytes]) -> int:
         pieces.append(data[start:end])
         pos = end + 2
         if start == end:
-            break
-    return pos
+            return pos, None
+    return pos, line
 
 
-def grow(lane: Lane, pieces: list[bytes], size: int, taken: int) -> None:
-    """Keep pieces of a body, `size` bytes in all and `taken` with their framing."""
+def grow(lane: Lane, pieces: list[bytes], taken: int) -> None:
+    """Keep pieces of a body, `taken` bytes with their framing."""
+    size = sum(map(len, pieces))
     lane.size += taken
     lane.body_size += size
     lane.kept += size

@@ -122,9 +122,12 @@ MODULES: Final = (
 """Prefixes of the commands of the usual modules."""
 
 FOREIGN_INLINE: Final = frozenset(
-    b"append auth decr get incr info mget ping quit set time touch type".split()
+    b"""append asking auth client command config copy debug decr del discard dump echo eval exec exists expire
+    failover function get hello incr info keys latency memory mget migrate module monitor move multi object
+    persist ping publish pubsub quit readonly readwrite rename reset restore role save scan script select
+    sentinel set shutdown sort subscribe sync time touch ttl type unlink unsubscribe unwatch wait watch""".split()
 )
-"""Inline words that other line protocols begin with too in lower case: memcached, HTTP/0.9, POP3, FTP, NATS."""
+"""Words that begin lines of other protocols too: memcached, NATS, IRC, FTP, SMTP, POP3, MPD, STOMP, one's own."""
 
 SECRET_SETTINGS: Final = frozenset(
     (

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from kshark.api import Details, DissectError, Kind, Message, doc
 
 from .commands import REDACTED, SECRET_SETTINGS, secrets
-from .dissector import COMMAND, SNAPSHOT, failure
+from .dissector import COMMAND, SNAPSHOT
 from .identify import MONITORED
 from .resp import Replies, integer
-from .words import count, described, split, text, words
+from .words import count, described, failure, split, text, words
 
 ARGS = 256
 """Words of a command that are shown."""

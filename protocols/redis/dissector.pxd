@@ -23,9 +23,9 @@ cdef class Half:
 
 @cython.final
 cdef class RedisDissector:
-    cdef public object answers
+    cdef public object answers, last
     cdef public Half client, server
-    cdef public list out, channels, totals, due
+    cdef public list out, channels, totals, due, back
     cdef public Py_ssize_t at, sent, answered, more
     cdef public bint subscribed, monitor, stream, multi, calm
     cdef public int mute
@@ -37,6 +37,7 @@ cdef class RedisDissector:
     cdef replies(self, Half half, bytes data)
     cdef whole(self, Half half, bytes head)
     cdef emit(self, Half half, object message)
+    cdef doubt(self, Half half, object message)
     @cython.locals(kind=int)
     cdef request(self, Half half, bytes head, bytes name, bytes first, Py_ssize_t size)
     cdef plausible(self, Half half, bytes line)

@@ -23,9 +23,9 @@ from kshark.api import DissectError, Kind, Message, NotMine, Side
 
 from .commands import COMMANDS, Act, Command, secrets
 from .commands import known as is_known
-from .identify import CONFIRMED, MONITORED, PUSHES, Search
+from .identify import CONFIRMED, MONITORED, PUSHES, Search, shared
 from .replication import Snapshot
-from .words import TEXT, count, described, placed, split, strings, text, words
+from .words import TEXT, count, described, failure, placed, split, strings, text, words
 
 if TYPE_CHECKING or pure(__name__):
     from .resp import Commands, Replies, command, reply
@@ -55,7 +55,7 @@ NOTHING: tuple[str, ...] = ()
 NESTED = ("nested-error",)
 RESYNC = "resync"
 
-STAR, DOLLAR, PUSH, PLUS, BANG, PIPE, LF = b"*$>+!|\n"
+STAR, DOLLAR, PUSH, PLUS, PIPE, LF = b"*$>+|\n"
 FAILED = b"-!"
 VERBS: dict[int, str] = {
     36: "bulk",
@@ -80,7 +80,6 @@ TOPICS = {  # kind of subscription, and whether this ends one
     b"ssubscribe": (SHARD, False),
     b"sunsubscribe": (SHARD, True),
 }
-CODE = re.compile(rb"[A-Z][A-Z0-9_]{1,31}")
 WORD = re.compile(rb"[A-Za-z_][-\w.|:]{0,127}")
 
 
@@ -143,6 +142,8 @@ class RedisDissector:
         self.mute = 0  # OFF, or the number of commands that are not answered
         self.multi = False  # commands are queued
         self.calm = True  # none of what changes the meaning of replies
+        self.last: Any = None
+        self.back: list[Message] | None = None  # what POP3 and NATS say too, until a Redis is sure
 
     # ------------------------------------------------------------ contract
 
@@ -205,7 +206,7 @@ class RedisDissector:
         for half in (self.client, self.server):
             if half.size and half.search is None:
                 self.cut(half)
-                out[len(out) - 1].side = int(half is self.server)
+                self.last.side = int(half is self.server)
         return out
 
     # ------------------------------------------------------------ framing
@@ -280,8 +281,21 @@ class RedisDissector:
             message.gap_bytes = half.gap
             message.truncated = message.truncated or half.gap > 0
             half.fresh()
+        sure = half.began or self.client.began or half is self.client
+        if self.back is None and (sure or not shared(message.head)):
+            self.out.append(message)
+        else:
+            self.doubt(half, message)
+        self.last = message
         half.began = True
-        self.out.append(message)
+
+    def doubt(self, half: Half, message: Message) -> None:
+        """Joined in mid-stream at ``+OK`` or ``-ERR``, a flow says nothing until something proves a Redis."""
+        message.side = int(half is self.server)
+        self.back = [*(self.back or ()), message]
+        if not shared(message.head) or len(self.back) > DUE:
+            self.out += self.back
+            self.back = None
 
     # ------------------------------------------------------------ commands
 
@@ -311,7 +325,8 @@ class RedisDissector:
         name = next(iter(words(line, 1)), b"")
         if not WORD.fullmatch(name):
             raise DissectError("not a command line")
-        if not half.began and not self.server.began and not is_known(name):
+        unsure = self.back is not None or not (half.began or self.server.began)
+        if unsure and not is_known(name):
             raise NotMine("the first line is no command of Redis")
 
     def special(self, known: Command, half: Half, head: bytes) -> tuple[int, str, str]:
@@ -511,7 +526,7 @@ class RedisDissector:
     def cut(self, half: Half) -> None:
         """The message under way will not be seen to its end."""
         self.whole(half, bytes(half.held))
-        message = self.out[len(self.out) - 1]  # compiled without negative indices
+        message = self.last
         message.cut = message.truncated = True
         if b"\r\n" not in message.head and message.extra is None and message.kind != REQUEST:
             message.verb = message.target = ""  # of what kind it is was not seen
@@ -537,7 +552,7 @@ class RedisDissector:
             waiting = min(self.sent - self.answered, DUE)
             self.out += [Message(RESPONSE, cut=True, notes=(RESYNC,)) for _ in range(waiting)]
             self.lose(half)
-        elif half.began or not self.server.began:
+        elif half.began or not self.server.began or isinstance(error, NotMine):
             if not self.out:
                 raise error
             half.fault = error
@@ -581,13 +596,3 @@ def label(raw: bytes) -> str:
     except UnicodeDecodeError:
         return text(raw)
     return found if found.isprintable() else text(raw)
-
-
-def failure(value: bytes) -> tuple[str, str]:
-    """The code and the text of an error, simple or bulk."""
-    line = value[1:]
-    if value[0] == BANG:
-        line = value.partition(b"\n")[2]
-    line = line.removesuffix(b"\r\n")
-    code = line.split(b" ", 1)[0]
-    return (code.decode() if CODE.fullmatch(code) else "ERR"), text(line)

@@ -1,8 +1,9 @@
 """Is this Redis? What the first bytes of a side say, and where framing may start again after a hole.
 
 Other line protocols look alike: POP3 and NATS answer ``+OK`` and ``-ERR`` too, memcached asks ``get k``.
-So only a known command makes the client's side certain, and replies are at most likely, and
-that only if all of the bytes frame as RESP.
+So only a known command in an array makes the client's side certain. A line (an inline command) is likely if its
+word is Redis' alone, else its answer tells. Replies are at most likely, and that only if all of the bytes frame
+as RESP.
 """
 
 from __future__ import annotations
@@ -40,11 +41,6 @@ PUSHES = frozenset((b"message", b"pmessage", b"smessage"))
 CONFIRMED = frozenset(
     b"subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe".split()
 )
-OWN = re.compile(
-    rb"""(?:PING|INFO|MULTI)|(?:GET|INCR|DECR|MGET|TTL)\ [^ /:][^ ]*|(?:SET|APPEND)\ [^ ]+\ .*""",
-    re.VERBOSE,
-)
-"""Inline commands in upper case that are Redis' though other protocols share their first word."""
 QUESTION = re.compile(rb"\*[1-9]\d{0,9}\r\n\$(\d{1,4})\r\n([!-~]{1,64})\r\n")
 EVIDENT = re.compile(
     MONITORED.pattern + rb"|>[1-9]|\*[34]\r\n\$[78]\r\n[ps]?message\r\n",
@@ -58,15 +54,18 @@ def probe(data: bytes, side: Side) -> Verdict:
 
 
 def ask(data: bytes) -> Verdict:
-    """Are these commands?"""
+    """Are these commands? An array decides; of lines, none may be anything else."""
     scan, pos, verdict = Commands(), 0, Verdict.MORE
     try:
-        while pos < len(data) and verdict == Verdict.MORE:
+        while pos < len(data) and verdict != Verdict.CERTAIN:
             if not inline_like(data, pos):
                 return Verdict.NO
             end = scan.scan(data, pos)
             if not scan.empty:
-                verdict = opinion(data[pos : end if end >= 0 else len(data)], end >= 0)
+                found = opinion(data[pos : end if end >= 0 else len(data)], end >= 0)
+                if found == Verdict.NO:
+                    return found
+                verdict = max(verdict, found)
             if end < 0:
                 break
             pos = end
@@ -94,7 +93,7 @@ def opinion(head: bytes, whole: bool) -> Verdict:
 
 
 def inline_opinion(head: bytes, whole: bool) -> Verdict:
-    """A line: likely if its word is Redis' own; memcached, POP3 and others share some."""
+    """A line: likely if its word is Redis' own. Others' lines begin with a word too: the answer tells."""
     if not head.strip():
         return Verdict.MORE
     line = head.partition(b"\n")[0].rstrip(b"\r")
@@ -105,9 +104,7 @@ def inline_opinion(head: bytes, whole: bool) -> Verdict:
         return Verdict.MORE if len(name) <= 64 else Verdict.NO
     if not known(name):
         return Verdict.NO
-    if name.lower() not in FOREIGN_INLINE:
-        return Verdict.LIKELY
-    return Verdict.LIKELY if OWN.fullmatch(line) else Verdict.MORE
+    return Verdict.MORE if name.lower() in FOREIGN_INLINE else Verdict.LIKELY
 
 
 def answer(data: bytes) -> Verdict:
@@ -128,6 +125,14 @@ def answer(data: bytes) -> Verdict:
     except DissectError:
         return Verdict.NO
     return Verdict.LIKELY if likely else Verdict.MORE
+
+
+def shared(head: bytes) -> bool:
+    """Whether POP3, NATS, FTP and the like say this too."""
+    if head[:1] == b"*":
+        return False
+    word = head.split(None, 1)[0] if head.strip() else b""
+    return word in (b"+OK", b"-ERR") or word.lower() in FOREIGN_INLINE
 
 
 def commandlike(head: bytes) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from kshark.api import DissectError
 
 from .resp import PIPE, Replies
 
 TEXT = 256
 """Characters of a key, channel or error text in a row."""
+CODE = re.compile(rb"[A-Z][A-Z0-9_]{1,31}")
 MOST = 1_024
 """Words of one command that are looked at."""
 ESCAPES = {
@@ -154,3 +157,13 @@ def placed(args: list[bytes], key: int) -> str:
     elif key > 1 and len(args) > key and args[key - 1] == b"0":
         return ""  # EVAL script 0: no keys
     return text(args[key]) if len(args) > key else ""
+
+
+def failure(value: bytes) -> tuple[str, str]:
+    """The code and the text of an error, simple or bulk."""
+    line = value[1:]
+    if value[:1] == b"!":
+        line = value.partition(b"\n")[2]
+    line = line.removesuffix(b"\r\n")
+    code = line.split(b" ", 1)[0]
+    return (code.decode() if CODE.fullmatch(code) else "ERR"), text(line)

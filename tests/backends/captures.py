@@ -32,7 +32,8 @@ def got(blocks: Iterable[Block]) -> list[Got]:
             assert flags == 0
             data = bytes(block.data[at : at + captured])
             assert len(data) == captured
-            packets.append(Got(ns, data, wire, block.ifaces[iface], block.linktype))
+            name = block.ifaces[iface] if block.ifaces else ""
+            packets.append(Got(ns, data, wire, name, block.linktype))
     return packets
 
 

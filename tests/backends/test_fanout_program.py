@@ -34,6 +34,12 @@ def vxlan(inner: bytes, port: int = 4789) -> bytes:
     return udp(51_000 + len(inner), port, b"\x08\0\0\0\0\0\7\0" + bytes(12) + b"\x08\0" + inner)
 
 
+def gpe(inner: bytes, protocol: int) -> bytes:
+    frame = bytes(12) + b"\x08\0" if protocol in (0, 3) else b""
+    head = bytes((0x0C if protocol else 0x08, 0, 0, protocol)) + b"\0\0\7\0"
+    return udp(53_000 + len(inner), 4790, head + frame + inner)
+
+
 def geneve(inner: bytes) -> bytes:
     return udp(52_000, 6081, b"\x02\0\x65\x58\0\0\7\0" + bytes(8) + bytes(12) + b"\x08\0" + inner)
 
@@ -54,6 +60,9 @@ WRAPPINGS: dict[str, Wrap] = {
     "vxlan": lambda s, t, inner: ip(s, t, 17, vxlan(inner)),
     "flannel": lambda s, t, inner: ip(s, t, 17, vxlan(inner, 8472)),
     "geneve": lambda s, t, inner: ip(s, t, 17, geneve(inner)),
+    "gpe": lambda s, t, inner: ip(s, t, 17, gpe(inner, 2 if inner[0] >> 4 == 6 else 1)),
+    "gpe bridged": lambda s, t, inner: ip(s, t, 17, gpe(inner, 3)),
+    "gpe as vxlan": lambda s, t, inner: ip(s, t, 17, gpe(inner, 0)),
     "ipip": lambda s, t, inner: ip(s, t, 41 if inner[0] >> 4 == 6 else 4, inner),
     "gre": lambda s, t, inner: ip(s, t, 47, gre(inner)),
     "gretap": lambda s, t, inner: ip(s, t, 47, gre(inner, 0x2000, 0x6558)),

@@ -45,7 +45,7 @@ def make(path: Path, **plan: object) -> generate.Written:
     return generate.generate(generate.Plan(**plan), path)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["http", "redis"])
+@pytest.mark.parametrize("kind", ["dns", "http", "redis"])
 def test_the_same_arguments_write_the_same_bytes(tmp_path: Path, kind: str) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make(tmp_path / name, kind=kind, transactions=300, seed=seed)
@@ -86,6 +86,21 @@ def test_every_redis_transaction_is_there(tmp_path: Path) -> None:
     asked = b"".join(s for k, s in streams(tmp_path / "x").items() if k[10:12] == b"\x18\xeb")
     assert sorted(set(re.findall(rb"t\d{9}", asked))) == [b"t%09d" % n for n in range(2_000)]
     assert written.transactions == 2_000
+
+
+def test_every_dns_transaction_is_there_and_its_sums_are_right(tmp_path: Path) -> None:
+    written = make(tmp_path / "x", kind="dns", transactions=2_000)
+    asked: list[bytes] = []
+    answered: list[bytes] = []
+    for frame in frames(tmp_path / "x"):
+        ip, udp = frame[14:34], frame[34:]
+        assert ones(ip) == 0
+        assert ones(ip[12:20] + struct.pack(">HH", 17, len(udp)) + udp) == 0
+        [name] = re.findall(rb"t\d{9}", udp)
+        (asked if udp[2:4] == b"\0\x35" else answered).append(name)
+    assert asked.count(asked[0]) == 1
+    assert sorted(asked) == sorted(answered) == [b"t%09d" % n for n in range(2_000)]
+    assert written.packets == 4_000
 
 
 @pytest.mark.parametrize("share", [0.0, 0.005, 0.02])

@@ -21,6 +21,7 @@ from oracle import CORPORA, SPECS
 from kshark.api import INDEX_FORMAT, Block, Entry, Message
 from kshark.backends.pcap import read_blocks
 from kshark.engine import Engine
+from kshark.limits import LEAP
 from kshark.redact import redact_targets
 from kshark.render import Renderer
 
@@ -109,9 +110,12 @@ def dropped(packets: list[Record], rng: random.Random) -> list[Record]:
 
 
 def shuffled(packets: list[Record], rng: random.Random) -> list[Record]:
-    """Each packet moved by fewer than WINDOW places."""
-    places = [(number + rng.random() * WINDOW, number) for number in range(len(packets))]
-    return [packets[number] for _, number in sorted(places)]
+    """Each packet moved by fewer than WINDOW places, and none across a pause: no capture is in such disorder."""
+    places, pauses = [], 0
+    for number, packet in enumerate(packets):
+        pauses += number > 0 and packet.ns - packets[number - 1].ns > LEAP // 2
+        places.append((pauses, number + rng.random() * WINDOW, number))
+    return [packets[number] for _, _, number in sorted(places)]
 
 
 KINDS: dict[str, Callable[[list[Record], random.Random], list[Record]]] = {

@@ -15,13 +15,14 @@ import pytest
 from kshark.api import Entry, Message, ProtocolSpec
 from kshark.backends.pcap import read_blocks
 from kshark.engine import Engine, EngineSettings
-from kshark.protocols import http, http2, redis
+from kshark.protocols import dns, http, http2, redis
 from kshark.protocols._body import unpack
 from kshark.protocols.http.details import HttpRequest, HttpResponse, codings, details
 
 HERE = Path(__file__).parents[2]
 CORPORA = Path(os.environ.get("KSHARK_CORPORA", HERE / ".." / "shared" / "corpora"))
 SPECS: list[ProtocolSpec] = [
+    *dns.register_protocols(),
     *http.register_protocols(),
     *http2.register_protocols(),
     *redis.register_protocols(),

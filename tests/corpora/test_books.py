@@ -20,8 +20,6 @@ pytestmark = [pytest.mark.corpora, pytest.mark.usefixtures("corpora")]
 
 EACH = pytest.mark.parametrize("name", CAPTURES)
 LOSSY = ("snapped", "dropped", "shuffled")
-UNDATED = {("suricata-verify/dns-over-http2/dns_over_https.pcap", "snapped")}
-"""Interleaved messages of HTTP/2 are dated by what came before them on the connection."""
 
 
 @cache
@@ -62,8 +60,6 @@ def test_lossy(name: str, kind: str) -> None:
     """What is left are pairs of the whole run: some may be missing, none may be new."""
     found = run(damaged(name, kind))
     assert found.wrong == []
-    if (name, kind) in UNDATED and [p for p in pairs(found.entries) if not right(name).holds(p)]:
-        pytest.xfail("the guard does not tell a dissector when bytes came (Found.now)")
     assert [pair for pair in pairs(found.entries) if not right(name).holds(pair)] == []
 
 

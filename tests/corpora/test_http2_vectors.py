@@ -102,8 +102,8 @@ def test_what_frames_carry(corpora: Path) -> None:
         else:
             wire = wire[:5] + b"\0\0\0\x01" + wire[9:]  # a client does not use the vector's 2
             start = bytes.fromhex("000001010400000001") + b"\x83"
-            found = dissector.feed(Side.CLIENT, start + wire)
-            found += list(dissector.close())
+            found = list(dissector.feed(Side.CLIENT, start + wire))
+            found += dissector.close()
             (message,) = found
             assert isinstance(message, Message)
             assert message.body == told["data"].encode()

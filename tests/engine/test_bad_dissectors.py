@@ -14,6 +14,7 @@ from fakes import TOY, Table, Toy, rows
 
 from kshark import limits
 from kshark.api import Kind, Message, ProtocolSpec, Side, Switch, Verdict
+from kshark.feeder import Feeder, Found
 from kshark.wire import END_FIN
 
 METHODS = ("make", "feed", "gap", "close", "inside")
@@ -357,6 +358,59 @@ def test_what_was_handed_over_is_not_its_own_any_more(
 
 
 # ---------------------------------------------------------------- how often
+
+
+class Clinging(Feeder):
+    """Keeps what it puts messages into, and has its way with that later."""
+
+    def __init__(self, later: Callable[[Found], None]) -> None:
+        self.later = later
+
+    def take(self, side: int, data: bytes, found: Found) -> None:
+        self.found = found
+
+    def gap(self, side: Side, missing: int) -> list[Message | Switch]:
+        return []
+
+    def close(self) -> list[Message | Switch]:
+        self.later(self.found)
+        return []
+
+
+class Fed(Toy, Feeder):
+    """A toy that is fed the same way."""
+
+    feed = Feeder.feed  # type: ignore[assignment]
+
+    def take(self, side: int, data: bytes, found: Found) -> None:
+        for message in Toy.feed(self, Side(side), data):
+            found.append(message)
+
+
+def one_more(found: Found) -> None:
+    found.append(Message(Kind.REQUEST, "FOREIGN", size=1))
+
+
+def a_hole(found: Found) -> None:
+    message = Message(Kind.REQUEST, "FOREIGN", size=1)
+    found.append(message)
+    del message.head
+
+
+def ruin(found: Found) -> None:
+    found.append(Message(Kind.REQUEST, "FOREIGN", size=1))
+    found.count = -1
+    found.more = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("later", [one_more, a_hole, ruin])
+def test_what_is_found_too_late_is_in_no_other_flow(
+    table: type[Table], later: Callable[[Found], None]
+) -> None:
+    spec = ProtocolSpec(name="bad", dissector=lambda: Clinging(later), magic=(b"BAD ",))
+    t = table(spec, ProtocolSpec(name="toy", dissector=Fed, magic=(b"TOY ",)))
+    provoke(t)
+    others_go_on(t)
 
 
 def test_one_that_raises_half_of_the_time_is_switched_off(table: type[Table]) -> None:

@@ -227,6 +227,18 @@ CASES = [
      "^", "a time needs its unit; as in 100ms, or duration_ns"),
     ("latency > '100ms'",
      "        ^", "a time is a number with a unit and no quotes: 100ms"),
+    ("response.status == 100h",
+     "                   ^", "100h is a time, and response.status is a plain number; hex is written 0x100"),
+    ("src.port in [80, 443s]",
+     "                 ^", "443s is a time, and src.port is a plain number; it is compared with a number without"),
+    ("request.size > 100ms",
+     "               ^", "100ms is a time, and request.size is a number of bytes; as in 100B, 1KiB"),
+    ("request.size > 5m",
+     "               ^", "5m is a time, and request.size is a number of bytes; did you mean 5MB?"),
+    ("latency > 1KiB",
+     "          ^", "1KiB is a number of bytes, and latency is a time; as in 100ms"),
+    ("dst.port + 1B == 81",
+     "           ^", "1B is a number of bytes, and dst.port is a plain number"),
     ("protocol == 'HTTP'",
      "            ^", 'protocol is never "HTTP"; did you mean http?'),
     ("outcome in ['ok', 'timeout']",
@@ -255,6 +267,17 @@ CASES = [
     ("string(1.5) == 'a'",
      "       ^", "a value of type double is not possible here in a filter"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "latency > 2 * 100ms", "duration - latency < 1s", "latency_ns / 1ms > 5", "size(request.target) > 1KB",
+        "request.size + response.size > 1MiB", "gap_bytes == 0B", "-100ms < latency", "latency in [1s, 2s]",
+    ],
+)  # fmt: skip
+def test_units_stand_where_they_belong(text: str) -> None:
+    compile_filter(text, PROTOCOLS)
 
 
 @pytest.mark.parametrize(("text", "caret", "words"), CASES, ids=[case[0] for case in CASES])

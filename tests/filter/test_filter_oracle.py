@@ -269,7 +269,7 @@ def leaf(draw: Any, kind: str, item: int) -> Part:
         return fixed(kind, draw(st.sampled_from(BY_TYPE[kind])))
     if kind == "int" and draw(st.booleans()):
         text = draw(st.sampled_from(list(QUANTITIES)))
-        return fixed(kind, text, str(QUANTITIES[text]))
+        return fixed(kind, f"int({text})", str(QUANTITIES[text]))  # alone it is for times and sizes
     given_ = {
         "bool": st.booleans(), "int": numbers, "double": st.sampled_from(DOUBLES), "string": words,
         "list(string)": st.lists(words, min_size=1, max_size=3),

@@ -31,9 +31,9 @@ C, S = Side.CLIENT, Side.SERVER
 OPS = {"GET": 71, "SET": 83, "OK": 43, "ERR": 45}
 Packet = c.Struct(
     "size" / c.Int16ub * "Length of the text",
-    "id" / c.Int16ub,
+    "id" / c.Int16ub * "Number of the request",
     "op" / c.Enum(c.OneOf(c.Int8ub, list(OPS.values())), **OPS) * "What is asked",
-    "text" / c.GreedyBytes,
+    "text" / c.GreedyBytes * "Key, value or error",
 )
 
 

@@ -93,6 +93,7 @@ def samples(make_entry: Any) -> list[Entry]:
     failed.protocol = "redis"
     failed.request.verb, failed.request.target = "LPUSH", "k"
     failed.response.status, failed.response.target = 0, "WRONGTYPE of value"
+    failed.response.ok = False
     silent = make_entry(3, response=None, outcome=Outcome.UNANSWERED)
     return [make_entry(0), failed, lost, silent, make_entry(4, outcome=Outcome.CUT, gap_bytes=7)]
 

@@ -11,8 +11,19 @@ import msgspec
 import pytest
 from dissectors import FRAME_ROWS, FRAME_TALK, C, Frames, Line, S, spec
 
-from kshark.api import Details, Message, ProtocolSpec, Side, Verdict, doc
-from kshark.testing import _cases, assert_dissector, assert_harmless, case, cases
+from kshark import talk
+from kshark.api import Details, Message, ProtocolSpec, Redact, Side, Verdict, doc
+from kshark.testing import (
+    _cases,
+    assert_dissector,
+    assert_harmless,
+    case,
+    cases,
+    check_laws,
+    converse,
+    rows,
+    shown,
+)
 
 QUICK: dict[str, Any] = {"examples": 3, "fuzz": 2_000, "skip": ("memory", "time", "packets")}
 
@@ -51,19 +62,41 @@ class Bare(Details):
         ),
         (
             {"details": lambda m: msgspec.structs.replace(Frame(), body=5)},
-            r"are not what their types say: Expected `str`",
+            r"are not what their types say: Frame.body is int: expected `str`",
         ),
+        (
+            {"details": lambda m: msgspec.structs.replace(Frame(), body=b"x")},
+            r"are not what their types say: Frame.body is bytes: expected `str`",
+        ),
+        ({"details": None}, r"declares request= or response= and no details=, which makes them"),
+        ({"magic": ()}, r"toy is not recognised by anything: give it magic, replies or a probe"),
         ({"probe": lambda data, side: Verdict.NO}, "not recognised by its bytes"),
     ],
-    ids=["refused", "undocumented", "magic", "type", "value", "probe"],
+    ids=[
+        "refused",
+        "undocumented",
+        "magic",
+        "type",
+        "value",
+        "bytes",
+        "no details",
+        "nothing",
+        "probe",
+    ],
 )
 def test_what_the_laws_do_not_see(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(AssertionError, match=text):
         assert_dissector(frames(**changes), FRAME_TALK, **QUICK)
 
 
-def test_a_protocol_that_is_never_recognised_needs_no_recognition() -> None:
-    assert_dissector(frames(magic=()), FRAME_TALK, **QUICK)
+def test_the_name_of_a_dissector_of_kshark_is_taken() -> None:
+    redis = msgspec.structs.replace(frames(), name="redis")
+    with pytest.raises(AssertionError, match="the name 'redis' is that of kshark's own dissector"):
+        assert_dissector(redis, FRAME_TALK, **QUICK)
+
+
+def test_a_protocol_that_is_never_recognised_says_so() -> None:
+    assert_dissector(frames(magic=()), FRAME_TALK, recognised=False, **QUICK)
 
 
 def test_entries_are_shown_beside_those_expected() -> None:
@@ -155,3 +188,25 @@ def test_golden_files_are_written_and_compared(tmp_path: Path) -> None:
     assert code == 1
     assert '-   "body": "another"' in out
     assert '+   "body": "first question"' in out
+
+
+def test_a_case_is_a_conversation(tmp_path: Path) -> None:
+    path = tmp_path / "one.txt"
+    path.write_text(talk.show(FRAME_TALK, FRAME_ROWS))
+    one = case(path)
+    assert list(one) == one.pieces == FRAME_TALK
+    check_laws(frames(), one, one.rows, examples=2, skip=QUICK["skip"])
+    assert rows(converse(frames(), one)) == FRAME_ROWS
+
+
+def test_entries_are_shown_as_sinks_get_them() -> None:
+    class Login(Details):
+        word: Annotated[str, doc("The password", redact=Redact.VALUE)] = ""
+
+    def details(message: Message) -> Login:
+        return Login(word="pa55")
+
+    spec = frames(request=Login, response=Login, details=details)
+    first = shown(spec, converse(spec, FRAME_TALK))[0]
+    assert first["toy"]["request"] == {"word": "REDACTED"}
+    assert "pa55" not in str(first)

@@ -363,3 +363,23 @@ def test_frames_with_long_bodies_skip_a_gap() -> None:
     talk = [(C, frame(7, b"q" * 70_000)), (S, frame(7, b"short"))]
     protocol: ProtocolSpec = spec(Frames)
     check_laws(protocol, talk, ["frame -> frame [ok]"], examples=5, skip=["splits", "packets"])
+
+
+def test_a_long_conversation_is_cut_at_fewer_places_without_a_rhythm() -> None:
+    from kshark.testing._case import FEWEST, HEARD, make_case
+    from kshark.testing._holes import HOLES, holes
+    from kshark.testing.laws import POINTS, single_cuts
+
+    short = make_case(spec(Frames), FRAME_TALK, None, None, 1)
+    places = [*range(10_000)]
+    assert short.spread(places[:50], 300) == places[:50]
+    long = make_case(spec(Frames), FRAME_TALK * 50, None, None, 1)
+    assert sum(len(data) for _, data in long.talk) > 1_000
+    cuts = len(list(single_cuts(long)))
+    assert cuts == max(FEWEST, min(POINTS, HEARD // len(long.whole)))
+    assert len(list(holes(long))) <= 2 * 3 * max(FEWEST, HOLES // 3)
+    chosen = long.spread(places, POINTS)
+    assert chosen[: cuts // 2] == places[: cuts // 2]
+    assert chosen == sorted(set(chosen))
+    assert len({place % 12 for place in chosen[cuts // 2 :]}) > 3
+    assert max(chosen) > 9_500 - 10_000 // cuts

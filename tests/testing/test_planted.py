@@ -17,7 +17,7 @@ ROWS = ["Aask -> Ayes [ok]", "Amore -> Ano [ok]", "Amost -> Awell [ok]"]
 
 
 def test_what_is_right_passes() -> None:
-    toy: ProtocolSpec = spec(Counted)
+    toy = spec(Counted, magic=(b"A",))
     assert_dissector(toy, COUNTED_TALK, ROWS, skip=ENGINE, pipelined=True, fuzz=5_000, examples=10)
 
 
@@ -113,7 +113,9 @@ def test_it_is_found(dissector: Callable[[], Any], text: str) -> None:
 def test_a_wrong_pair_under_pipelining_is_found() -> None:
     toy: ProtocolSpec = spec(AnswersTheLatest)
     skip = [*ENGINE, "gaps", "prefix", "memory", "time"]  # it would be found there, too
-    assert_dissector(toy, LOCKSTEP, skip=skip, fuzz=0)  # who never pipelines does not notice
+    assert_dissector(
+        toy, LOCKSTEP, recognised=False, skip=skip, fuzz=0
+    )  # who never pipelines does not notice
     with pytest.raises(AssertionError, match=r"when the client does not wait for answers") as error:
         assert_dissector(toy, LOCKSTEP, pipelined=True, skip=skip, fuzz=0)
     assert "- Aone -> Auno [ok]" in str(error.value)

@@ -216,6 +216,11 @@ def vxlan(frame: bytes, port: int = 4789) -> bytes:
     )
 
 
+def gpe(packet: bytes, protocol: int, flags: int = 0x0C) -> bytes:
+    """VXLAN-GPE: what its header says it carries."""
+    return ip4(udp(5555, 4790, bytes((flags, 0, 0, protocol)) + b"\0\0\7\0" + packet), 17)
+
+
 def geneve(packet: bytes, protocol: int = 0x6558, options: int = 0) -> bytes:
     head = struct.pack(">BBHI", options, 0, protocol, 7 << 8) + bytes(4 * options)
     return ip4(udp(5555, 6081, head + packet), 17)
@@ -232,6 +237,8 @@ def test_tunnels(kind: Any) -> None:
         geneve(inner, options=3), geneve(PLAIN, 0x0800), geneve(SIX, 0x86DD), ip4(PLAIN, 4), ip4(SIX, 41),
         gre(PLAIN, 0x0800), gre(SIX, 0x86DD, 0xB000, 12), gre(inner, 0x6558, 0x2000, 4),
         gre(bytes(8) + inner, 0x88BE, 0x1000, 4), gre(inner, 0x88BE), gre(bytes(12) + inner, 0x22EB),
+        gpe(PLAIN, 1), gpe(SIX, 2), gpe(inner, 3), gpe(inner, 0, 8), gpe(PLAIN, 1, 4), gpe(PLAIN, 1, 14),
+        gpe(b"\0\1\1\1" + PLAIN, 5), gpe(ether(vxlan(inner)), 3),
         gre(bytes(11) + b"\x01" + bytes(8) + inner, 0x22EB), gre(b"\0\1\1\1" + PLAIN, 0x8847),
     ):  # fmt: skip
         assert heard(kind, ether(packet)) == b"hello"
@@ -252,6 +259,8 @@ def test_what_looks_like_a_tunnel_and_is_none(kind: Any) -> None:
     assert heard(kind, ether(ip4(udp(4789, 5, b"\x08" + bytes(30)), 17))) == b"\x08" + bytes(30)
     assert heard(kind, ether(geneve(b"x", 0x1234)))[8:] == b"x"
     assert heard(kind, ether(ip4(udp(5, 6081, b"\x80" + bytes(9)), 17))) == b"\x80" + bytes(9)
+    for protocol, flags in ((0, 12), (4, 12), (6, 12), (1, 0), (1, 13), (1, 0x1C), (3, 0x4C)):
+        assert heard(kind, ether(gpe(PLAIN, protocol, flags)))[8:] == PLAIN
     for flags in (0x4000, 1):
         assert reason(kind, ether(gre(PLAIN, 0x0800, flags))) == "other_l4"
     assert reason(kind, ether(gre(PLAIN, 0x880B))) == "other_l4"
@@ -260,6 +269,8 @@ def test_what_looks_like_a_tunnel_and_is_none(kind: Any) -> None:
 def test_broken_tunnels(kind: Any) -> None:
     assert reason(kind, ether(vxlan(ether(PLAIN, 0x0806)))) == "non_ip"
     assert reason(kind, ether(vxlan(bytes(13)))) == "truncated"
+    assert reason(kind, ether(gpe(bytes(13), 3))) == "truncated"
+    assert reason(kind, ether(gpe(SIX, 1))) == "bad_ip"
     assert reason(kind, ether(geneve(b"", options=9)[:44])) == "truncated"
     assert reason(kind, ether(ip4(b"\0\0", 47))) == "bad_l4"
     assert reason(kind, ether(gre(b"", 0x0800, 0x8000))) == "truncated"
@@ -273,6 +284,7 @@ def test_tunnels_are_bounded(kind: Any) -> None:
     assert heard(kind, ether(packet)) == b"hello"
     assert reason(kind, ether(ip4(packet, 4))) == "tunnel_depth"
     assert reason(kind, ether(vxlan(ether(packet)))) == "tunnel_depth"
+    assert reason(kind, ether(gpe(packet, 1))) == "tunnel_depth"
     assert reason(kind, ether(gre(packet, 0x0800))) == "tunnel_depth"
 
 

@@ -199,6 +199,7 @@ def test_a_hole_nobody_acknowledged_is_kept_open(kind: Any) -> None:
     late = talk.send(1, b"late")
     more = talk.send(1, b"more")
     tape = Tape(kind).feed(at(0, *talk.packets[:3], more))
+    tape.wire.tick(START + 60 * SECOND)
     tape.feed(at(60 * SECOND, late))
     assert tape.streams() == [(b"", b"latemore")]
 

@@ -13,6 +13,7 @@ import pytest
 from craft import (
     ACK,
     FIN,
+    PSH,
     RST,
     SECOND,
     START,
@@ -71,7 +72,7 @@ def test_who_asks(kind: Any) -> None:
     assert ports(odd.send(0, b"x")) == (40_000, 80)
     assert ports(ip4(udp(53, 40_000, b"x"), 17)) == (53, 40_000)
     even = Talk(ports=(80, 80))
-    flow = run(kind, frames(even.raw(1, ACK, b"x"))).flows[0]
+    flow = run(kind, frames(even.raw(1, ACK | PSH, b"x"))).flows[0]
     assert flow.flow.client == b"\x0a\x00\x00\x02"
     assert flow.stream(0) == b"x"
 
@@ -220,7 +221,8 @@ def test_an_answered_syn_is_not_half_open(kind: Any) -> None:
 
 def test_packets_move_time_within_a_block(kind: Any) -> None:
     """How records are cut into blocks changes nothing."""
-    rows = [Record(ether(datagram(1)), START), Record(ether(datagram(1)), START + 400 * SECOND)]
+    later = Record(ether(datagram(1)), START + 400 * SECOND)
+    rows = [Record(ether(datagram(1)), START), later, later]
     tape = run(kind, block(rows))
     assert [f.reason for f in tape.flows] == [END_IDLE, END_CAPTURE]
     assert run(kind, block(rows[:1]), block(rows[1:])).events == tape.events

@@ -45,6 +45,7 @@ SMALL = WireLimits(
     flows=3, ooo_segments=4, ooo_bytes=400, gap_wait=limits.SECOND // 5, half_open=limits.SECOND // 2,
     idle=2 * limits.SECOND, close_linger=limits.SECOND // 4, fragments=2, fragment_bytes=300,
     fragment_wait=limits.SECOND, tunnels=2, memory=8_000, kept_packets=3, kept_bytes=400,
+    leap=limits.SECOND // 4,
 )  # fmt: skip
 ROOMY = WireLimits()
 SEEDS = st.integers(0, 1 << 32).map(random.Random)  # st.randoms() gives mostly zeros
@@ -223,6 +224,10 @@ def wrap(rng: random.Random, packet: bytes, depth: int = 0) -> bytes:
         return ether(ip4(b"\x30\x00\x65\x58" + bytes(8) + wrap(rng, packet, depth + 1), 47))
     if roll == 10:
         return ether(bytes((0, 0, 0, 9, 0, 0, 1, 9)) + packet, 0x8847)
+    if roll == 11 and rng.random() < 0.5:
+        head = bytes((rng.choice([4, 8, 12, 13, 0]), 0, 0, rng.choice([0, 1, 3, 5, 9])))
+        carried = rng.choice([packet, wrap(rng, packet, depth + 1)])
+        return ether(ip4(udp(7, 4790, head + bytes(4) + carried), 17))
     ext = bytes((44, 0)) + bytes(6) + bytes((4, 0, 0, 0)) + bytes(4)
     return ether(ip6(ext + packet, 60), 0x86DD)
 
@@ -235,7 +240,8 @@ def records(rng: random.Random, packets: list[bytes]) -> list[Record]:
         frame = wrap(rng, packet)
         size = rng.randrange(len(frame) + 1) if rng.random() < 0.08 else len(frame)
         iface = rng.choice([0, 0, 0, 1, 5])
-        out.append(Record(frame[:size], ns, iface, rng.choice([-1, len(frame)])))
+        wrong = rng.choice([10**9, 10**11]) if rng.random() < 0.05 else 0
+        out.append(Record(frame[:size], ns + wrong, iface, rng.choice([-1, len(frame)])))
         if rng.random() < 0.2:
             out.append(Record(frame, ns + 10, rng.choice([0, 1]), -1))
     return out

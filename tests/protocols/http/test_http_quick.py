@@ -31,6 +31,16 @@ PLAIN = [
     *cut([(S, CHUNKED + b"3\r\nabc\r\n0\r\n\r\n")], 1_448),
     (C, GET),
     (S, CHUNKED + b"0\r\n\r\n"),
+    (C, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (S, b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n"),
+    (C, GET),
+    (C, b"HEAD /1 HTTP/1.1\r\n\r\n"),
+    (C, b"HEAD /2 HTTP/1.1\r\n\r\n"),
+    (C, GET),
+    *cut([(S, LONG)], 1_448),
+    (S, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    (S, b"HTTP/1.0 404 No\r\n\r\n"),
+    (S, OK),
 ]
 
 
@@ -53,7 +63,7 @@ def test_what_is_plain_takes_no_long_way(quick: ModuleType) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        (C, b"HEAD / HTTP/1.1\r\n\r\n"),
+        (C, b"HEAD / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
         (C, b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"),
         (C, b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
         (C, b"GET / HTTP/1.1\r\nContent-Length : 1\r\n\r\n"),
@@ -164,6 +174,29 @@ def test_exchanges_in_segments(talk: list[tuple[bytes, bytes]], data: st.DataObj
         at = data.draw(st.integers(0, len(pieces) - 1))
         lost = pieces[at]
         pieces[at] = (lost[0], len(lost[1]))  # type: ignore[arg-type]
+    assert plain(lenient(QUICK, pieces)) == plain(lenient(PURE, pieces))
+
+
+@settings(max_examples=300, deadline=None)
+@given(TALK, st.data())
+def test_exchanges_whole(talk: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    """Whole messages in turns or ahead of their answers, HEAD among them, one of them torn or lost."""
+    ahead = data.draw(st.integers(1, 3))
+    pieces: list[tuple[int, bytes | int]] = []
+    for at in range(0, len(talk), ahead):
+        pieces += [(C, question) for question, _ in talk[at : at + ahead]]
+        pieces += [(S, answer) for _, answer in talk[at : at + ahead]]
+    at = data.draw(st.integers(0, len(pieces) - 1))
+    side, piece = pieces[at]
+    assert isinstance(piece, bytes)
+    fate = data.draw(st.sampled_from(["torn", "lost", "headless", ""]))
+    if fate == "lost":
+        pieces[at] = (side, len(piece))
+    elif fate == "torn" and len(piece) > 1:
+        cut_at = data.draw(st.integers(1, len(piece) - 1))
+        pieces[at : at + 1] = [(side, piece[:cut_at]), (side, piece[cut_at:])]
+    elif fate == "headless":
+        pieces[at] = (side, piece[: piece.index(b"\r\n\r\n") + 4])
     assert plain(lenient(QUICK, pieces)) == plain(lenient(PURE, pieces))
 
 

@@ -26,9 +26,11 @@ ASKED = [
     (ask("MYCOMMAND", "k") + ask("GET", "k"), CERTAIN),
     (b"*", MORE),
     (b"*2\r\n$3\r\nGE", MORE),
-    (b"PING\r\n", LIKELY),
+    (b"PING\r\n", MORE),  # NATS, IRC: the answer tells
     (b"LRANGE l 0 -1\r\n", LIKELY),
-    (b"SET k v\r\n", LIKELY),
+    (b"SET k v\r\n", MORE),
+    (b"LRANGE l 0 -1\r\nPING\r\n", LIKELY),
+    (b"PING\r\nMSG a 1 3\r\n", NO),
     (b"PIN", MORE),
     (b"PING :irc.example.org\r\n", MORE),
     (b"QUIT\r\n", MORE),
@@ -36,7 +38,7 @@ ASKED = [
     (b"AUTH PLAIN AGEAYQ==\r\n", MORE),  # SMTP
     (b"GET /\r\n", MORE),  # HTTP/0.9
     (b"GET /HTTP/1.1\r\n", MORE),
-    (b"GET k\r\n", LIKELY),
+    (b"GET k\r\n", MORE),
     (b"get k\r\n", MORE),  # memcached too
     (b"set k 0 0 5\r\n", MORE),
     (b"quit\r\n", MORE),

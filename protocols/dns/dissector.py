@@ -1,0 +1,246 @@
+"""DNS: one message a datagram, or a stream of messages with two bytes of length before each (RFC 1035, 7766).
+
+Invariant: an answer's key is made of its id and of its question (name whatever its case, type), so that one that is
+stale, forged or for a reused id finds no request. An answer that repeats no question belongs to the last query of that
+id. Of a zone transfer the first message is the answer, the further ones are one-way. So is what multicast DNS says:
+nobody knows who is to answer.
+
+Only the header and the first question are read here; `kshark.protocols.dns.details` has the rest.
+Limits: DNS_WAITING ids, DNS_TRANSFERS transfers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from zlib import crc32
+
+from kshark import limits
+from kshark.api import DissectError, Framed, Kind, Message, Side, Step
+from kshark.feeder import Feeder, Found
+
+from .codes import AXFR, IXFR, OPCODES, OPT, QUERY, RCODES, TYPES, rcode_name, type_name
+from .identify import place
+from .names import Names
+from .records import parts
+
+REQUEST = int(Kind.REQUEST)
+RESPONSE = int(Kind.RESPONSE)
+ONEWAY = int(Kind.ONEWAY)
+NAME = limits.DNS_NAME
+WAITING = limits.DNS_WAITING
+TRANSFERS = limits.DNS_TRANSFERS
+TYPE_NAMES = TYPES
+RCODE_NAMES = RCODES
+AXFR_TYPE, IXFR_TYPE, QUERY_CODE = AXFR, IXFR, QUERY
+
+ANSWER = 0x8000
+AUTHORITATIVE = 0x0400
+TRUNCATED = 0x0200
+RECURSION = 0x0100
+NOTHING: tuple[str, ...] = ()
+INCOMPLETE = ("incomplete-answer",)
+CONTINUED = ("continued",)
+NOTES = {
+    "incomplete-answer": "the answer did not fit (TC): the client asks again over TCP",
+    "continued": "a further message of a zone transfer, or of another answer in several messages",
+}
+LOCAL = (b"\x05local", b"\x04arpa")
+"""Ends of the names that multicast DNS is asked for (RFC 6762 section 3)."""
+NO_OPTIONS = b"\0\0)"
+"""How the record of EDNS begins: the root, and type 41."""
+SIX_WORDS = 12
+DOT = 0x2E
+LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+
+class DnsDatagrams(Feeder):
+    """A `kshark.api.Dissector` of datagrams; `read` is what a stream of messages has in common with it."""
+
+    def __init__(self) -> None:
+        self.question = b""  # the bytes of the one that was read last, and what they say:
+        self.type = 0
+        self.digest = 0
+        self.local = False
+        self.verb = ""
+        self.target = ""
+        self.asked: dict[int, int] = {}  # keys by id
+        self.moving: dict[int, bool] | None = None  # zone transfers by key: whether one has begun
+
+    def take(self, side: int, data: bytes, found: Found) -> None:
+        """One datagram."""
+        found.append(self.read(data))
+
+    def gap(self, side: int, missing: int) -> list[Message]:
+        """Datagrams are lost whole, and nothing is known of them."""
+        return []
+
+    def close(self) -> list[Message]:
+        """Nothing is under way."""
+        return []
+
+    def read(self, data: bytes) -> Message:
+        """The message that these bytes are."""
+        size = len(data)
+        if size < SIX_WORDS:
+            raise DissectError("message shorter than its header")
+        ident = data[0] << 8 | data[1]
+        flags = data[2] << 8 | data[3]
+        asks = data[4] != 0 or data[5] != 0
+        if asks:
+            if not self.question or not data.startswith(self.question, SIX_WORDS):
+                self.learn(data)
+            key = (self.digest << 16 | ident) + 1
+        else:
+            key = ident + 1
+        if flags & ANSWER:
+            return self.answer(data, ident, flags, key, asks)
+        return self.ask(data, ident, flags, key, asks)
+
+    def learn(self, data: bytes) -> None:
+        """The first question, which repeats nothing and so has no pointers."""
+        size = len(data)
+        at = SIX_WORDS
+        dots = 0
+        text = bytearray(data[SIX_WORDS : SIX_WORDS + NAME])
+        while True:
+            if at >= size:
+                raise DissectError("question beyond the end of the message")
+            length = data[at]
+            if length == 0:
+                break
+            if length > 63:
+                raise DissectError(f"question with a label of type {length >> 6}")
+            if at + length - SIX_WORDS >= NAME:
+                raise DissectError(f"name over {NAME} bytes")
+            text[at - SIX_WORDS] = DOT
+            dots += 1
+            at += length + 1
+        if at + 5 > size:
+            raise DissectError("question beyond the end of the message")
+        name = data[SIX_WORDS:at].lower()
+        kind = data[at + 1] << 8 | data[at + 2]
+        self.local = name.endswith(LOCAL)
+        self.type = kind
+        self.digest = crc32(data[at + 1 : at + 3], crc32(name))
+        self.verb = TYPE_NAMES.get(kind) or type_name(kind)
+        plain = bytes(text[1 : at - SIX_WORDS])
+        if plain.count(b".") == dots - 1 and not plain.translate(None, LETTERS):
+            self.target = plain.decode("ascii")
+        else:
+            self.target = quoted(data)
+        self.question = data[SIX_WORDS : at + 5]
+
+    def ask(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
+        """A question, a notification or an update."""
+        opcode = flags >> 11 & 15
+        verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
+        target = self.target if asks else ""
+        if ident == 0 and asks and self.local and not flags & RECURSION and opcode == QUERY_CODE:
+            return Message(ONEWAY, verb, target, 0, True, 0, len(data), data)
+        if len(self.asked) >= WAITING and ident not in self.asked:
+            del self.asked[next(iter(self.asked))]
+        self.asked[ident] = key
+        if asks and (self.type == AXFR_TYPE or self.type == IXFR_TYPE) and opcode == QUERY_CODE:
+            self.transfer(key)
+        return Message(REQUEST, verb, target, 0, True, key, len(data), data)
+
+    def answer(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
+        """An answer, or what is said to everybody unasked."""
+        opcode = flags >> 11 & 15
+        verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
+        if not asks:
+            if ident == 0 and flags & AUTHORITATIVE and (data[6] or data[7]):
+                return announced(data)
+            key = self.asked.get(ident, key)
+        if self.moving is not None and key in self.moving:
+            if self.moving[key]:
+                return Message(ONEWAY, verb, "", 0, True, 0, len(data), data, notes=CONTINUED)
+            self.moving[key] = True
+        elif self.asked.get(ident) == key:
+            del self.asked[ident]
+        rcode = flags & 15
+        if data[10] or data[11]:
+            rcode |= extended(data) << 4
+        message = Message(RESPONSE, verb, "", rcode, rcode == 0, key, len(data), data)
+        if rcode:
+            message.target = RCODE_NAMES.get(rcode) or rcode_name(rcode)
+        if flags & TRUNCATED:
+            message.notes = INCOMPLETE
+        return message
+
+    def transfer(self, key: int) -> None:
+        """From now on, answers of this key are parts of one."""
+        if self.moving is None:
+            self.moving = {}
+        self.moving.pop(key, None)
+        if len(self.moving) >= TRANSFERS:
+            del self.moving[next(iter(self.moving))]
+        self.moving[key] = False
+
+
+def quoted(data: bytes) -> str:
+    """The name of the first question, where it is the root or has odd bytes."""
+    return Names(data).read(SIX_WORDS)[0]
+
+
+def opcode_name(opcode: int) -> str:
+    """What is asked, where that is not a type."""
+    name = OPCODES.get(opcode)
+    if name is None:
+        raise DissectError(f"no such operation: {opcode}")
+    return name
+
+
+def announced(data: bytes) -> Message:
+    """Records that nobody asked for, to everybody (multicast DNS); the first one gives the row."""
+    names = Names(data)
+    target, at = names.read(SIX_WORDS)
+    if at + 2 > len(data):
+        raise DissectError("record beyond the end of the message")
+    kind = data[at] << 8 | data[at + 1]
+    return Message(ONEWAY, type_name(kind), target, 0, True, 0, len(data), data)
+
+
+def extended(data: bytes) -> int:
+    """The upper bits of the response code, which are in the record of EDNS (RFC 6891 section 6.1.3)."""
+    at = data.find(NO_OPTIONS, SIX_WORDS)
+    while at >= 0:
+        if at + 5 < len(data) and data[at + 5]:  # it may be data of a record that looks alike
+            return walked(data)
+        at = data.find(NO_OPTIONS, at + 1)
+    return 0
+
+
+def walked(data: bytes) -> int:
+    """The same, by looking at every record."""
+    try:
+        for part in parts(data):
+            if part.section == 3 and part.type == OPT:
+                return part.ttl >> 24
+    except DissectError:
+        pass
+    return 0
+
+
+class DnsStream(Framed):
+    """The same over TCP."""
+
+    limit = 65_536
+
+    def __init__(self) -> None:
+        self.talk = DnsDatagrams()
+
+    def parse(self, side: Side) -> Generator[Step, bytes, None]:
+        """Two bytes of length, and a message."""
+        read = self.talk.read
+        while True:
+            size = int.from_bytes((yield 2), "big")
+            if size < SIX_WORDS:
+                raise DissectError(f"message of {size} bytes")
+            message = read((yield size))
+            message.size = 0  # what was consumed, with the length
+            yield message
+
+    def resync(self, side: Side, data: bytes) -> int:
+        """Where the next message begins."""
+        return place(data, side)
