@@ -196,7 +196,7 @@ class QuickGuard(Guard):
         proto, maker, pairs = self.proto, self.emitter, self.asked
         if (
             self.state == DISSECT and self.proven and not self.strict and proto is not None
-            and maker is not None and maker.wire is None and pairs is not None
+            and maker is not None and maker.wire is None and pairs is not None and self.feeder is None
             and self.messages >= EARLY_MESSAGES
         ):  # fmt: skip
             self.swift, self.speaks, self.maker, self.pairs = self.feed, proto, maker, pairs
