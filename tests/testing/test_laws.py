@@ -136,7 +136,7 @@ class CopiesTheRest(Counted):
                 raise DissectError("no size")
             length = len(name) + 2 + len(size) + int(size[:9])
             out += super().feed(side, rest[:length])
-            rest = rest[length:]
+            rest = bytes(bytearray(rest[length:]))  # twice, so that no quick machine hides it
         return out + super().feed(side, rest)
 
 
