@@ -10,7 +10,7 @@ cdef Py_ssize_t HEADER_BLOCK, HEADER_FRAMES, UNDISSECTED
 
 @cython.final
 cdef class Lane:
-    cdef public bint server, fresh, holed, end, block_end
+    cdef public bint server, holed, end, block_end
     cdef public int state, block_kind
     cdef public long block_flags
     cdef public bytearray buffer

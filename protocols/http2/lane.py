@@ -44,7 +44,6 @@ class Lane:
         "buffer",
         "decoder",
         "end",
-        "fresh",
         "half",
         "holed",
         "kept",
@@ -66,7 +65,6 @@ class Lane:
         self.state = START
         self.buffer = bytearray()  # an element that is not complete
         self.need = 0  # bytes of the buffer that make it one
-        self.fresh = True  # no frame yet
         self.holed = False  # bytes were lost, or came before the first that was seen
         self.size = 0  # bytes that belong to no stream; the next message counts them
         self.kept = 0  # bytes of messages under way
