@@ -75,6 +75,7 @@ cdef enum:
     CHAIN = 32
     LENT = 2_048  # bytes of a payload that may be lent: a packet's, on most networks
     SMALL = 512  # ... and not less: Python has small ones at hand, and who keeps one keeps room for LENT
+    KEPT = 32  # payloads that are not lent after one was kept
     BUCKETS = 1 << 22  # at most: 32 MiB of pointers
     RECORD = 24
     # kshark.wire.COUNTERS, in that order
@@ -169,6 +170,7 @@ cdef class Wire(Shelves):
     cdef int tunnels
     cdef tuple ifaces
     cdef list numbers
+    cdef int kept  # so many payloads are not to be lent
     cdef bytes lent  # a payload that its consumer did not keep: the next one takes its place
     cdef int iface  # of the last packet
     cdef uint64_t number  # ... and what `numbers` has for it
@@ -457,12 +459,16 @@ cdef class Wire(Shelves):
         cdef int64_t size = found.length
         if size < SMALL or size > LENT:
             return found.payload[:size]
-        if self.lent is None or not refill(<PyObject*>self.lent, found.payload, size):
-            self.lent = None  # its consumer keeps it
+        if self.kept > 0:  # consumers keep what they get: let them have no more than that
+            self.kept -= 1
+            return found.payload[:size]
+        if self.lent is None:
             self.lent = PyBytes_FromStringAndSize(NULL, LENT)
-            if not refill(<PyObject*>self.lent, found.payload, size):
-                return found.payload[:size]
-        return self.lent
+        if refill(<PyObject*>self.lent, found.payload, size):
+            return self.lent
+        self.lent = None
+        self.kept = KEPT
+        return found.payload[:size]
 
     cdef segment(self, Flow flow, Half* half, Found* found, int64_t ns):
         """TCP. In order, with nothing held and nothing special about it: the common case, in few steps."""
