@@ -18,10 +18,11 @@ from kshark import limits
 from kshark.api import DissectError, Framed, Kind, Message, Side, Step
 from kshark.feeder import Feeder, Found
 
-from .codes import AXFR, IXFR, OPCODES, OPT, QUERY, RCODES, TYPES, rcode_name, type_name
+from .codes import AXFR, IXFR, OPCODES, QUERY, RCODES, TYPES, rcode_name, type_name
 from .identify import place
 from .names import Names
-from .records import parts
+from .records import CUT
+from .walk import survey
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -46,8 +47,6 @@ NOTES = {
 }
 LOCAL = (b"\x05local", b"\x04arpa")
 """Ends of the names that multicast DNS is asked for (RFC 6762 section 3)."""
-NO_OPTIONS = b"\0\0)"
-"""How the record of EDNS begins: the root, and type 41."""
 SIX_WORDS = 12
 DOT = 0x2E
 LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
@@ -92,9 +91,14 @@ class DnsDatagrams(Feeder):
             key = (self.digest << 16 | ident) + 1
         else:
             key = ident + 1
+        more = survey(data)
         if flags & ANSWER:
-            return self.answer(data, ident, flags, key, asks)
-        return self.ask(data, ident, flags, key, asks)
+            message = self.answer(data, ident, flags, key, asks, more)
+        else:
+            message = self.ask(data, ident, flags, key, asks)
+        if more == CUT:
+            message.truncated = True
+        return message
 
     def learn(self, data: bytes) -> None:
         """The first question, which repeats nothing and so has no pointers."""
@@ -144,8 +148,10 @@ class DnsDatagrams(Feeder):
             self.transfer(key)
         return Message(REQUEST, verb, target, 0, True, key, len(data), data)
 
-    def answer(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
-        """An answer, or what is said to everybody unasked."""
+    def answer(
+        self, data: bytes, ident: int, flags: int, key: int, asks: bool, more: int
+    ) -> Message:
+        """An answer, or what is said to everybody unasked. `more`: the upper bits of its code."""
         opcode = flags >> 11 & 15
         verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
         if not asks:
@@ -159,8 +165,8 @@ class DnsDatagrams(Feeder):
         elif self.asked.get(ident) == key:
             del self.asked[ident]
         rcode = flags & 15
-        if data[10] or data[11]:
-            rcode |= extended(data) << 4
+        if more > 0:
+            rcode |= more << 4
         message = Message(RESPONSE, verb, "", rcode, rcode == 0, key, len(data), data)
         if rcode:
             message.target = RCODE_NAMES.get(rcode) or rcode_name(rcode)
@@ -199,27 +205,6 @@ def announced(data: bytes) -> Message:
         raise DissectError("record beyond the end of the message")
     kind = data[at] << 8 | data[at + 1]
     return Message(ONEWAY, type_name(kind), target, 0, True, 0, len(data), data)
-
-
-def extended(data: bytes) -> int:
-    """The upper bits of the response code, which are in the record of EDNS (RFC 6891 section 6.1.3)."""
-    at = data.find(NO_OPTIONS, SIX_WORDS)
-    while at >= 0:
-        if at + 5 < len(data) and data[at + 5]:  # it may be data of a record that looks alike
-            return walked(data)
-        at = data.find(NO_OPTIONS, at + 1)
-    return 0
-
-
-def walked(data: bytes) -> int:
-    """The same, by looking at every record."""
-    try:
-        for part in parts(data):
-            if part.section == 3 and part.type == OPT:
-                return part.ttl >> 24
-    except DissectError:
-        pass
-    return 0
 
 
 class DnsStream(Framed):
