@@ -173,6 +173,7 @@ class Engine:
             flow.iface,
             protocol,
             reason,
+            flow.first_ns,
         )
 
     def emitter(
