@@ -120,6 +120,14 @@ cdef inline long long number(object value) except? -1:
     return value  # or OverflowError
 
 
+cdef bytes encoded(str text):
+    """As UTF-8, whatever it holds."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return rows.scrub(text).encode()
+
+
 @cython.final
 cdef class Pieces:
     """`kshark.rows.FlowPieces` as bytes."""
@@ -132,10 +140,10 @@ cdef class Pieces:
         cdef Pieces self = Pieces.__new__(Pieces)
         made = rows.pieces(flow, protocol)
         self.flow, self.client, self.server, self.protocol = flow, made.client, made.server, protocol
-        self.head = rows.scrub(made.head).encode()
-        self.ends = rows.scrub(made.ends).encode()
-        self.swapped = rows.scrub(made.swapped).encode()
-        self.backend = rows.scrub(made.backend).encode()
+        self.head = encoded(made.head)
+        self.ends = encoded(made.ends)
+        self.swapped = encoded(made.swapped)
+        self.backend = encoded(made.backend)
         return self
 
     cdef inline bint fits(self, object flow, object protocol):

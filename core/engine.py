@@ -229,7 +229,9 @@ class Engine:
         tally.feeds += 1
         tally.current = state
         try:
-            verdict = Verdict(spec.probe(data, side))
+            verdict = spec.probe(data, side)
+            if type(verdict) is not Verdict:
+                verdict = Verdict(verdict)
         except BaseException as error:
             tally.current = None
             if interrupted(error):

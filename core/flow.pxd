@@ -4,6 +4,7 @@ from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
 from kshark.feeder cimport Feeder, Found, fault_of
 from kshark.given cimport checked, gather
+from kshark.window cimport Window
 from kshark.wire.listener cimport Listener
 cimport cython
 
@@ -19,7 +20,7 @@ cdef class Guard(Listener):
     cdef public Feeder feeder
     cdef public int state, flip
     cdef public bint oriented, midstream, strict, timed, replaying, proven
-    cdef public object window
+    cdef public Window window
     cdef public long long messages, switches, errors, spared, reserved, settled
     cdef public ProtocolState proto
     cdef public Emitter emitter

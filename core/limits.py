@@ -188,8 +188,8 @@ DNS_WAITING: Final = 64
 DNS_TRANSFERS: Final = 16
 """Zone transfers of a flow under way, whose further messages are told from answers; BIND transfers-out is 10."""
 DNS_ADDRESSES: Final = 16_384
-"""Addresses that clients got from DNS, whose names are shown with later flows; of further ones the oldest is forgotten
-first. Kubernetes allows 110 pods a node: 148 addresses each."""
+"""Addresses that clients got from DNS, whose names are shown with later flows; the oldest half of them is forgotten for
+further ones. Kubernetes allows 110 pods a node: 148 addresses each."""
 DNS_BEFORE: Final = 4
 """Answers for one address and client that are kept: a name asked for later does not rename an earlier connection."""
 DNS_KEPT: Final = 86_400 * SECOND

@@ -49,7 +49,8 @@ LOCAL = (b"\x05local", b"\x04arpa")
 """Ends of the names that multicast DNS is asked for (RFC 6762 section 3)."""
 SIX_WORDS = 12
 DOT = 0x2E
-LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+LETTERS = bytes((chr(byte).isalnum() and byte < 128) or byte in b"-_" for byte in range(256))
+"""Which bytes of a label need no quotation."""
 
 
 class DnsDatagrams(Feeder):
@@ -104,8 +105,7 @@ class DnsDatagrams(Feeder):
         """The first question, which repeats nothing and so has no pointers."""
         size = len(data)
         at = SIX_WORDS
-        dots = 0
-        text = bytearray(data[SIX_WORDS : SIX_WORDS + NAME])
+        plain = True
         while True:
             if at >= size:
                 raise DissectError("question beyond the end of the message")
@@ -116,9 +116,13 @@ class DnsDatagrams(Feeder):
                 raise DissectError(f"question with a label of type {length >> 6}")
             if at + length - SIX_WORDS >= NAME:
                 raise DissectError(f"name over {NAME} bytes")
-            text[at - SIX_WORDS] = DOT
-            dots += 1
-            at += length + 1
+            end = at + length + 1
+            if end > size:
+                raise DissectError("question beyond the end of the message")
+            for one in range(at + 1, end):
+                if not LETTERS[data[one]]:
+                    plain = False
+            at = end
         if at + 5 > size:
             raise DissectError("question beyond the end of the message")
         name = data[SIX_WORDS:at].lower()
@@ -127,9 +131,8 @@ class DnsDatagrams(Feeder):
         self.type = kind
         self.digest = crc32(data[at + 1 : at + 3], crc32(name))
         self.verb = TYPE_NAMES.get(kind) or type_name(kind)
-        plain = bytes(text[1 : at - SIX_WORDS])
-        if plain.count(b".") == dots - 1 and not plain.translate(None, LETTERS):
-            self.target = plain.decode("ascii")
+        if plain and at > SIX_WORDS:
+            self.target = dotted(data, SIX_WORDS, at)
         else:
             self.target = quoted(data)
         self.question = data[SIX_WORDS : at + 5]
@@ -182,6 +185,17 @@ class DnsDatagrams(Feeder):
         if len(self.moving) >= TRANSFERS:
             del self.moving[next(iter(self.moving))]
         self.moving[key] = False
+
+
+def dotted(data: bytes, start: int, end: int) -> str:
+    """Labels of letters as text: a dot in the place of each length."""
+    text = bytearray(data[start + 1 : end])
+    at = data[start]
+    while at < len(text):
+        length = text[at]
+        text[at] = DOT
+        at += length + 1
+    return text.decode("ascii")
 
 
 def quoted(data: bytes) -> str:

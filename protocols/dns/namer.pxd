@@ -6,7 +6,7 @@ from kshark._message cimport Entry, Message, known
 from kshark.protocols.dns.answers cimport addresses
 
 cdef str PROTOCOL
-cdef Py_ssize_t MOST
+cdef Py_ssize_t HALF
 cdef int BEFORE
 cdef long long LONGEST, FOLLOWS, SECOND
 
@@ -19,12 +19,13 @@ cdef class Known:
 @cython.final
 cdef class Namer:
     cdef public object say
-    cdef public dict known
+    cdef public dict young, old
     cdef public bint full
     @cython.locals(entry=Entry, asked=Message, told=Message, seq=cython.longlong)
     cpdef list enrich(self, list batch)
-    @cython.locals(found=list, raw=bytes, ttl=cython.longlong, since=cython.longlong, until=cython.longlong)
+    @cython.locals(found=list, raw=bytes, ttl=cython.longlong, since=cython.longlong, kept=cython.longlong, key=tuple)
     cpdef learn(self, str client, Message asked, Message told)
+    cpdef Known find(self, tuple key)
     @cython.locals(new=Known, one=Known)
     cpdef Known after(self, Known old, str name, long long since, long long until)
     @cython.locals(one=Known, began=cython.longlong)

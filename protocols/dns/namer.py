@@ -22,12 +22,12 @@ from kshark.api import Context, EnricherSpec, Entry, Flow, Message, Options
 from .answers import addresses
 
 PROTOCOL = "dns"
-MOST = limits.DNS_ADDRESSES
+HALF = limits.DNS_ADDRESSES // 2
 BEFORE = limits.DNS_BEFORE
 LONGEST = limits.DNS_KEPT // limits.SECOND
 FOLLOWS = limits.DNS_FOLLOWS // limits.SECOND
 SECOND = limits.SECOND
-FULL = f"dns: over {MOST:,} addresses of clients were asked for: the oldest names are not shown any more"
+FULL = f"dns: over {limits.DNS_ADDRESSES:,} addresses of clients were asked for: the oldest names are forgotten"
 
 
 class Known:
@@ -45,7 +45,9 @@ class Namer:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
-        self.known: dict[tuple[str, str], Known] = {}  # by client and address, the oldest first
+        # by client and address as bytes, in two generations: the older one goes when the younger one is full
+        self.young: dict[tuple[str, bytes], Known] = {}
+        self.old: dict[tuple[str, bytes], Known] = {}
         self.full = False
 
     def enrich(self, batch: list[Entry]) -> list[Entry]:
@@ -66,16 +68,20 @@ class Namer:
         if not found:
             return
         name = asked.target.lower()
+        since = told.last_ns
         for raw, ttl in found:
-            kind = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
-            key = (client, socket.inet_ntop(kind, raw))
-            until = told.last_ns + min(max(ttl, FOLLOWS), LONGEST) * SECOND
-            self.known[key] = self.after(self.known.pop(key, None), name, told.last_ns, until)
-        while len(self.known) > MOST:
-            del self.known[next(iter(self.known))]
-            if not self.full:
+            kept = FOLLOWS if ttl < FOLLOWS else LONGEST if ttl > LONGEST else ttl
+            key = (client, raw)
+            self.young[key] = self.after(self.find(key), name, since, since + kept * SECOND)
+        if len(self.young) >= HALF:
+            if self.old and not self.full:
                 self.full = True
                 self.say(FULL)
+            self.old, self.young = self.young, {}
+
+    def find(self, key: tuple[str, bytes]) -> Known | None:
+        """The last answer for an address of a client."""
+        return self.young.get(key) or self.old.get(key)
 
     def after(self, old: Known | None, name: str, since: int, until: int) -> Known:
         """The new answer, in front of `old` and what that replaced; one that repeats it prolongs it."""
@@ -95,7 +101,9 @@ class Namer:
         server = flow.server
         if server.dns is not None:
             return
-        one = self.known.get((flow.client.ip, server.ip))
+        if not self.young and not self.old:
+            return
+        one = self.find((flow.client.ip, packed(server.ip)))
         began = flow.began_ns
         while one is not None:
             if one.since <= began:
@@ -103,6 +111,11 @@ class Namer:
                     flow.server = msgspec.structs.replace(server, dns=one.name)
                 return
             one = one.before
+
+
+def packed(ip: str) -> bytes:
+    """An address as it stands in answers."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
 
 
 def make(options: Options, context: Context) -> Namer:
