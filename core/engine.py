@@ -35,6 +35,8 @@ TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
+ADDRESSES = 4_096
+"""Addresses whose text is kept, since the next flows have the same; all are forgotten for one more."""
 END_STEP = 1_024
 """Flows that end at once when the capture is over."""
 
@@ -66,6 +68,7 @@ class Engine:
         self.guard = guard_class()
         self.out: list[Entry] = []
         self.guards: dict[Guard, None] = {}  # of all flows
+        self.addresses: dict[bytes, str] = {}
         self.since = 0  # ns: no flow was forgotten since then
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
@@ -173,8 +176,8 @@ class Engine:
 
     def describe(self, flow: WireFlow, flip: bool, protocol: str, reason: str) -> Flow:
         """The flow as entries show it."""
-        client = Endpoint(address(flow.client), flow.client_port)
-        server = Endpoint(address(flow.server), flow.server_port)
+        client = Endpoint(self.address(flow.client), flow.client_port)
+        server = Endpoint(self.address(flow.server), flow.server_port)
         if flip:
             client, server = server, client
         if isinstance(flow, InnerFlow):
@@ -190,6 +193,15 @@ class Engine:
             reason,
             flow.first_ns,
         )
+
+    def address(self, raw: bytes) -> str:
+        """The text of an address."""
+        found = self.addresses.get(raw)
+        if found is None:
+            if len(self.addresses) >= ADDRESSES:
+                self.addresses.clear()
+            found = self.addresses[raw] = address(raw)
+        return found
 
     def emitter(
         self, flow: Flow, midstream: bool, source: WireFlow, before: Emitter | None
