@@ -35,8 +35,7 @@ TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
-ADDRESSES = 4_096
-"""Addresses whose text is kept, since the next flows have the same; all are forgotten for one more."""
+BYTES = tuple(map(str, range(256)))
 END_STEP = 1_024
 """Flows that end at once when the capture is over."""
 
@@ -68,7 +67,6 @@ class Engine:
         self.guard = guard_class()
         self.out: list[Entry] = []
         self.guards: dict[Guard, None] = {}  # of all flows
-        self.addresses: dict[bytes, str] = {}
         self.since = 0  # ns: no flow was forgotten since then
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
@@ -176,8 +174,8 @@ class Engine:
 
     def describe(self, flow: WireFlow, flip: bool, protocol: str, reason: str) -> Flow:
         """The flow as entries show it."""
-        client = Endpoint(self.address(flow.client), flow.client_port)
-        server = Endpoint(self.address(flow.server), flow.server_port)
+        client = Endpoint(address(flow.client), flow.client_port)
+        server = Endpoint(address(flow.server), flow.server_port)
         if flip:
             client, server = server, client
         if isinstance(flow, InnerFlow):
@@ -193,15 +191,6 @@ class Engine:
             reason,
             flow.first_ns,
         )
-
-    def address(self, raw: bytes) -> str:
-        """The text of an address."""
-        found = self.addresses.get(raw)
-        if found is None:
-            if len(self.addresses) >= ADDRESSES:
-                self.addresses.clear()
-            found = self.addresses[raw] = address(raw)
-        return found
 
     def emitter(
         self, flow: Flow, midstream: bool, source: WireFlow, before: Emitter | None
@@ -328,7 +317,9 @@ def guard_class() -> type[Guard]:
 
 
 def address(raw: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+    if len(raw) == 4:
+        return f"{BYTES[raw[0]]}.{BYTES[raw[1]]}.{BYTES[raw[2]]}.{BYTES[raw[3]]}"
+    return socket.inet_ntop(socket.AF_INET6, raw)
 
 
 def identity(flow: WireFlow) -> str:

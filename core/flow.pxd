@@ -39,3 +39,14 @@ cdef class Guard(Listener):
     cpdef route(self, Message message, int side)
     cpdef Pairing pairing(self, int asker)
     cpdef reserve(self, long long amount)
+    cpdef bint identify(self, int side, bytes data, long long ns) except -1
+    cpdef forget_window(self)
+    cpdef prove(self)
+    cpdef bint running(self) except -1
+    cpdef leave(self)
+    cpdef str name(self)
+    @cython.locals(asked=Pairing, asked_back=Pairing)
+    cpdef close_pairs(self, object outcome, bint over=*)
+    @cython.locals(count=cython.longlong)
+    cpdef settle(self, str reason)
+    cpdef Pairing new_pairing(self, Emitter emitter, bint swapped)

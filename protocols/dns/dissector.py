@@ -125,17 +125,17 @@ class DnsDatagrams(Feeder):
             at = end
         if at + 5 > size:
             raise DissectError("question beyond the end of the message")
-        name = data[SIX_WORDS:at].lower()
+        self.question = data[SIX_WORDS : at + 5]
+        lower = self.question.lower()
         kind = data[at + 1] << 8 | data[at + 2]
-        self.local = name.endswith(LOCAL)
+        self.local = lower.endswith(LOCAL, 0, at - SIX_WORDS)
         self.type = kind
-        self.digest = crc32(data[at + 1 : at + 3], crc32(name))
+        self.digest = crc32(lower) ^ kind << 16  # which has lost the difference between 65 and 97
         self.verb = TYPE_NAMES.get(kind) or type_name(kind)
         if plain and at > SIX_WORDS:
-            self.target = dotted(data, SIX_WORDS, at)
+            self.target = dotted(self.question, at - SIX_WORDS)
         else:
             self.target = quoted(data)
-        self.question = data[SIX_WORDS : at + 5]
 
     def ask(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
         """A question, a notification or an update."""
@@ -187,15 +187,16 @@ class DnsDatagrams(Feeder):
         self.moving[key] = False
 
 
-def dotted(data: bytes, start: int, end: int) -> str:
-    """Labels of letters as text: a dot in the place of each length."""
-    text = bytearray(data[start + 1 : end])
-    at = data[start]
-    while at < len(text):
+def dotted(question: bytes, end: int) -> str:
+    """Labels of letters, up to `end`, as text: a dot in the place of each length."""
+    text = bytearray(question)
+    at = question[0] + 1
+    while at < end:
         length = text[at]
         text[at] = DOT
         at += length + 1
-    return text.decode("ascii")
+    found = text.decode("latin-1")
+    return found[1:end]
 
 
 def quoted(data: bytes) -> str:
