@@ -36,6 +36,7 @@ FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
 BYTES = tuple(map(str, range(256)))
+"""Each byte of an IPv4 address as text."""
 END_STEP = 1_024
 """Flows that end at once when the capture is over."""
 
