@@ -365,7 +365,7 @@ class Flow(msgspec.Struct):
     iface: str = ""
     protocol: str = ""
     reason: str = ""  # why this protocol was chosen, or why none was
-    began_ns: int = 0  # its first packet
+    began_ns: int = 0  # its first packet; of a flow within another one, that one's
 
 
 class Packet(msgspec.Struct, frozen=True):

@@ -179,8 +179,10 @@ class Engine:
         server = Endpoint(address(flow.server), flow.server_port)
         if flip:
             client, server = server, client
+        began = flow.first_ns
         if isinstance(flow, InnerFlow):
             reason = f"in {flow.carrier}: {reason}"
+            began = flow.began_ns
         return Flow(
             identity(flow),
             self.transport(flow),
@@ -190,7 +192,7 @@ class Engine:
             flow.iface,
             protocol,
             reason,
-            flow.first_ns,
+            began,
         )
 
     def emitter(

@@ -114,8 +114,11 @@ class Namer:
 
 
 def packed(ip: str) -> bytes:
-    """An address as it stands in answers."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+    """An address as it stands in answers; nothing where a backend gives something else."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+    except OSError:
+        return b""
 
 
 def make(options: Options, context: Context) -> Namer:

@@ -221,6 +221,11 @@ def test_what_the_server_asks_is_not_what_the_client_was_told() -> None:
     assert names(entry, call()) == [None]
 
 
+@pytest.mark.parametrize("server", ["", "shop", "fe80::1%eth0", "1.2.3"])
+def test_an_end_that_has_no_address(server: str) -> None:
+    assert names(told("a.example.", A), call(server)) == [None]
+
+
 # ---------------------------------------------------------------- the addresses of a message
 
 QUESTION = query("a.example.", "A")[12:]
