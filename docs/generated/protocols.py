@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from generated.examples import example
@@ -33,7 +34,15 @@ def nobodys(spec: api.ProtocolSpec) -> bool:
 
 def pages() -> dict[str, Callable[[], Iterable[str]]]:
     """The pages of all protocols by name."""
-    return {f"protocols/{spec.name}": partial(protocol_page, spec) for spec in known()}
+    found = {f"protocols/{spec.name}": partial(protocol_page, spec) for spec in known()}
+    added = {f"protocols/{name}": partial(added_page, name, *rest) for name, *rest in additions()}
+    return {**found, **added}
+
+
+def additions() -> Iterable[tuple[str, type[api.Details], api.EnricherSpec]]:
+    """The objects that built-in enrichers add to entries, by name."""
+    for spec in builtins().enrichers.values():
+        yield from ((name, schema, spec) for name, schema in spec.adds.items())
 
 
 def index_page() -> Iterable[str]:
@@ -45,6 +54,23 @@ def index_page() -> Iterable[str]:
         yield f"## {spec.name}\n"
         yield f"{sentence(spec.doc)} [Schema and example](protocols/{spec.name}.md).\n"
         yield from facts(spec)
+    for name, _, enricher in additions():
+        yield f"## {name}\n"
+        yield f"{added(enricher)} [Schema](protocols/{name}.md).\n"
+
+
+def added(spec: api.EnricherSpec) -> str:
+    """Who adds an object, and to what."""
+    entries = ", ".join(getattr(spec, "protocols", ())) or "any protocol"
+    return f"{sentence(spec.doc)} Added by the enricher `{spec.name}` to entries of {entries}."
+
+
+def added_page(name: str, schema: type[api.Details], spec: api.EnricherSpec) -> Iterable[str]:
+    """All of an object that a built-in enricher adds."""
+    yield f"# {name}\n"
+    yield f"{added(spec)}\n"
+    yield from table(SCHEMA, schema_rows(schema))
+    yield from notes_table(name)
 
 
 def protocol_page(spec: api.ProtocolSpec) -> Iterable[str]:
@@ -62,7 +88,11 @@ def protocol_page(spec: api.ProtocolSpec) -> Iterable[str]:
         if schema is not None:
             yield f"{half}:\n"
             yield from table(SCHEMA, schema_rows(schema))
-    if notes := notes_of(spec.name):
+    yield from notes_table(spec.name)
+
+
+def notes_table(name: str) -> Iterable[str]:
+    if notes := notes_of(name):
         yield "Its `notes`:\n"
         yield from table(("note", "meaning"), ([code(n), t] for n, t in notes.items()))
 
@@ -72,6 +102,8 @@ def facts(spec: api.ProtocolSpec) -> Iterable[str]:
     also = [other.transport.upper() for other in spec.also]
     found = {
         "Over": ", ".join([spec.transport.upper(), *also]) if also else "",
+        "Carried by": ", ".join(spec.over),
+        "Content types": ", ".join(map(code, spec.types)),
         "Client begins with": " ".join(map(prefix, spec.magic)),
         "Server begins with": " ".join(map(prefix, spec.replies)),
         "Also recognised by": "a look at the first bytes of either side" if spec.probe else "",
@@ -83,16 +115,24 @@ def facts(spec: api.ProtocolSpec) -> Iterable[str]:
 
 def notes_of(name: str) -> dict[str, str]:
     """What its messages' notes mean: the tables called NOTES of its modules."""
-    try:
-        package = import_module(f"kshark.protocols.{name}")
-    except ModuleNotFoundError:
-        return {}
     found: dict[str, str] = {}
-    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        with suppress(ImportError):  # the plain twin of what is compiled
-            notes: Any = getattr(import_module(f"{package.__name__}.{module.name}"), "NOTES", {})
+    for room in ("protocols", "enrichers"):
+        for module in modules(f"kshark.{room}.{name}"):
+            notes: Any = getattr(module, "NOTES", {})
             found |= notes if isinstance(notes, dict) else {}
     return found
+
+
+def modules(name: str) -> Iterable[ModuleType]:
+    """A package with its modules, as far as they can be imported: not the plain twin of what is compiled."""
+    try:
+        package = import_module(name)
+    except ModuleNotFoundError:
+        return
+    yield package
+    for one in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        with suppress(ImportError):
+            yield import_module(f"{name}.{one.name}")
 
 
 def prefix(data: bytes) -> str:
