@@ -37,9 +37,14 @@ cdef extern from *:
         cdef object verb
 
     ctypedef class kshark.api.Entry [object KsharkEntry, check_size ignore]:
+        cdef object flow
         cdef object gap_bytes
         cdef object midstream
         cdef object packets
+        cdef object protocol
+        cdef object request
+        cdef object response
+        cdef object seq
         cdef object swapped
         cdef object truncated
 

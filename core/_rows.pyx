@@ -122,21 +122,10 @@ cdef inline long long number(object value) except? -1:
 
 @cython.final
 cdef class Pieces:
-    """`kshark.rows.FlowPieces` as bytes."""
+    """`kshark.rows.FlowPieces` as bytes. `swapped` is made when an entry asks for it, which few do."""
 
     cdef object flow, client, server, protocol
     cdef bytes head, ends, swapped, backend
-
-    @staticmethod
-    cdef Pieces make(object flow, object protocol):
-        cdef Pieces self = Pieces.__new__(Pieces)
-        made = rows.pieces(flow, protocol)
-        self.flow, self.client, self.server, self.protocol = flow, made.client, made.server, protocol
-        self.head = rows.scrub(made.head).encode()
-        self.ends = rows.scrub(made.ends).encode()
-        self.swapped = rows.scrub(made.swapped).encode()
-        self.backend = rows.scrub(made.backend).encode()
-        return self
 
     cdef inline bint fits(self, object flow, object protocol):
         return (
@@ -353,9 +342,75 @@ cdef class Rows:
             return <Pieces>first
         second = self._flows[at + 1]
         if second is None or not (<Pieces>second).fits(flow, protocol):
-            second = Pieces.make(flow, protocol)
+            second = self._made(flow, protocol)
         self._flows[at], self._flows[at + 1] = second, first
         return <Pieces>second
+
+    cdef Pieces _made(self, object flow, object protocol):
+        """Written where the row would be, and taken away again; `encode` knows where that begins."""
+        cdef Pieces made = Pieces.__new__(Pieces)
+        made.flow, made.protocol = flow, protocol
+        made.client, made.server = field(flow, F_CLIENT), field(flow, F_SERVER)
+        cdef Py_ssize_t start = self._used
+        self._raw(b'{"id":"', 7)
+        self._string(flow.id)
+        self._raw(b"-", 1)
+        made.head = self._taken(start)
+        made.ends = self._ends(flow, protocol, made.client, made.server)
+        self._raw(b',"backend":"', 12)
+        self._string(flow.backend)
+        self._raw(b'"', 1)
+        made.backend = self._taken(start)
+        return made
+
+    cdef bytes _taken(self, Py_ssize_t start):
+        """What was written since then."""
+        found = PyBytes_FromStringAndSize(self._buffer + start, self._used - start)
+        self._used = start
+        self.need(0)
+        return found
+
+    cdef bytes _ends(self, object flow, object protocol, object source, object target):
+        """From the protocol to the two ends."""
+        cdef Py_ssize_t start = self._used
+        self._raw(b'","protocol":"', 14)
+        self._string(protocol)
+        self._raw(b'","transport":"', 15)
+        self._string(flow.transport)
+        self._raw(b'","src":', 8)
+        self._end(source)
+        self._raw(b',"dst":', 7)
+        self._end(target)
+        self._raw(b',"request":', 11)
+        return self._taken(start)
+
+    cdef int _end(self, object end) except -1:
+        """One end of a flow."""
+        name, dns, pid, comm = end.name, end.dns, end.pid, end.comm
+        self._raw(b'{"ip":"', 7)
+        self._string(end.ip)
+        self._raw(b'","port":', 9)
+        self._number(number(end.port))
+        self._raw(b',"name":', 8)
+        if name is None:
+            self._raw(b"null", 4)
+        else:
+            self._raw(b'"', 1)
+            self._string(name)
+            self._raw(b'"', 1)
+        if dns is not None:
+            self._raw(b',"dns":"', 8)
+            self._string(dns)
+            self._raw(b'"', 1)
+        if pid is not None:
+            self._raw(b',"pid":', 7)
+            self._number(number(pid))
+        if comm is not None:
+            self._raw(b',"comm":"', 9)
+            self._string(comm)
+            self._raw(b'"', 1)
+        self._raw(b"}", 1)
+        return 0
 
     cdef int _row(self, object entry) except -1:
         """All of a row but its closing brace."""
@@ -375,7 +430,12 @@ cdef class Rows:
         self._number(number(field(entry, E_SEQ)))
         self._raw(b'","time":"', 10)
         self._time(asked)
-        self._bytes(shared.swapped if PyObject_IsTrue(field(entry, E_SWAPPED)) else shared.ends)
+        if PyObject_IsTrue(field(entry, E_SWAPPED)):
+            if shared.swapped is None:
+                shared.swapped = self._ends(flow, shared.protocol, shared.server, shared.client)
+            self._bytes(shared.swapped)
+        else:
+            self._bytes(shared.ends)
         self._request(request, asked)
         self._raw(b',"response":', 12)
         self._response(response, answered)
@@ -478,113 +538,4 @@ cdef Py_ssize_t weight(object half) except -1:
     return len(field(half, M_HEAD)) + len(field(half, M_BODY))
 
 
-# ---------------------------------------------------------------- secrets in targets
-
-cdef enum:
-    NAME = 24  # bytes of a parameter's name that is remembered, the last of them its length
-    NAMES = 256  # names known to be public that are kept, each in the one place that its bytes give
-
-
-cdef unsigned char[256] PLAIN  # what _text passes over
-cdef int _c
-for _c in range(256):
-    PLAIN[_c] = chr(_c) not in "\0\n@?&;#/=%"
-
-
-@cython.final
-cdef class Suspects:
-    """Finds the entries whose targets may hold a secret; of the others that is certain."""
-
-    cdef object _secret
-    cdef char[NAMES][NAME] _public
-
-    def __cinit__(self, secret):
-        self._secret = secret
-        memset(self._public, 0, sizeof(self._public))
-
-    def find(self, list batch, frozenset protocols):
-        """Entries of these protocols with a target that `url` might change."""
-        cdef list found = []
-        cdef bint wanted = False
-        last = None  # the protocol of the entry before
-        for entry in batch:
-            if not PyObject_TypeCheck(entry, ENTRY):
-                found.append(entry)
-                continue
-            protocol = field(entry, E_PROTOCOL)
-            if protocol is not last:
-                last = protocol
-                wanted = protocol in protocols
-            if wanted and (
-                self._half(field(entry, E_REQUEST)) or self._half(field(entry, E_RESPONSE))
-            ):
-                found.append(entry)
-        return found
-
-    cdef bint _half(self, object half) except -1:
-        if half is None:
-            return False
-        if not PyObject_TypeCheck(half, MESSAGE):
-            return True
-        target = field(half, M_TARGET)
-        if not PyUnicode_Check(target):
-            return True
-        cdef Py_ssize_t size
-        cdef const char *text
-        try:
-            text = PyUnicode_AsUTF8AndSize(target, &size)
-        except UnicodeEncodeError:
-            return True
-        return self._text(text, size)
-
-    cdef bint _text(self, const char *text, Py_ssize_t size) except -1:
-        """Walks over names: what stands between one of "?&;#\\n" and "=" without a "/"."""
-        cdef Py_ssize_t i = 0, name = -1
-        cdef char c
-        if size == 0 or memchr(text, c'=', size) == NULL and memchr(text, c'%', size) == NULL and memchr(text, c'@', size) == NULL:
-            return False  # as most
-        while True:
-            while PLAIN[<unsigned char>text[i]]:
-                i += 1
-            if i >= size:  # at its NUL
-                return False
-            c = text[i]
-            if c == 64:  # @
-                return True
-            if c == 63 or c == 38 or c == 59 or c == 35 or c == 10:  # ? & ; # and a line's end
-                name = i + 1
-            elif c == 47:  # /
-                name = -1
-            elif c == 61 and name >= 0:  # =
-                if self._is_secret(text + name, i - name):
-                    return True
-                name = -1
-            elif c == 37 and (name >= 0 or (i + 2 < size and delimits(text[i + 1], text[i + 2]))):
-                return True  # an escape within a name, or of a delimiter: worth a close look
-            i += 1
-
-    cdef bint _is_secret(self, const char *text, Py_ssize_t size) except -1:
-        cdef unsigned int mixed = <unsigned int>size
-        cdef Py_ssize_t i
-        cdef char *kept
-        if size == 0 or size >= NAME:
-            return self._secret(PyBytes_FromStringAndSize(text, size).decode())
-        for i in range(size):
-            mixed = mixed * 31 + <unsigned char>text[i]
-        kept = self._public[(mixed ^ (mixed >> 8)) % NAMES]
-        if kept[NAME - 1] == size and memcmp(kept, text, size) == 0:
-            return False
-        if self._secret(PyBytes_FromStringAndSize(text, size).decode()):
-            return True
-        memcpy(kept, text, size)
-        kept[NAME - 1] = <char>size
-        return False
-
-
-cdef inline bint delimits(char high, char low) noexcept:
-    """Whether "%" and these are one of ? = ; & # @"""
-    if high == 51:
-        return low in (b"F", b"f", b"D", b"d", b"B", b"b")
-    if high == 52:
-        return low == 48
-    return high == 50 and (low == 54 or low == 51)
+include "_suspects.pxi"

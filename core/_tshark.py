@@ -25,12 +25,14 @@ PORTS: Final = 20
 class Half(msgspec.Struct, forbid_unknown_fields=True):
     """Requests or responses: in frames that have the field `present`, our names by tshark's.
 
-    `values` translates: ``{"verb": {"3": "READ"}}``. A message with a value that is not listed is none of this half.
+    `values` translates: ``{"verb": {"3": "READ"}}``. A message with a value that is not listed is none of this half,
+    unless "*" is listed: ``{"target": {"<Root>": ".", "*": ""}}`` leaves the others as they are.
     """
 
     present: str
     fields: dict[str, str] = {}  # verb, target, status: a field, or "field[0]" within a group
     group: str = ""  # a field whose values say how many of the others' make one message
+    only: dict[str, str] = {}  # tshark's fields: a message with another value is none of this half
     bytes: bool = False  # values are hex digits
     sent_by: Literal["", "client", "server"] = (
         ""  # only what this side sent, where both have the field
@@ -125,6 +127,7 @@ def _names(half: Half) -> Iterator[str]:
     yield half.present
     if half.group:
         yield half.group
+    yield from half.only
     for one in half.fields.values():
         yield one.partition("[")[0]
 
@@ -162,9 +165,10 @@ def _translated(half: Half, found: dict[str, str]) -> dict[str, str] | None:
     """The values as ours; None where one of them is not of this half."""
     for name, words in half.values.items():
         if name in found:
-            if found[name] not in words:
+            if found[name] in words:
+                found[name] = words[found[name]]
+            elif "*" not in words:
                 return None
-            found[name] = words[found[name]]
     return found
 
 
@@ -174,7 +178,10 @@ def _messages(cells: Mapping[str, str], half: Half) -> Iterator[dict[str, str]]:
         n: _values(cells[n], half) for n in {one.partition("[")[0] for one in half.fields.values()}
     }
     if not half.group:
+        wanted = [(cells[field].split(VALUE), value) for field, value in half.only.items()]
         for at in range(len(cells[half.present].split(VALUE))):
+            if any(found[at : at + 1] != [value] for found, value in wanted):
+                continue
             yield {ours: lists[n][at] for ours, n in half.fields.items() if at < len(lists[n])}
         return
     start = 0

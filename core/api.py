@@ -351,6 +351,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     name: str | None = None
     pid: int | None = None
     comm: str | None = None
+    dns: str | None = None  # the name that the other end asked DNS for, and got this address
 
 
 class Flow(msgspec.Struct):
@@ -364,6 +365,7 @@ class Flow(msgspec.Struct):
     iface: str = ""
     protocol: str = ""
     reason: str = ""  # why this protocol was chosen, or why none was
+    began_ns: int = 0  # its first packet; of a flow within another one, that one's
 
 
 class Packet(msgspec.Struct, frozen=True):

@@ -117,7 +117,8 @@ class Capture:
         for chosen in plan.enrichers:
             what = f"enricher {chosen.label}"
             enricher = made(self.post, what, chosen.spec.make, chosen.options, self._context(what))
-            self.enrichers.append(Enriching(chosen.label, enricher, self.post, self.say))
+            arguments = (chosen.label, enricher, self.post, self.say, chosen.spec.make)
+            self.enrichers.append(Enriching(*arguments))
         live = any(source.live for source in self.sources)
         for chosen in plan.sinks:
             self._make_sink(chosen, live)

@@ -52,8 +52,8 @@ def verify(
     kshark verify x.pcap --protocol http
     kshark verify x.pcap --protocol mine --plugin mine.py --map fields.toml
 
-    A mapping says which of tshark's fields are ours: http and redis have one, a plugin may have one in its
-    module (TSHARK = {...}), a file may give others:
+    A mapping says which of tshark's fields are ours: http, redis and dns have one, a plugin may have one in
+    its module (TSHARK = {...}), a file may give others:
 
     \b
     [mqtt]

@@ -35,6 +35,8 @@ TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
+BYTES = tuple(map(str, range(256)))
+"""Each byte of an IPv4 address as text."""
 END_STEP = 1_024
 """Flows that end at once when the capture is over."""
 
@@ -177,8 +179,10 @@ class Engine:
         server = Endpoint(address(flow.server), flow.server_port)
         if flip:
             client, server = server, client
+        began = flow.first_ns
         if isinstance(flow, InnerFlow):
             reason = f"in {flow.carrier}: {reason}"
+            began = flow.began_ns
         return Flow(
             identity(flow),
             self.transport(flow),
@@ -188,6 +192,7 @@ class Engine:
             flow.iface,
             protocol,
             reason,
+            began,
         )
 
     def emitter(
@@ -228,7 +233,9 @@ class Engine:
         tally.feeds += 1
         tally.current = state
         try:
-            verdict = Verdict(spec.probe(data, side))
+            verdict = spec.probe(data, side)
+            if type(verdict) is not Verdict:
+                verdict = Verdict(verdict)
         except BaseException as error:
             tally.current = None
             if interrupted(error):
@@ -313,7 +320,9 @@ def guard_class() -> type[Guard]:
 
 
 def address(raw: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+    if len(raw) == 4:
+        return f"{BYTES[raw[0]]}.{BYTES[raw[1]]}.{BYTES[raw[2]]}.{BYTES[raw[3]]}"
+    return socket.inet_ntop(socket.AF_INET6, raw)
 
 
 def identity(flow: WireFlow) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from kshark import limits
 from kshark.api import Enricher, Entry
-from kshark.breaker import Charge, Post
+from kshark.breaker import Charge, Post, ours
 from kshark.errors import explain
 from kshark.faults import others
 from kshark.given import Rubbish, sound
@@ -16,12 +16,18 @@ class Enriching:
     """One enricher of a run. What it fails to do is not done; an entry that it spoils is lost, and counted."""
 
     def __init__(
-        self, name: str, enricher: Enricher, post: Post, say: Callable[[str], None]
+        self,
+        name: str,
+        enricher: Enricher,
+        post: Post,
+        say: Callable[[str], None],
+        make: object = None,
     ) -> None:
         self.name = name
         self.enricher = enricher
         self.post = post
         self.say = say
+        self.own = ours(make)  # kshark's: what it gives needs no look
         self.charge = Charge(f"enricher {name}", limits.BREAKER_CALL)
         self.errors = 0  # batches that it failed for
         self.dropped = 0  # entries that it dropped
@@ -42,9 +48,11 @@ class Enriching:
             result = batch
         else:
             self.dropped += len(batch) - len(result)
-        return self._usable(result)
+        return result if self.own else self._usable(result)
 
     def _ask(self, batch: list[Entry]) -> list[Entry]:
+        if self.own:
+            return self.enricher.enrich(batch)
         result = self.enricher.enrich(batch[:])
         if type(result) is not list or not all(type(entry) is Entry for entry in result):
             raise TypeError("enrich() must return a list of entries")

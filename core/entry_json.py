@@ -32,6 +32,10 @@ class EndpointJson(msgspec.Struct, kw_only=True):
     ip: Annotated[str, Meta(description="IPv4 or IPv6 address")]
     port: Annotated[int, Meta(description="TCP or UDP port; of ICMP the identifier")]
     name: Annotated[str | None, Meta(description="Pod, service or host name; null = not known")]
+    dns: Annotated[
+        str | UnsetType,
+        Meta(description="The name that the other end asked DNS for, and got this address"),
+    ] = UNSET
     pid: Annotated[int | UnsetType, Meta(description="Process id")] = UNSET
     comm: Annotated[str | UnsetType, Meta(description="Name of the process")] = UNSET
 

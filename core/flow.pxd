@@ -4,6 +4,7 @@ from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
 from kshark.feeder cimport Feeder, Found, fault_of
 from kshark.given cimport checked, gather
+from kshark.window cimport Window
 from kshark.wire.listener cimport Listener
 cimport cython
 
@@ -19,7 +20,7 @@ cdef class Guard(Listener):
     cdef public Feeder feeder
     cdef public int state, flip
     cdef public bint oriented, midstream, strict, timed, replaying, proven
-    cdef public object window
+    cdef public Window window
     cdef public long long messages, switches, errors, spared, reserved, settled
     cdef public ProtocolState proto
     cdef public Emitter emitter
@@ -38,3 +39,14 @@ cdef class Guard(Listener):
     cpdef route(self, Message message, int side)
     cpdef Pairing pairing(self, int asker)
     cpdef reserve(self, long long amount)
+    cpdef bint identify(self, int side, bytes data, long long ns) except -1
+    cpdef forget_window(self)
+    cpdef prove(self)
+    cpdef bint running(self) except -1
+    cpdef leave(self)
+    cpdef str name(self)
+    @cython.locals(asked=Pairing, asked_back=Pairing)
+    cpdef close_pairs(self, object outcome, bint over=*)
+    @cython.locals(count=cython.longlong)
+    cpdef settle(self, str reason)
+    cpdef Pairing new_pairing(self, Emitter emitter, bint swapped)

@@ -210,8 +210,11 @@ class Guard(Listener):
         self.state = DISSECT
         try:
             dissector = self.call(choice.spec.dissector)
-            self.feed = self.call(getattr, dissector, "feed")
-            self.feeder = self.call(direct, dissector)
+            if self.strict:
+                self.feed = self.call(getattr, dissector, "feed")
+                self.feeder = self.call(direct, dissector)
+            else:
+                self.feed, self.feeder = dissector.feed, direct(dissector)
             introduce(self, dissector, after)
         except BaseException as error:
             return self.broke(error)

@@ -210,13 +210,14 @@ def known(end: object) -> bool:
     """The same of one end of the flow."""
     if type(end) is not Endpoint:
         return False
-    ip, port, name, pid, comm = astuple(end)
+    ip, port, name, pid, comm, dns = astuple(end)
     return (
         isinstance(ip, str)
         and isinstance(port, int)
         and (name is None or isinstance(name, str))
         and (pid is None or isinstance(pid, int))
         and (comm is None or isinstance(comm, str))
+        and (dns is None or isinstance(dns, str))
     )
 
 

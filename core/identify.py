@@ -12,6 +12,14 @@ import msgspec
 
 from kshark.api import ProtocolSpec, Side, Verdict
 
+MORE, LIKELY, CERTAIN = int(Verdict.MORE), int(Verdict.LIKELY), int(Verdict.CERTAIN)
+REASONS = tuple(
+    tuple(f"probe of the {side} is {word}" for side in ("client", "server"))
+    for word in ("likely", "certain")
+)
+Look = tuple[Side, bool, bytes]
+"""As which side, would that flip the flow, bytes."""
+
 
 class Choice(msgspec.Struct, frozen=True):
     """What was decided, why, and whether the sides were the other way round."""
@@ -88,53 +96,66 @@ class Identifier:
     def decide(self, view: View, last: bool) -> tuple[Choice | None, bool]:
         """A choice, or None and whether more bytes could help. `last`: the window is over."""
         more = False
-        for as_side, flip, data in looks(view):
-            for spec in self.prefixes[as_side].match(data):
+        seen = looks(view)
+        for as_side, flip, data in seen:
+            prefixes = self.prefixes[as_side]
+            if not prefixes.tables:
+                continue
+            for spec in prefixes.match(data):
                 if spec.name in view.refused:
                     continue
                 verdict = self.ask(spec, data, as_side)
-                if verdict >= Verdict.LIKELY:
+                if verdict >= LIKELY:
                     return Choice(spec, f"prefix {data[:8]!r}", flip), False
-                more = more or verdict == Verdict.MORE
-            more = more or self.prefixes[as_side].hopeful(data)
-        choice, probing = self.probe_all(view)
+                more = more or verdict == MORE
+            more = more or prefixes.hopeful(data)
+        choice, probing = self.probe_all(view, seen)
         if choice is not None and (last or not probing or choice.certain):
             return choice, False
         return None, more or probing
 
-    def probe_all(self, view: View) -> tuple[Choice | None, bool]:
+    def probe_all(self, view: View, seen: list[Look]) -> tuple[Choice | None, bool]:
         """The best verdict of all probes, and whether one of them asks for more."""
         best: Choice | None = None
-        best_rank, more = (Verdict.NO, False, False), False
+        best_rank, more = 0, False
         for spec in self.probes:
-            if spec.name in view.refused:
+            if view.refused and spec.name in view.refused:
                 continue
-            for as_side, flip, data in looks(view):
+            for as_side, flip, data in seen:
                 verdict = self.ask(spec, data, as_side)
-                more = more or verdict == Verdict.MORE
-                hinted = spec.name == view.hint or bool(set(spec.ports) & set(view.ports))
-                rank = (verdict, hinted, not flip)
-                if verdict >= Verdict.LIKELY and rank > best_rank:
-                    side = "client" if as_side == Side.CLIENT else "server"
-                    certain = verdict == Verdict.CERTAIN
-                    reason = f"probe of the {side} is {'certain' if certain else 'likely'}"
-                    best, best_rank = Choice(spec, reason, flip, certain), rank
+                if verdict == MORE:
+                    more = True
+                elif verdict >= LIKELY:
+                    rank = 4 * verdict + 2 * hinted(spec, view) + (not flip)
+                    if rank > best_rank:
+                        reason = REASONS[verdict == CERTAIN][as_side]
+                        best, best_rank = Choice(spec, reason, flip, verdict == CERTAIN), rank
         return best, more
 
-    def ask(self, spec: ProtocolSpec, data: bytes, side: Side) -> Verdict:
+    def ask(self, spec: ProtocolSpec, data: bytes, side: Side) -> int:
         """One opinion; a prefix without a probe is certain."""
-        return Verdict.CERTAIN if spec.probe is None else self.probe(spec, data, side)
+        return CERTAIN if spec.probe is None else self.probe(spec, data, side)
 
 
-def looks(view: View) -> Iterable[tuple[Side, bool, bytes]]:
-    """(as which side, would that flip the flow, bytes): both ways round where the SYN was not seen."""
+def hinted(spec: ProtocolSpec, view: View) -> bool:
+    """Whether one of its ports, or who carries the flow, speaks for this protocol."""
+    if spec.name == view.hint:
+        return True
+    client, server = view.ports
+    return client in spec.ports or server in spec.ports
+
+
+def looks(view: View) -> list[Look]:
+    """Both ways round where the SYN was not seen."""
     client, server = view.first
+    found: list[Look] = []
     if client:
-        yield Side.CLIENT, False, client
+        found.append((Side.CLIENT, False, client))
     if server:
-        yield Side.SERVER, False, server
+        found.append((Side.SERVER, False, server))
     if not view.oriented:
         if server:
-            yield Side.CLIENT, True, server
+            found.append((Side.CLIENT, True, server))
         if client:
-            yield Side.SERVER, True, client
+            found.append((Side.SERVER, True, client))
+    return found

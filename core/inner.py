@@ -21,6 +21,7 @@ class InnerFlow:
             :: -1 if flip else 1
         ]
         self.first_ns = self.last_ns = now
+        self.began_ns: int = outer.began_ns if isinstance(outer, InnerFlow) else outer.first_ns
         self.midstream = outer.midstream
         self.refused = False
         self.established = True

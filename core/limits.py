@@ -187,6 +187,16 @@ DNS_WAITING: Final = 64
 """Ids of DNS queries of a flow that are remembered for answers that repeat no question; the oldest is forgotten."""
 DNS_TRANSFERS: Final = 16
 """Zone transfers of a flow under way, whose further messages are told from answers; BIND transfers-out is 10."""
+DNS_ADDRESSES: Final = 16_384
+"""Addresses that clients got from DNS, whose names are shown with later flows; the oldest half of them is forgotten for
+further ones. Kubernetes allows 110 pods a node: 148 addresses each."""
+DNS_BEFORE: Final = 4
+"""Answers for one address and client that are kept: a name asked for later does not rename an earlier connection."""
+DNS_KEPT: Final = 86_400 * SECOND
+"""An answer is believed for its time to live, and for this at most. Unbound cache-max-ttl."""
+DNS_FOLLOWS: Final = 10 * SECOND
+"""An answer is believed for this at least, whatever its time to live: the connection that it was asked for follows it,
+and three attempts of it take 7 s."""
 DNS_RECORDS: Final = 2_048
 """Records of a DNS message that are shown; the shortest need 11 bytes, and a full message of 64 KiB has about 2,000."""
 DNS_VALUE: Final = 4 * KIB

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kshark import limits, settings
 from kshark.api import BackendSpec, EnricherSpec, PluginError, SinkSpec
-from kshark.breaker import interrupted, within
+from kshark.breaker import interrupted, ours, within
 from kshark.engine import FLOWS
 from kshark.faults import told
 from kshark.lane import LaneOptions
@@ -241,7 +241,8 @@ def _choose_filters(plan: Plan, layers: Sequence[Layer]) -> None:
     for chosen in plan.sinks:
         if chosen.lane.filter.strip():
             chosen.filter = _compiled(plan, chosen.lane.filter, f"sink {chosen.label} filter")
-    if plan.only or plan.registry.enrichers:  # which may learn from what nobody else wants
+    strangers = [spec for spec in plan.registry.enrichers.values() if not ours(spec.make)]
+    if plan.only or strangers:  # which may learn from what nobody else wants
         return
     spared = HELD - _matched(plan) - set(plan.assume.values())
     if spared & set(plan.registry.protocols):

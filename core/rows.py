@@ -68,9 +68,10 @@ class FlowPieces(NamedTuple):
 def endpoint(end: Endpoint) -> str:
     """One end as JSON."""
     name = "null" if end.name is None else quote(end.name)
+    dns = "" if end.dns is None else f',"dns":{quote(end.dns)}'
     pid = "" if end.pid is None else f',"pid":{end.pid:d}'
     comm = "" if end.comm is None else f',"comm":{quote(end.comm)}'
-    return f'{{"ip":{quote(end.ip)},"port":{end.port:d},"name":{name}{pid}{comm}}}'
+    return f'{{"ip":{quote(end.ip)},"port":{end.port:d},"name":{name}{dns}{pid}{comm}}}'
 
 
 def pieces(flow: Flow, protocol: str) -> FlowPieces:

@@ -19,6 +19,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -117,10 +118,14 @@ _decode: Final = msgspec.msgpack.Decoder(list[Entry], ext_hook=_extension)
 
 
 class Unpacker:
-    """Frames back to entries that share their flows, as sinks expect it."""
+    """Frames back to entries that share their flows, as sinks expect it.
+
+    What enrichers make of a flow stays with it, while it is one of the last `ROW_FLOWS`.
+    """
 
     def __init__(self) -> None:
-        self._flows: dict[str, Flow] = {}
+        self._young: dict[str, tuple[Flow, Flow]] = {}  # as it came, and as it is shared
+        self._old: dict[str, tuple[Flow, Flow]] = {}
 
     def unpack(self, data: Any) -> list[Entry]:
         batch: list[Entry]
@@ -131,14 +136,20 @@ class Unpacker:
                     message.extra = _extension(EXTRA, message.extra.data)
         else:
             batch = _decode.decode(data)
-        if len(self._flows) > limits.ROW_FLOWS:
-            self._flows.clear()
         for entry in batch:
-            held = self._flows.get(entry.flow.id)
-            if held is None or held != entry.flow:
-                held = self._flows[entry.flow.id] = entry.flow
-            entry.flow = held
+            entry.flow = self._shared(entry.flow)
         return batch
+
+    def _shared(self, flow: Flow) -> Flow:
+        held = self._young.get(flow.id)
+        if held is None:
+            held = self._old.get(flow.id)
+            if len(self._young) >= limits.ROW_FLOWS:
+                self._old, self._young = self._young, {}
+        if held is None or held[0] != flow:  # it changed its protocol
+            held = (copy(flow), flow)
+        self._young[flow.id] = held
+        return held[1]
 
 
 # ---------------------------------------------------------------- the worker

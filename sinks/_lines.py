@@ -165,8 +165,8 @@ def _size(entry: Entry) -> str:
 
 
 def _label(end: Endpoint) -> str:
-    if end.name:
-        return end.name
+    if end.name or end.dns:
+        return end.name or end.dns or ""
     if end.comm:
         return f"{end.comm}[{end.pid}]" if end.pid is not None else end.comm
     return end.ip

@@ -43,6 +43,17 @@ def test_reference_pages_are_those_of_the_code() -> None:
         assert path.read_text() == text, f"{path.name} is old: run python docs/generate.py"
 
 
+def test_examples_are_of_protocols_and_hide_secrets() -> None:
+    """Each is recognised by an engine that knows all built-ins; what it shows is redacted."""
+    found = plugins.load(options=plugins.PluginOptions(allow=["nobody"])).protocols
+    for path in (DOCS / "examples").iterdir():
+        page = (DOCS / "reference" / "protocols" / f"{path.stem}.md").read_text()
+        assert path.stem in found
+        shown = page.partition("In the terminal")[2]
+        assert shown
+        assert not {word for word in ("c2VjcmV0", '"secret"') if word in shown}
+
+
 @pytest.mark.parametrize("page", PROSE, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):

@@ -112,6 +112,7 @@ def end_json(end: Endpoint) -> EndpointJson:
         name=end.name,
         pid=UNSET if end.pid is None else end.pid,
         comm=UNSET if end.comm is None else end.comm,
+        dns=UNSET if end.dns is None else end.dns,
     )
 
 
@@ -147,7 +148,13 @@ TEXT = st.text(st.characters(exclude_categories=())) | st.sampled_from(
 NS = st.integers(0, 2**63 - 1) | st.integers(NOON, NOON + 10**10) | st.integers(-(2**70), 2**70)
 INT = st.integers(0, 100_000) | st.sampled_from([-1, 2**63 - 1, -(2**63), 2**63, 10**30])
 ENDS = st.builds(
-    Endpoint, TEXT, st.integers(0, 65_535), st.none() | TEXT, st.none() | INT, st.none() | TEXT
+    Endpoint,
+    TEXT,
+    st.integers(0, 65_535),
+    st.none() | TEXT,
+    st.none() | INT,
+    st.none() | TEXT,
+    st.none() | TEXT,
 )
 HALVES = st.builds(
     Message,

@@ -17,7 +17,7 @@ import fake_plugin
 import msgspec
 import pytest
 
-from kshark import session, workers
+from kshark import limits, session, workers
 from kshark.api import Endpoint, Entry, Flow, Kind, Message, Outcome, Packet, PluginError
 from kshark.app import Capture
 from kshark.places import places
@@ -98,6 +98,30 @@ def test_entries_of_a_flow_share_it_again_until_it_changes() -> None:
     three.flow.protocol = "redis"
     (found,) = unpacker.unpack(workers.pack([three]))
     assert found.flow.protocol == "redis"
+
+
+def test_what_an_enricher_made_of_a_flow_stays_with_it() -> None:
+    """Also while others come and go; one that has long been silent starts afresh."""
+    unpacker = workers.Unpacker()
+
+    def unpacked(name: str) -> Endpoint:
+        one = entry(1)
+        one.flow.id = name
+        [found] = unpacker.unpack(workers.pack([one]))
+        if name == "f":
+            found.flow.server = msgspec.structs.replace(found.flow.server, dns="a.example")
+            return unpacker.unpack(workers.pack([entry(2)]))[0].flow.server
+        return found.flow.server
+
+    assert unpacked("f").dns == "a.example"
+    for number in range(limits.ROW_FLOWS - 1):
+        unpacked(str(number))
+    [kept] = unpacker.unpack(workers.pack([entry(3)]))
+    assert kept.flow.server.dns == "a.example"
+    for number in range(2 * limits.ROW_FLOWS):
+        unpacked(f"other {number}")
+    [lost] = unpacker.unpack(workers.pack([entry(4)]))
+    assert lost.flow.server.dns is None
 
 
 def children() -> set[str]:

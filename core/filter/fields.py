@@ -66,6 +66,7 @@ ROW: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
             "ip": False,
             "port": False,
             "name": True,
+            "dns": True,
             "pid": True,
             "comm": True,
         }.items()

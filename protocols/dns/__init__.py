@@ -1,14 +1,15 @@
-"""DNS over UDP and TCP, EDNS, multicast DNS."""
+"""DNS over UDP and TCP, EDNS, multicast DNS; and the names of addresses that clients got by it."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from kshark.api import ProtocolSpec, hookimpl
+from kshark.api import EnricherSpec, ProtocolSpec, hookimpl
 
 from .details import DnsMessage, details
 from .dissector import DnsDatagrams, DnsStream
 from .identify import probe_datagram, probe_stream
+from .namer import NAMER
 
 STREAM = ProtocolSpec(
     name="dns",
@@ -27,3 +28,8 @@ SPEC = replace(STREAM, also=(DATAGRAMS,))
 @hookimpl
 def register_protocols() -> list[ProtocolSpec]:
     return [SPEC]
+
+
+@hookimpl
+def register_enrichers() -> list[EnricherSpec]:
+    return [NAMER]

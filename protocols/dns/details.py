@@ -12,6 +12,7 @@ from .edns import DnsEdns, edns
 from .names import Names
 from .rdata import rdata
 from .records import SHORTEST, Header, Part, header, parts
+from .second_opinion import TSHARK as TSHARK
 
 RECORDS: Final = limits.DNS_RECORDS
 UNICAST: Final = 0x8000

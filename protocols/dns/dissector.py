@@ -18,10 +18,11 @@ from kshark import limits
 from kshark.api import DissectError, Framed, Kind, Message, Side, Step
 from kshark.feeder import Feeder, Found
 
-from .codes import AXFR, IXFR, OPCODES, OPT, QUERY, RCODES, TYPES, rcode_name, type_name
+from .codes import AXFR, IXFR, OPCODES, QUERY, RCODES, TYPES, rcode_name, type_name
 from .identify import place
 from .names import Names
-from .records import parts
+from .records import CUT
+from .walk import survey
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -46,11 +47,10 @@ NOTES = {
 }
 LOCAL = (b"\x05local", b"\x04arpa")
 """Ends of the names that multicast DNS is asked for (RFC 6762 section 3)."""
-NO_OPTIONS = b"\0\0)"
-"""How the record of EDNS begins: the root, and type 41."""
 SIX_WORDS = 12
 DOT = 0x2E
-LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+LETTERS = bytes((chr(byte).isalnum() and byte < 128) or byte in b"-_" for byte in range(256))
+"""Which bytes of a label need no quotation."""
 
 
 class DnsDatagrams(Feeder):
@@ -92,16 +92,20 @@ class DnsDatagrams(Feeder):
             key = (self.digest << 16 | ident) + 1
         else:
             key = ident + 1
+        more = survey(data)
         if flags & ANSWER:
-            return self.answer(data, ident, flags, key, asks)
-        return self.ask(data, ident, flags, key, asks)
+            message = self.answer(data, ident, flags, key, asks, more)
+        else:
+            message = self.ask(data, ident, flags, key, asks)
+        if more == CUT:
+            message.truncated = True
+        return message
 
     def learn(self, data: bytes) -> None:
         """The first question, which repeats nothing and so has no pointers."""
         size = len(data)
         at = SIX_WORDS
-        dots = 0
-        text = bytearray(data[SIX_WORDS : SIX_WORDS + NAME])
+        plain = True
         while True:
             if at >= size:
                 raise DissectError("question beyond the end of the message")
@@ -112,23 +116,26 @@ class DnsDatagrams(Feeder):
                 raise DissectError(f"question with a label of type {length >> 6}")
             if at + length - SIX_WORDS >= NAME:
                 raise DissectError(f"name over {NAME} bytes")
-            text[at - SIX_WORDS] = DOT
-            dots += 1
-            at += length + 1
+            end = at + length + 1
+            if end > size:
+                raise DissectError("question beyond the end of the message")
+            for one in range(at + 1, end):
+                if not LETTERS[data[one]]:
+                    plain = False
+            at = end
         if at + 5 > size:
             raise DissectError("question beyond the end of the message")
-        name = data[SIX_WORDS:at].lower()
+        self.question = data[SIX_WORDS : at + 5]
+        lower = self.question.lower()
         kind = data[at + 1] << 8 | data[at + 2]
-        self.local = name.endswith(LOCAL)
+        self.local = lower.endswith(LOCAL, 0, at - SIX_WORDS)
         self.type = kind
-        self.digest = crc32(data[at + 1 : at + 3], crc32(name))
+        self.digest = crc32(lower) ^ kind << 16  # which has lost the difference between 65 and 97
         self.verb = TYPE_NAMES.get(kind) or type_name(kind)
-        plain = bytes(text[1 : at - SIX_WORDS])
-        if plain.count(b".") == dots - 1 and not plain.translate(None, LETTERS):
-            self.target = plain.decode("ascii")
+        if plain and at > SIX_WORDS:
+            self.target = dotted(self.question, at - SIX_WORDS)
         else:
             self.target = quoted(data)
-        self.question = data[SIX_WORDS : at + 5]
 
     def ask(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
         """A question, a notification or an update."""
@@ -144,8 +151,10 @@ class DnsDatagrams(Feeder):
             self.transfer(key)
         return Message(REQUEST, verb, target, 0, True, key, len(data), data)
 
-    def answer(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
-        """An answer, or what is said to everybody unasked."""
+    def answer(
+        self, data: bytes, ident: int, flags: int, key: int, asks: bool, more: int
+    ) -> Message:
+        """An answer, or what is said to everybody unasked. `more`: the upper bits of its code."""
         opcode = flags >> 11 & 15
         verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
         if not asks:
@@ -159,8 +168,8 @@ class DnsDatagrams(Feeder):
         elif self.asked.get(ident) == key:
             del self.asked[ident]
         rcode = flags & 15
-        if data[10] or data[11]:
-            rcode |= extended(data) << 4
+        if more > 0:
+            rcode |= more << 4
         message = Message(RESPONSE, verb, "", rcode, rcode == 0, key, len(data), data)
         if rcode:
             message.target = RCODE_NAMES.get(rcode) or rcode_name(rcode)
@@ -176,6 +185,18 @@ class DnsDatagrams(Feeder):
         if len(self.moving) >= TRANSFERS:
             del self.moving[next(iter(self.moving))]
         self.moving[key] = False
+
+
+def dotted(question: bytes, end: int) -> str:
+    """Labels of letters, up to `end`, as text: a dot in the place of each length."""
+    text = bytearray(question)
+    at = question[0] + 1
+    while at < end:
+        length = text[at]
+        text[at] = DOT
+        at += length + 1
+    found = text.decode("latin-1")
+    return found[1:end]
 
 
 def quoted(data: bytes) -> str:
@@ -199,27 +220,6 @@ def announced(data: bytes) -> Message:
         raise DissectError("record beyond the end of the message")
     kind = data[at] << 8 | data[at + 1]
     return Message(ONEWAY, type_name(kind), target, 0, True, 0, len(data), data)
-
-
-def extended(data: bytes) -> int:
-    """The upper bits of the response code, which are in the record of EDNS (RFC 6891 section 6.1.3)."""
-    at = data.find(NO_OPTIONS, SIX_WORDS)
-    while at >= 0:
-        if at + 5 < len(data) and data[at + 5]:  # it may be data of a record that looks alike
-            return walked(data)
-        at = data.find(NO_OPTIONS, at + 1)
-    return 0
-
-
-def walked(data: bytes) -> int:
-    """The same, by looking at every record."""
-    try:
-        for part in parts(data):
-            if part.section == 3 and part.type == OPT:
-                return part.ttl >> 24
-    except DissectError:
-        pass
-    return 0
 
 
 class DnsStream(Framed):

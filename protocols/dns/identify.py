@@ -14,7 +14,9 @@ from kshark.api import Side, Verdict
 from .records import ANSWER, NO, SHORTEST, USUAL
 from .walk import sane, walk
 
-PROBE_BYTES: Final = limits.PROBE_BYTES
+PROBE_BYTES = limits.PROBE_BYTES
+CERTAIN = Verdict.CERTAIN
+LIKELY = Verdict.LIKELY
 TRIES: Final = 32
 """Places in one chunk at which a message is looked for after a hole."""
 PLACE: Final = re.compile(
@@ -23,7 +25,7 @@ PLACE: Final = re.compile(
 """A length and a header that may begin here; `walk` looks further."""
 
 
-def probe_datagram(data: bytes, side: Side) -> Verdict:
+def probe_datagram(data: bytes, side: int) -> Verdict:
     """The opinion of one datagram."""
     return opinion(data, side, len(data) >= PROBE_BYTES)
 
@@ -41,13 +43,13 @@ def probe_stream(data: bytes, side: Side) -> Verdict:
     return opinion(message, side, len(message) < size)
 
 
-def opinion(data: bytes, side: Side, cut: bool) -> Verdict:
+def opinion(data: bytes, side: int, cut: bool) -> Verdict:
     """Of a message; `cut`: it is longer than what is there."""
     found = walk(data, cut)
     if found == NO:
         return Verdict.NO
-    right = bool(data[2] & ANSWER) == (side == Side.SERVER)
-    return Verdict.CERTAIN if right and found == USUAL else Verdict.LIKELY
+    right = (data[2] & ANSWER != 0) == (side == 1)
+    return CERTAIN if right and found == USUAL else LIKELY
 
 
 def place(data: bytes, side: Side) -> int:
@@ -58,6 +60,6 @@ def place(data: bytes, side: Side) -> int:
         at = found.start()
         size = int.from_bytes(found[1], "big")
         message = data[at + 2 : at + 2 + size]
-        if opinion(message, side, len(message) < size) == Verdict.CERTAIN:
+        if opinion(message, side, len(message) < size) == CERTAIN:
             return at
     return -1

@@ -16,6 +16,7 @@ from kshark.api import DissectError
 
 from .codes import PARAMETERS, type_name
 from .names import Names
+from .rare import RARE
 
 VALUE: Final = limits.DNS_VALUE
 
@@ -82,16 +83,24 @@ def rdata(names: Names, kind: int, start: int, end: int) -> str:
     """The data of a record of that type, which lie there in the message."""
     if start == end:
         return ""  # of an update that deletes
-    form = FORMS.get(kind)
-    if form is not None:
-        try:
-            reader = Reader(names, start, end)
-            fields = [READERS[letter](reader) for letter in form]
-            if reader.at == end:
-                return shortened(" ".join(filter(None, fields)))
-        except (DissectError, ValueError, OverflowError):
-            pass
+    try:
+        reader = Reader(names, start, end)
+        text = written(reader, kind)
+        if text is not None and reader.at == end:
+            return shortened(text)
+    except (DissectError, ValueError, OverflowError):
+        pass
     return shortened(f"\\# {end - start} {names.data[start : min(end, start + VALUE)].hex()}")
+
+
+def written(reader: Reader, kind: int) -> str | None:
+    """The data by their type's form; None where nobody knows it."""
+    if kind in RARE:
+        return RARE[kind](reader).rstrip()
+    form = FORMS.get(kind)
+    if form is None:
+        return None
+    return " ".join(filter(None, [READERS[letter](reader) for letter in form]))
 
 
 def shortened(text: str) -> str:

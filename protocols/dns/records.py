@@ -21,6 +21,8 @@ ANSWER: Final = 0x80
 """Of the third byte: whether this is a response."""
 NO, ODD, USUAL = -1, 0, 1
 """What `kshark.protocols.dns.walk` says of a message."""
+CUT = -1
+"""The same of one that ends before its last record."""
 
 
 class Header(NamedTuple):

@@ -11,7 +11,7 @@ import re
 from kshark import limits
 
 from .codes import CLASSES, NOTIFY, OPT, QUERY, TYPES, UPDATE
-from .records import ANSWER, NO, ODD, SHORTEST, USUAL
+from .records import ANSWER, CUT, NO, ODD, SHORTEST, USUAL
 
 NAME = limits.DNS_NAME
 RESERVED = 0x40  # of the second byte of the flags
@@ -23,6 +23,7 @@ UNICAST = (
 IN = 1
 ADDRESS, ADDRESS6, OPTIONS = 1, 28, OPT
 NIMLOC, SRV = 32, 33
+NOTHING, BEYOND = -1, -2
 FIRST, SECOND, THIRD = QUERY, NOTIFY, UPDATE
 QUESTIONS = 64  # of a multicast query
 RECORDS = 1_024  # of a query: an update may have many
@@ -91,8 +92,36 @@ def walk(data: bytes, cut: bool) -> int:
     return verdict if at == size and seen else NO
 
 
+def survey(data: bytes) -> int:
+    """What the record of EDNS adds to the response code, 0 without one (RFC 6891 section 6.1.3).
+
+    CUT where the message ends before its last record does. A name that is none ends the look.
+    """
+    size = len(data)
+    at = SHORTEST
+    found = 0
+    for section in range(4):
+        count = data[4 + 2 * section] << 8 | data[5 + 2 * section]
+        for _ in range(count):
+            start = at
+            at = after(data, at)
+            if at < 0:
+                return CUT if at == BEYOND else found
+            if section == 0:
+                at += 4
+            else:
+                if at + 10 > size:
+                    return CUT
+                if section == 3 and data[at] == 0 and data[at + 1] == OPTIONS and not data[start]:
+                    found = data[at + 4]
+                at += 10 + (data[at + 8] << 8 | data[at + 9])
+            if at > size:
+                return CUT
+    return found
+
+
 def after(data: bytes, at: int) -> int:
-    """Where the name at `at` ends; -1 where that is no name, or beyond the end."""
+    """Where the name at `at` ends; BEYOND where the data end first, NOTHING where it is no name."""
     size = len(data)
     start = at
     while at < size:
@@ -100,13 +129,17 @@ def after(data: bytes, at: int) -> int:
         if length == 0:
             return at + 1
         if length > 63:
-            if length < 0xC0 or at + 1 >= size or ((length & 63) << 8 | data[at + 1]) >= start:
-                return -1
+            if length < 0xC0:
+                return NOTHING
+            if at + 1 >= size:
+                return BEYOND
+            if ((length & 63) << 8 | data[at + 1]) >= start:
+                return NOTHING
             return at + 2
         at += length + 1
         if at - start >= NAME:
-            return -1
-    return -1
+            return NOTHING
+    return BEYOND
 
 
 def usual(kind: int, cls: int, length: int, section: int, multicast: bool) -> bool:

@@ -16,10 +16,13 @@ import pytest
 import yaml
 from oracle import CAPTURES, CORPORA, Found, Known, differences, replayed, settle
 
+from kshark._tshark import table_of
 from kshark.api import Entry, Message, Side
-from kshark.protocols.dns import DATAGRAMS
-from kshark.protocols.dns.details import DnsMessage, DnsRecord, details
+from kshark.plugins import load
+from kshark.protocols.dns import DATAGRAMS, SPEC
+from kshark.protocols.dns.details import TSHARK, DnsMessage, DnsRecord, details
 from kshark.testing import converse
+from kshark.verify import compare, entries_of
 
 pytestmark = [pytest.mark.corpora, pytest.mark.usefixtures("corpora")]
 
@@ -373,6 +376,15 @@ def test_tshark() -> None:
             wrong += [f"{name}: ours alone: {row}" for row in ours - theirs]
     assert wrong == []
     assert compared > 60
+
+
+@pytest.mark.skipif(which("tshark") is None, reason="tshark is not installed: make tools")
+@pytest.mark.parametrize("name", [*ARKIME, *DEEPFLOW])
+def test_verify(name: str) -> None:
+    """``kshark verify`` knows which of tshark's fields are ours."""
+    path = str(CORPORA / name)
+    result = compare(path, SPEC, table_of(TSHARK, "dns"), entries_of(path, load(), {}))
+    assert (result.differences, result.same > 0) == ([], True)
 
 
 # ---------------------------------------------------------------- nothing else is DNS

@@ -78,6 +78,7 @@ def test_a_flow_within_is_a_flow(table: type[Table]) -> None:
     assert entries[1].flow.reason == "in wrapped: prefix b'TOY 1\\n'"
     assert entries[1].latency_ns == 1_000
     assert entries[1].src == entries[0].src
+    assert entries[1].flow.began_ns == entries[0].flow.began_ns > 0
     assert len({entry.id for entry in entries}) == len(entries)
     assert not t.engine.ledger.check()
     assert not t.engine.guards

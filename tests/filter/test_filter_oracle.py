@@ -405,7 +405,7 @@ def entries(draw: Any) -> Entry:
         )  # fmt: skip
     ends = [
         Endpoint(draw(words), draw(st.sampled_from([80, 443])), draw(optional(words)),
-                 draw(optional(st.just(7))), draw(optional(words)))
+                 draw(optional(st.just(7))), draw(optional(words)), draw(optional(words)))
         for _ in range(2)
     ]  # fmt: skip
     flow = Flow("f", draw(st.sampled_from(["tcp", "udp"])), ends[0], ends[1], "pcap")

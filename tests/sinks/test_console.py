@@ -231,9 +231,19 @@ def test_names_and_processes_are_shown_before_addresses(
     )
     unnamed = make_entry()
     unnamed.flow = Flow("g", "tcp", Endpoint("::2", 5), Endpoint("::1", 80))
-    shown = piped(context, tmp_path, [made, unnamed])
+    asked_for = make_entry()
+    asked_for.flow = Flow(
+        "h", "tcp", Endpoint("::2", 5), Endpoint("::1", 443, comm="x", dns="a.example")
+    )
+    both = make_entry()
+    both.flow = Flow(
+        "i", "tcp", Endpoint("::2", 5), Endpoint("::1", 80, name="web", dns="a.example")
+    )
+    shown = piped(context, tmp_path, [made, unnamed, asked_for, both])
     assert " curl[7] -> web:80 " in shown
     assert " ::2 -> [::1]:80 " in shown
+    assert " ::2 -> a.example:443 " in shown
+    assert " ::2 -> web:80 " in shown
 
 
 def test_the_width_may_be_given(context: Any, tmp_path: Path, make_entry: Any) -> None:

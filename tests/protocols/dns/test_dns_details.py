@@ -13,13 +13,14 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 from dns_kit import MAIL, WWW, head, query, reply
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kshark import limits
 from kshark.api import DissectError, Kind, Message
 from kshark.protocols.dns.details import DnsMessage, described, details
 from kshark.protocols.dns.names import Names, skip
+from kshark.protocols.dns.rdata import rdata
 
 HASH = "a" * 40
 KEY = base64.b64encode(bytes(range(64))).decode()
@@ -60,6 +61,11 @@ DATA = {
     "EUI64": "00-11-22-33-44-55-66-77",
     "CSYNC": "66 3 A NS AAAA",
     "ZONEMD": f"2018031500 1 1 {'ab' * 48}",
+    "WKS": "192.0.2.1 6 0 25 80 443",
+    "LOC": "42 21 54.005 N 71 6 18.000 W -24.50m 30.00m 10000.00m 5.00m",
+    "APL": "1:192.0.2.0/24 !1:192.0.2.128/25 2:ff00::/8 !2:2001:db8::1/128 1:0.0.0.0/0",
+    "IPSECKEY": f"10 1 2 192.0.2.38 {KEY}",
+    "HIP": f"2 200100107b1a74df365639cc39f1d578 {KEY} rvs1.example.com. rvs2.example.com.",
     "TYPE65400": "\\# 4 01020304",
 }
 
@@ -72,19 +78,23 @@ def plain(text: str) -> str:
     return " ".join(words)
 
 
+KEYS = {"DNSKEY": 3, "CDNSKEY": 3, "RRSIG": 8, "OPENPGPKEY": 0, "IPSECKEY": 4}
+DIGESTS = {"DS": 3, "CDS": 3, "TLSA": 3, "SMIMEA": 3, "SSHFP": 2, "ZONEMD": 3}
+FIXED = KEYS | DIGESTS
+"""Words before what dnspython writes in pieces."""
+
+
 def theirs(kind: str, text: str) -> str:
     """What dnspython makes of what it reads."""
-    rdata = dns.rdata.from_text("IN", kind, text)
-    shown = rdata.to_text()
-    if kind in ("DNSKEY", "CDNSKEY", "RRSIG", "OPENPGPKEY"):
-        fixed = {"DNSKEY": 3, "CDNSKEY": 3, "RRSIG": 8, "OPENPGPKEY": 0}[kind]
-        words = shown.split(" ")
-        shown = " ".join([*words[:fixed], "".join(words[fixed:])])
-    if kind in ("DS", "CDS", "TLSA", "SMIMEA", "SSHFP", "ZONEMD"):
-        words = shown.split(" ")
-        fixed = 2 if kind == "SSHFP" else 3
-        shown = " ".join([*words[:fixed], "".join(words[fixed:])])
-    return plain(shown)
+    return joined(kind, dns.rdata.from_text("IN", kind, text).to_text())
+
+
+def joined(kind: str, text: str) -> str:
+    """Its text as we write it."""
+    words = text.split(" ")
+    fixed = FIXED.get(kind, len(words))
+    rest = ["".join(words[fixed:])] if words[fixed:] else []
+    return plain(" ".join([*words[:fixed], *rest])).strip()
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -98,6 +108,41 @@ def test_types(kind: str) -> None:
         60,
     )
     assert record.data == theirs(kind, DATA[kind])
+
+
+RARE = {
+    "WKS": ["192.0.2.1 17 53", "192.0.2.1 6"],
+    "LOC": [
+        "52 22 23.000 N 4 53 32.000 E -2.00m",
+        "0 0 0.000 N 0 0 0.000 E 0.00m 0.00m 0.00m 0.00m",
+    ],
+    "APL": ["", "3:ab01/7", "2:2001:db8:1:2:3:4:5:6/64"],
+    "IPSECKEY": [f"0 0 0 . {KEY}", f"10 2 2 2001:db8::1 {KEY}", f"10 3 2 gw.example.com. {KEY}"],
+    "HIP": [f"2 20 {KEY}"],
+}
+
+
+@pytest.mark.parametrize(("kind", "text"), [(k, text) for k in RARE for text in RARE[k]])
+def test_forms_of_rare_types(kind: str, text: str) -> None:
+    data = dns.rdata.from_text("IN", kind, text)
+    raw = data.to_wire()
+    assert raw is not None
+    assert rdata(Names(raw), dns.rdatatype.from_text(kind), 0, len(raw)) == joined(
+        kind, data.to_text()
+    )
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(sorted(RARE)), st.binary(min_size=1, max_size=40))
+def test_whatever_a_rare_type_holds(kind: str, raw: bytes) -> None:
+    """What dnspython takes, we show as it does; what it refuses is shown as hex digits, or not worse."""
+    number = dns.rdatatype.from_text(kind)
+    ours = rdata(Names(raw), number, 0, len(raw))
+    try:
+        shown = joined(kind, dns.rdata.from_wire("IN", number, raw, 0, len(raw)).to_text())
+    except Exception:
+        shown = f"\\# {len(raw)} {raw.hex()}"
+    assert ours == shown
 
 
 labels = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_", min_size=1, max_size=20)

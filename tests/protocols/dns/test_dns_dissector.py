@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dns_kit import WWW, C, S, Talk, framed, head, query, reply
+from dns_kit import SOA, WWW, C, S, Talk, framed, head, query, reply
 from msgspec.structs import replace
 
 from kshark import limits
@@ -229,3 +229,42 @@ def test_a_cut_datagram_still_has_its_row() -> None:
     assert rows(converse(short, [(C, WWW), (S, reply(WWW, "a. 1 IN A 192.0.2.1")[:40])])) == [
         "A www.example.com -> A [ok]"
     ]
+
+
+# ---------------------------------------------------------------- cut by the capture
+
+
+NXDOMAIN = reply(WWW, rcode=3, more=SOA)
+ANSWERED = reply(WWW, *[f"www.example.com. 1 IN A 192.0.2.{n}" for n in range(9)])
+
+
+def test_a_message_that_the_snap_length_cut_is_truncated() -> None:
+    """Wherever it is cut behind its question; a whole one never is."""
+    for data in (ANSWERED, NXDOMAIN, query("www.example.com.", "A", 7, use_edns=0)):
+        question = 12 + len(QUESTION)
+        assert not read(data).truncated
+        assert [cut for cut in range(question, len(data)) if not read(data[:cut]).truncated] == []
+        short = read(data[:-3])
+        assert (short.verb, short.status & 15) == ("A", data[3] & 15)
+
+
+def test_the_entry_says_so() -> None:
+    [entry] = converse(DATAGRAMS, [(C, WWW), (S, ANSWERED[:-20])])
+    assert (entry.outcome, entry.truncated) == ("ok", True)
+
+
+def test_a_record_whose_name_is_none_is_not_cut() -> None:
+    assert not read(head(7, 0x8180, 1, 1) + QUESTION + b"\xff\xff\0\1\0\1").truncated
+
+
+# ---------------------------------------------------------------- LLMNR
+
+
+def test_llmnr() -> None:
+    """RFC 4795: the format is that of DNS, with other flags; who answers does so by unicast."""
+    asked = head(7, 0x0000, 1) + b"\x06laptop\0\0\x01\0\x01"
+    conflict = (
+        head(7, 0x8400, 1, 1) + asked[12:] + b"\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\xc0\0\x02\x07"
+    )
+    assert said([(C, asked), (S, conflict)]) == ["A laptop -> A [ok]"]
+    assert said([(C, asked)]) == ["A laptop -> - [unanswered]"]
