@@ -146,7 +146,8 @@ class TlsDissector(Handshake):
             super().message(side, message)
 
     def pass_on(self, side: int, data: bytes, missing: int = 0) -> None:
-        self.out.append(Inner(Side(side), data, missing, hint=self.alpn))
+        size = self.halves[side].count()
+        self.out.append(Inner(Side(side), data, size, missing, hint=self.alpn))
 
     # ------------------------------------------------------------ losses
 

@@ -352,7 +352,7 @@ class Handshake:
         """Nothing more is read of this flow."""
         if not self.over:
             self.over = True
-            self.out.append(Switch("tcp", context=Message(Kind.ONEWAY, reason, self.name())))
+            self.out.append(Switch(context=self.name(), opaque=reason))
 
     # ------------------------------------------------------------ SSLv2
 
