@@ -11,8 +11,6 @@ from typing import Annotated, Any, Final
 from kshark import limits
 from kshark.api import Details, doc
 
-from .hello import pieces
-
 NEEDS: Final = "names in certificates need the library cryptography: pip install 'kshark[tls]'"
 
 
@@ -38,26 +36,16 @@ def chain(message: bytes, tls13: bool) -> list[bytes]:
     if tls13:
         body = body[1 + body[0] :] if body else b""
     found: list[bytes] = []
-    number = 0
-    for _, data in pieces(body[3:], 3) if not tls13 else _entries(body[3:]):
-        number += 1
-        if number > limits.TLS_CERTIFICATES:
-            break
-        found.append(data)
-    return found
-
-
-def _entries(data: bytes) -> list[tuple[int, bytes]]:
-    """Those of TLS 1.3, each with extensions behind it."""
-    found, at = [], 0
-    while at + 3 <= len(data) and len(found) <= limits.TLS_CERTIFICATES:
-        size = int.from_bytes(data[at : at + 3], "big")
+    at = 3
+    while at + 3 <= len(body) and len(found) < limits.TLS_CERTIFICATES:
+        size = int.from_bytes(body[at : at + 3], "big")
         at += 3
-        if at + size > len(data):
+        if at + size > len(body):
             break
-        found.append((at, data[at : at + size]))
+        found.append(body[at : at + size])
         at += size
-        at += 2 + int.from_bytes(data[at : at + 2], "big")
+        if tls13:  # extensions of each
+            at += 2 + int.from_bytes(body[at : at + 2], "big")
     return found
 
 

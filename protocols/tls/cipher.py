@@ -86,9 +86,7 @@ class Aead13:
     def updated(self) -> Aead13:
         """The one after a KeyUpdate."""
         size = len(self.secret)
-        return Aead13(
-            self.suite, expand_label(self.secret, "traffic upd", size, self.suite.digest)
-        )
+        return Aead13(self.suite, expand_label(self.secret, "traffic upd", size, self.suite.digest))
 
 
 class Aead12:

@@ -103,9 +103,7 @@ class TlsServer(Details):
     early_data: Annotated[bool, doc("Early data is accepted (known if decrypted)")] = False
     certificate_requested: Annotated[bool, doc("The client is asked for a certificate")] = False
     ocsp: Annotated[bool, doc("An OCSP response is stapled")] = False
-    subject: Annotated[
-        str, doc("Whose certificate it shows", otel="tls.server.subject")
-    ] = ""
+    subject: Annotated[str, doc("Whose certificate it shows", otel="tls.server.subject")] = ""
     issuer: Annotated[str, doc("Who signed it", otel="tls.server.issuer")] = ""
     not_before: Annotated[str, doc("Valid from, in UTC", otel="tls.server.not_before")] = ""
     not_after: Annotated[str, doc("Valid until, in UTC", otel="tls.server.not_after")] = ""
@@ -215,7 +213,8 @@ def learn(found: TlsServer, kind: int, message: bytes, tls13: bool) -> None:
 
 def greeted(found: TlsServer, hello: Hello) -> None:
     """Its hello."""
-    found.version = version_name(hello.chosen)
+    if not hello.problem:  # else an extension that is missing may say another
+        found.version = version_name(hello.chosen)
     found.cipher = ", ".join(ciphers(hello))
     found.alpn = next(iter(hello.alpn), "")
     found.group = group(hello.share)

@@ -38,7 +38,7 @@ class TlsDissector(Handshake):
 
     def inside(self, side: Side) -> bool:
         """Also all that follows the handshake."""
-        return self.session is not None and self.settled or super().inside(side)
+        return (self.session is not None and self.settled) or super().inside(side)
 
     def slim(self) -> int:
         """Nothing that waits can be spared."""

@@ -46,7 +46,14 @@ from .ssl2 import SERVER_HELLO2, SHORTEST, is_ssl2, right, size_of
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
 LONE_ALERT: Final = (11, 19)
 """Bytes of a record of TLS 1.3 that holds an alert: two, a type, and a tag of 8 or 16."""
-SHOWN: Final = (SERVER_HELLO, EXTENSIONS, CERTIFICATE, KEY_EXCHANGE, CERTIFICATE_REQUEST, CERTIFICATE_STATUS)  # fmt: skip
+SHOWN: Final = (
+    SERVER_HELLO,
+    EXTENSIONS,
+    CERTIFICATE,
+    KEY_EXCHANGE,
+    CERTIFICATE_REQUEST,
+    CERTIFICATE_STATUS,
+)
 """Messages of a server that details() reads."""
 
 
@@ -123,7 +130,7 @@ class Handshake:
         """Records one by one."""
         records = self.halves[side].records
         try:
-            if not records.begun and is_ssl2(bytes(records.buffer[:1]) or data):
+            if not (records.begun or records.skip) and is_ssl2(bytes(records.buffer[:1]) or data):
                 rest = self.old_hello(side, data)
                 if rest is None or self.over:
                     return
@@ -138,6 +145,7 @@ class Handshake:
     def record(self, side: int, record: Record) -> None:
         """One record, whole or damaged."""
         half, kind = self.halves[side], record.type
+        half.gap += record.missing
         if half.secret or kind == DATA:
             self.encrypted(side, record)
         elif kind == HANDSHAKE:
@@ -196,7 +204,7 @@ class Handshake:
         half.shake += record.body
         if record.missing:
             self.messages(side)
-            self.torn(side, record.missing)
+            self.torn(side)
         else:
             self.messages(side)
 
@@ -263,17 +271,14 @@ class Handshake:
         else:
             self.server = server
 
-    def torn(self, side: int, missing: int) -> None:
+    def torn(self, side: int) -> None:
         """A hole in the handshake messages of a side: where the next begins is not known."""
         half = self.halves[side]
         half.blind = True
-        half.gap += missing
         part = bytes(half.shake)
         half.shake.clear()
         if side == SERVER:
             self.ending.truncated = True
-            if self.server is None and part[:1] == bytes([SERVER_HELLO]):
-                self.answer(server_hello(part))
             half.keep(part)
         elif self.hello is None:
             self.greet(client_hello(part), part)
@@ -329,7 +334,7 @@ class Handshake:
             self.greet(client_hello(part), part, cut=True)
         if not self.settled and (self.server is not None or server.gap or server.shake):
             if server.shake:
-                self.torn(SERVER, 0)
+                self.torn(SERVER)
             self.settle(cut=True)
 
     def missed(self, side: int, missing: int) -> None:

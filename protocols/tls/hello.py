@@ -263,4 +263,3 @@ def printable(name: bytes) -> str:
     ('a.example', '\\xea\\xea')
     """
     return "".join(chr(b) if 0x20 < b < 0x7F else f"\\x{b:02x}" for b in name)
-

@@ -31,6 +31,11 @@ LONGEST: Final = 1_024
 class Secrets(Protocol):
     """What a dissector may ask."""
 
+    @property
+    def asked(self) -> bool:
+        """Whether there may be secrets at all."""
+        ...
+
     def of(self, random: bytes) -> Mapping[str, bytes]:
         """The secrets of a connection by the names of `LABELS`, empty where none is known (yet)."""
         ...
@@ -58,7 +63,7 @@ class KeyLog:
 
     @property
     def asked(self) -> bool:
-        """Whether there may be secrets at all."""
+        """See `Secrets`."""
         return bool(self.path or self.known)
 
     def of(self, random: bytes) -> Mapping[str, bytes]:

@@ -194,9 +194,7 @@ class Session:
             self.known = self.secrets.of(self.client.random) or self.known
         return self.known.get(name)
 
-    def _updated(
-        self, lane: Lane, opener: Aead13, record: Record
-    ) -> tuple[int, int, bytes] | None:
+    def _updated(self, lane: Lane, opener: Aead13, record: Record) -> tuple[int, int, bytes] | None:
         """Under the key that a KeyUpdate makes (RFC 8446 section 7.2)."""
         later = opener.updated()
         found = self._under(later, 0, lane.doubt, record)

@@ -168,9 +168,7 @@ def conversation(version: ssl.TLSVersion = V13, **how: str) -> Talk:
     return Pair(*contexts(version, **how)).shake().say(C, ASK).say(S, ANSWER).end().talk
 
 
-def with_keys(
-    path: Path, version: ssl.TLSVersion = V13, **how: str
-) -> tuple[Talk, KeyLog]:
+def with_keys(path: Path, version: ssl.TLSVersion = V13, **how: str) -> tuple[Talk, KeyLog]:
     """The same with its key log."""
     client, server = contexts(version, **how)
     client.keylog_filename = str(path)
