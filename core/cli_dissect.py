@@ -43,6 +43,9 @@ Show = Callable[[ProtocolSpec, Message, Side], None]
     "--no-redact", is_flag=True, help="Secrets too, which are hidden as in sinks otherwise."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@click.option(
+    "--tls-keylog", metavar="FILE", default="", help="Key log of TLS connections, to decrypt them."
+)
 @click.option("--watch", is_flag=True, help="Again whenever the file of --plugin changes.")
 @common
 def dissect(
@@ -54,6 +57,7 @@ def dissect(
     explain: bool,
     no_redact: bool,
     as_json: bool,
+    tls_keylog: str,
     watch: bool,
     plugins: Sequence[str],
     config: str,
@@ -76,7 +80,14 @@ def dissect(
         return WRONG
 
     def once() -> int:
+        from kshark.places import places
+        from kshark.plan import configure
+        from kshark.settings import Given
+
         found = registry(plugins, config)
+        given = {"tls_keylog": Given(tls_keylog, "--tls-keylog")} if tls_keylog else {}
+        where = places(given, config)
+        configure(found, where, where.run_layers())
         spec: ProtocolSpec = found.find("protocols", protocol, "--protocol")
         run = _Run(
             found.protocols, as_json=as_json, full=full, explain=explain, redact=not no_redact

@@ -97,6 +97,8 @@ class Engine:
 
     def feed(self, block: Block) -> list[Entry]:
         """Packets of one block; the entries that they complete."""
+        if block.secrets:
+            self.tell(block.secrets)
         self.wire.feed(block)
         if self.timers:
             self.expire(self.wire.now)
@@ -105,6 +107,15 @@ class Engine:
         if self.memory > self.settings.limits.memory:
             self.shrink()
         return self.take()
+
+    def tell(self, secrets: Sequence[bytes]) -> None:
+        """Key logs that the capture holds."""
+        for spec in self.specs.values():
+            for one in secrets if spec.secrets is not None else ():
+                try:
+                    spec.secrets(one)  # type: ignore[misc]
+                except Exception as error:  # a plugin's code
+                    self.blame(spec.name, error, "secrets()")
 
     def tick(self, now_ns: int) -> list[Entry]:
         """Time passes without packets (live): timers run."""
@@ -296,7 +307,8 @@ class Engine:
 def needed(only: frozenset[str], known: Sequence[ProtocolSpec]) -> set[str]:
     """Those names, and the protocols in which theirs may come."""
     over = {spec.name: spec.over for spec in known}
-    names, new = set(only), set(only)
+    names = only | {spec.name for spec in known if spec.secrets is not None}
+    new = set(names)
     while new:
         new = {carrier for name in new for carrier in over.get(name, ())} - names
         names |= new

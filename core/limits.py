@@ -244,6 +244,8 @@ PACKET_BYTES: Final = 256 * KIB
 """Captured bytes of one packet; more means that the file is damaged. libpcap MAXIMUM_SNAPLEN."""
 PCAPNG_BLOCK: Final = 16 * MIB
 """Bytes of one pcapng block; more means that the file is damaged. Wireshark MAX_BLOCK_SIZE."""
+SECRET_BLOCKS: Final = 256
+"""Blocks of secrets in a pcapng file between two packets that are kept; earlier ones are forgotten."""
 PCAPNG_IFACES: Final = 4_096
 """Interfaces of one pcapng section; the file is read up to the one that is too many."""
 IFACE_NAME: Final = 256

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from kshark.api import ProtocolSpec, hookimpl
+from typing import Annotated
 
+from kshark.api import Options, PluginError, ProtocolSpec, hookimpl, option
+
+from .cipher import available
 from .details import TlsClient, TlsServer, details
 from .dissector import TlsDissector
 from .identify import probe
@@ -15,8 +18,26 @@ HEADS = tuple(bytes([22, 3, minor]) for minor in range(5))
 """How a record of the handshake begins."""
 
 
+class TlsOptions(Options):
+    """``[protocol.tls]``; ``--tls-keylog``."""
+
+    keylog: Annotated[
+        str, option("Key log (SSLKEYLOGFILE) of connections, to decrypt them", unit="file")
+    ] = ""
+
+
+def configure(options: TlsOptions) -> ProtocolSpec:
+    """With the key log that the user has named."""
+    if options.keylog and not available():
+        raise PluginError(
+            "--tls-keylog: decryption needs the library cryptography: pip install 'kshark[tls]'"
+        )
+    return spec(KeyLog(options.keylog))
+
+
 def spec(keys: KeyLog | None = None) -> ProtocolSpec:
     """The protocol; `keys`: where the secrets of connections are found."""
+    keys = keys or KeyLog()
     return ProtocolSpec(
         name="tls",
         dissector=partial(TlsDissector, keys),
@@ -28,6 +49,9 @@ def spec(keys: KeyLog | None = None) -> ProtocolSpec:
         request=TlsClient,
         response=TlsServer,
         details=details,
+        options=TlsOptions,
+        configure=configure,
+        secrets=keys.learn,
     )
 
 

@@ -91,6 +91,10 @@ SIGNATURE_NAMES: Final = {
 }  # fmt: skip
 
 
+ALPN_PROTOCOLS: Final = {"h2": "http2", "http/1.0": "http", "http/1.1": "http", "dot": "dns"}
+"""Protocols of kshark by the names that are negotiated."""
+
+
 def grease(number: int) -> bool:
     """Whether it means nothing and is there to be ignored (RFC 8701).
 

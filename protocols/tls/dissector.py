@@ -13,7 +13,16 @@ from kshark import limits
 from kshark.api import Inner, Kind, Message, Side
 
 from .cipher import available
-from .codes import ALERT, CLOSE_NOTIFY, DATA, EARLY_DATA, EXTENSIONS, FINISHED, HANDSHAKE
+from .codes import (
+    ALERT,
+    ALPN_PROTOCOLS,
+    CLOSE_NOTIFY,
+    DATA,
+    EARLY_DATA,
+    EXTENSIONS,
+    FINISHED,
+    HANDSHAKE,
+)
 from .ending import Ending
 from .handshake import CLIENT, SERVER, Handshake
 from .hello import Hello, encrypted_extensions
@@ -147,7 +156,8 @@ class TlsDissector(Handshake):
 
     def pass_on(self, side: int, data: bytes, missing: int = 0) -> None:
         size = self.halves[side].count()
-        self.out.append(Inner(Side(side), data, size, missing, hint=self.alpn))
+        hint = ALPN_PROTOCOLS.get(self.alpn, self.alpn)
+        self.out.append(Inner(Side(side), data, size, missing, hint=hint))
 
     # ------------------------------------------------------------ losses
 
