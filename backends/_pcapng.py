@@ -1,9 +1,10 @@
 """The pcapng format: blocks of a type and a length in sections (draft-ietf-opsawg-pcapng).
 
 Packets are walked by `_records`; what changes state comes here: section headers (either byte order, any
-number of them), interface descriptions, interface statistics, secrets to decrypt with. Unknown blocks are skipped. A packet
-block whose frame is sound but whose content is not (no such interface, more bytes than the block has)
-is counted as ``malformed``; a broken frame ends the reading, since what follows would be guessed.
+number of them), interface descriptions, interface statistics, secrets to decrypt with. Unknown blocks
+are skipped. A packet block whose frame is sound but whose content is not (no such interface, more bytes
+than the block has) is counted as ``malformed``; a broken frame ends the reading, since what follows would
+be guessed.
 """
 
 from __future__ import annotations

@@ -317,8 +317,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
     name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
 
-    A user's ``options`` (as those of a sink: ``[protocol.NAME]``, ``KSHARK_PROTOCOL_NAME_KEY``) are given to ``configure``
-    before anything is captured; what that returns takes the spec's place.
+    A user's ``options`` (as those of a sink: ``[protocol.NAME]``, ``KSHARK_PROTOCOL_NAME_KEY``) are given to
+    ``configure`` before anything is captured; what that returns takes the spec's place.
     ``secrets`` is told the key logs that captures hold. A protocol that has it may hold any other, once it is
     decrypted: it is dissected whatever is asked for.
 

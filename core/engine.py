@@ -307,7 +307,7 @@ class Engine:
 def needed(only: frozenset[str], known: Sequence[ProtocolSpec]) -> set[str]:
     """Those names, and the protocols in which theirs may come."""
     over = {spec.name: spec.over for spec in known}
-    names = only | {spec.name for spec in known if spec.secrets is not None}
+    names = set(only) | {spec.name for spec in known if spec.secrets is not None}
     new = set(names)
     while new:
         new = {carrier for name in new for carrier in over.get(name, ())} - names

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kshark import limits, settings
-from kshark.api import BackendSpec, EnricherSpec, Options, PluginError, ProtocolSpec, SinkSpec
+from kshark.api import BackendSpec, Options, PluginError, ProtocolSpec, SinkSpec
 from kshark.breaker import interrupted, within
 from kshark.engine import FLOWS
 from kshark.faults import told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-
 from typing import Annotated
 
 from kshark.api import Options, PluginError, ProtocolSpec, hookimpl, option

@@ -14,7 +14,6 @@ from kshark.plan import make_plan
 from kshark.render import Renderer
 from kshark.settings import Given
 from kshark.testing import _packets
-from kshark.unknown import server_name
 
 
 def hello(name: bytes) -> bytes:
@@ -63,10 +62,3 @@ def test_nobody_can_have_one_dissect() -> None:
         spec.dissector()
     with pytest.raises(PluginError, match=r"--assume 80=tcp: tcp is what nobody dissects"):
         make_plan(places({"assume": Given(["80=tcp"], "--assume")}, environ={}))
-
-
-@pytest.mark.parametrize("size", range(0, 90, 7))
-def test_a_cut_hello_has_no_name_or_the_whole_one(size: int) -> None:
-    data = hello(b"a.example")
-    assert server_name(data[:size]) in ("", "a.example")
-    assert server_name(data) == "a.example"
