@@ -76,8 +76,12 @@ class TlsDissector(Handshake):
 
     def greet(self, hello: Hello, message: bytes, *, cut: bool = False) -> None:
         super().greet(hello, message, cut=cut)
-        if self.secrets is not None and self.secrets.asked and not hello.ssl2 and available():
+        if self.secrets is None or not self.secrets.asked or hello.ssl2 or not available():
+            return
+        if len(hello.random) == 32:
             self.session = Session(self.secrets, hello)
+        else:  # nobody knows any more which secrets are its own
+            self.ending.truncated = True
 
     def answer(self, server: Hello) -> None:
         super().answer(server)
@@ -120,6 +124,8 @@ class TlsDissector(Handshake):
     def plain(self, plain: Plain) -> None:
         """What a record holds."""
         side = plain.side
+        if not plain.lost and self.lost_finished(plain):
+            self.settle()
         if plain.lost:
             self.halves[side].blind = True
             if self.settled:
@@ -133,6 +139,17 @@ class TlsDissector(Handshake):
             self.alert(side, plain.data)
         elif plain.type == HANDSHAKE and not self.finished[side]:
             self.shaken(side, plain.data)
+
+    def lost_finished(self, plain: Plain) -> bool:
+        """Whether the client's last word in the handshake was in a hole: it goes on, so that was it."""
+        missed = self.tls13 and plain.side == CLIENT and self.halves[CLIENT].blind
+        return missed and plain.type != HANDSHAKE and not plain.early
+
+    def cut(self) -> None:
+        opened = self.session is not None and self.session.open
+        if opened and self.tls13 and self.halves[CLIENT].blind:
+            self.settle()
+        super().cut()
 
     def shaken(self, side: int, data: bytes) -> None:
         """Handshake messages that were encrypted; those after Finished (tickets) are of no interest."""

@@ -176,6 +176,13 @@ def with_keys(path: Path, version: ssl.TLSVersion = V13, **how: str) -> tuple[Ta
     return talk, KeyLog(str(path))
 
 
+def refused() -> Talk:
+    """A client that speaks nothing which the server would."""
+    client, _ = contexts(V12)
+    _, server = contexts(V13)
+    return Pair(client, server).shake().talk
+
+
 def records(data: bytes) -> Iterator[bytes]:
     """The records of one side."""
     while data:
