@@ -33,6 +33,7 @@ from .codes import (
     HELLO_DONE,
     KEY_EXCHANGE,
     SERVER_HELLO,
+    SSL2,
     TLS13,
     USER_CANCELED,
     alert_name,
@@ -297,6 +298,7 @@ class Handshake:
         half, end = self.halves[SERVER], self.ending
         end.tls13, end.established = self.tls13, not (end.alert or cut)
         verb = version_name(self.server.chosen) if self.server is not None else ""
+        verb = version_name(SSL2) if end.ssl2 else verb
         response = Message(Kind.RESPONSE, verb, end.alert, end.code, not end.alert, key=1)
         response.head, response.body, response.extra = half.kept, self.halves[CLIENT].kept, end
         response.side, response.cut, response.gap_bytes = SERVER, cut, half.gap

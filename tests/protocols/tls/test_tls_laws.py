@@ -52,4 +52,3 @@ def test_rows_are_the_same_in_any_order_of_packets() -> None:
         entries = engine.feed(_packets.block(frames)) + engine.finish()
         assert [row for row in rows(entries) if row.startswith("hello")] == whole
         assert engine.ledger.check() == []
-

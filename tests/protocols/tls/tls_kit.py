@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from kshark.api import Side
+from kshark.api import Entry, ProtocolSpec, Side
+from kshark.engine import Engine
 from kshark.protocols.tls.keylog import KeyLog
+from kshark.testing.play import MadeFlow
 
 C, S = Side.CLIENT, Side.SERVER
 Talk = list[tuple[Side, bytes]]
@@ -181,6 +183,22 @@ def refused() -> Talk:
     client, _ = contexts(V12)
     _, server = contexts(V13)
     return Pair(client, server).shake().talk
+
+
+def through(specs: list[ProtocolSpec], talk: Talk, *, midstream: bool = False) -> list[Entry]:
+    """The entries of one flow, dissected by whoever recognises it."""
+    said: list[str] = []
+    engine = Engine(specs, None, said.append)
+    flow = MadeFlow(midstream=midstream)
+    consumer = engine.open(flow)
+    for side, data in talk:
+        flow.last_ns += 1_000_000
+        flow.seen[side] += 1
+        if consumer.chunk(side, data, flow.last_ns):
+            break
+    consumer.end(1, flow.last_ns)
+    assert not said
+    return engine.take()
 
 
 def records(data: bytes) -> Iterator[bytes]:
