@@ -111,7 +111,12 @@ class TlsDissector(Handshake):
             self.leave(self.ending.why or "encrypted")
 
     def fail(self, code: int, text: str, side: int) -> None:
-        """After the handshake, an alert that was opened is an entry of its own; the end of the data is none."""
+        """After the handshake, an alert that was opened is an entry of its own; the end of the data is none.
+
+        A server that has answered early data may end before the client has finished its handshake.
+        """
+        if not self.settled and code == CLOSE_NOTIFY and self.finished[side]:
+            return
         if not self.settled:
             super().fail(code, text, side)
         elif code != CLOSE_NOTIFY:
@@ -147,7 +152,7 @@ class TlsDissector(Handshake):
 
     def cut(self) -> None:
         opened = self.session is not None and self.session.open
-        if opened and self.tls13 and self.halves[CLIENT].blind:
+        if opened and self.tls13 and (self.halves[CLIENT].blind or EARLY_NOTE in self.notes):
             self.settle()
         super().cut()
 

@@ -16,7 +16,7 @@ from kshark import limits
 from kshark.api import Side
 
 from .cipher import Aead13, Opener, Suite, openers12, suite_of
-from .codes import EARLY_DATA, ENCRYPT_THEN_MAC
+from .codes import EARLY_DATA, ENCRYPT_THEN_MAC, TLS12
 from .hello import Hello
 from .keylog import Secrets
 from .records import HEAD, Record
@@ -72,6 +72,8 @@ class Session:
     def begin(self, server: Hello, tls13: bool) -> None:
         """The ServerHello says how."""
         self.server, self.tls13 = server, tls13
+        if server.chosen < TLS12:
+            raise Lost("a version before 1.2, which is not decrypted")
         self.suite = suite_of(server.ciphers[0] if server.ciphers else 0, tls13)
         if self.suite is None:
             raise Lost("a cipher that is not read")

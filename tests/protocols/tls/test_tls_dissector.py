@@ -227,8 +227,7 @@ def test_messages_across_records(size: int) -> None:
 
 def test_all_messages_of_a_flight_in_one_record() -> None:
     talk = conversation(V12)
-    flight = [record for record in records(talk[1][1])]
-    joined = b"".join(record[5:] for record in flight)
+    joined = b"".join(record[5:] for record in records(talk[1][1]))
     one = b"\x16\x03\x03" + struct.pack(">H", len(joined)) + joined
     assert rows(converse(SPEC, [talk[0], (S, one), *talk[2:]]))[0] == f"hello {NAME} -> 1.2 [ok]"
 

@@ -49,7 +49,7 @@ def test_a_file_is_read_on_as_it_grows(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="--tls-keylog .*: No such file"):
+    with pytest.raises(PluginError, match=r"--tls-keylog .*: No such file"):
         KeyLog(str(tmp_path / "none"))
 
 

@@ -17,7 +17,7 @@ import pytest
 from tls_kit import NAME, folder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "backends"))
-from netlab import Lab
+from netlab import Lab, need_root
 
 from kshark.backends._netns import inside
 
@@ -65,6 +65,8 @@ class Scene:
         try:
             yield process
         finally:
+            assert process.stdin is not None
+            process.stdin.close()
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(2)
