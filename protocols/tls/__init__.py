@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 from kshark.api import Options, PluginError, ProtocolSpec, hookimpl, option
@@ -36,10 +35,14 @@ def configure(options: TlsOptions) -> ProtocolSpec:
 
 def spec(keys: KeyLog | None = None) -> ProtocolSpec:
     """The protocol; `keys`: where the secrets of connections are found."""
-    keys = keys or KeyLog()
+    known = keys or KeyLog()
+
+    def dissector() -> TlsDissector:
+        return TlsDissector(known)
+
     return ProtocolSpec(
         name="tls",
-        dissector=partial(TlsDissector, keys),
+        dissector=dissector,
         doc="TLS 1.0 to 1.3, SSL 3: handshakes; with a key log, what is inside",
         magic=HEADS,
         replies=HEADS,
@@ -50,7 +53,7 @@ def spec(keys: KeyLog | None = None) -> ProtocolSpec:
         details=details,
         options=TlsOptions,
         configure=configure,
-        secrets=keys.learn,
+        secrets=known.learn,
     )
 
 

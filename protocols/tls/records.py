@@ -13,7 +13,7 @@ import msgspec
 
 from kshark import limits
 
-from .codes import CONTENT
+from .codes import CONTENT, DATA
 
 HEAD: Final = 5
 LARGEST: Final = limits.TLS_RECORD
@@ -81,6 +81,8 @@ class Records:
         kind, major, minor, high, low = self.buffer[at : at + HEAD]
         size = high << 8 | low
         if kind not in CONTENT or major != 3 or minor > 4 or size > LARGEST:
+            raise Foreign
+        if not size and kind != DATA:  # RFC 8446 section 5.1: data alone may be empty
             raise Foreign
         return size
 

@@ -15,7 +15,7 @@ from tls_kit import NAME, V13, with_keys
 
 import kshark
 from kshark import limits, plugins
-from kshark.api import PluginError
+from kshark.api import PluginError, ProtocolSpec
 from kshark.places import places
 from kshark.plan import make_plan
 from kshark.protocols.tls.keylog import KeyLog
@@ -176,6 +176,12 @@ def test_the_line(capture: tuple[Path, Path, list[bytes]]) -> None:
     assert wrong.stderr == "kshark: --tls-keylog /none: No such file or directory\n"
 
 
+def held(spec: ProtocolSpec) -> KeyLog:
+    """The key log of a protocol."""
+    found: KeyLog = spec.secrets.__self__  # type: ignore[union-attr]
+    return found
+
+
 def test_the_file_and_the_environment(
     capture: tuple[Path, Path, list[bytes]], tmp_path: Path
 ) -> None:
@@ -190,7 +196,7 @@ def test_the_file_and_the_environment(
     ):
         plan = make_plan(where)
         assert plan.notes == []
-        assert plan.registry.protocols["tls"].dissector.args[0].path == str(keys)  # type: ignore[attr-defined]
+        assert held(plan.registry.protocols["tls"]).path == str(keys)
     settings.write_text('[protocol.tls]\nkeyfile = "x"\n')
     with pytest.raises(PluginError, match=r"has no option 'keyfile'"):
         make_plan(places(line, str(settings), environ={}))
@@ -204,5 +210,5 @@ def test_runs_do_not_share_secrets() -> None:
     one, two = plugins.load().protocols["tls"], plugins.load().protocols["tls"]
     assert one.secrets is not None
     one.secrets(LINE.encode())
-    assert one.dissector.args[0].known  # type: ignore[attr-defined]
-    assert not two.dissector.args[0].known  # type: ignore[attr-defined]
+    assert held(one).known
+    assert not held(two).known

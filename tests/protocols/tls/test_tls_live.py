@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tls_kit import NAME, folder
 from tls_scene import Scene, need_root, program
+
 from netlab import Lab  # isort: skip - found through tls_scene
 
 import kshark

@@ -17,7 +17,7 @@ import pytest
 from tls_kit import NAME, folder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "backends"))
-from netlab import Lab, need_root
+from netlab import Lab
 
 from kshark.backends._netns import inside
 
