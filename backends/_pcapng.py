@@ -84,7 +84,7 @@ class Pcapng:
     def _step(self, data: bytearray, at: int, end: int, count: int) -> int:
         """Take the block at which the walk stopped; 0 where it must wait for bytes, or for a flush.
 
-        With packets in hand all but descriptions and statistics wait: the walk stops there once more
+        With packets in hand all but descriptions, statistics and secrets wait: the walk stops there once more
         when they are handed over, and if it then has none, the block itself is the reason.
         """
         self.need = FRAME
@@ -94,7 +94,7 @@ class Pcapng:
         if data[at : at + 4] == MAGIC:
             order = self._byte_order(data[at + 8 : at + 12])
         kind = int.from_bytes(data[at : at + 4], order)
-        if count and kind not in (INTERFACE, STATISTICS):
+        if count and kind not in (INTERFACE, STATISTICS, SECRETS):
             return 0
         total = int.from_bytes(data[at + 4 : at + 8], order)
         if total < SMALLEST.get(kind, FRAME) or total & 3 or total > PCAPNG_BLOCK:

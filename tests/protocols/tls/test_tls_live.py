@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 from tls_kit import NAME, folder
-from tls_scene import Scene, need_root, program
-
-from netlab import Lab  # isort: skip - found through tls_scene
+from tls_scene import Lab, Scene, need_root, program
 
 import kshark
 from kshark.api import Entry
@@ -286,7 +284,8 @@ def test_hellos_against_tshark(scene: Scene, found: list[Entry]) -> None:
         if one.protocol == "tls" and one.request is not None and one.request.verb == "hello":
             client = details(one.request)
             assert isinstance(client, TlsClient)
-            ours.append([str(one.src.port), client.ja3, client.random, client.server_name, ",".join(client.alpn)])  # fmt: skip
+            alpn = ",".join(client.alpn)
+            ours.append([str(one.src.port), client.ja3, client.random, client.server_name, alpn])
     first: dict[str, list[str]] = {}
     for row in theirs:  # the second hello of a connection belongs to the same handshake
         first.setdefault(row[0], row)

@@ -17,10 +17,11 @@ import pytest
 from tls_kit import NAME, folder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "backends"))
-from netlab import Lab
+from netlab import Lab, need_root
 
 from kshark.backends._netns import inside
 
+__all__ = ["Lab", "Scene", "need_root", "program"]
 PATIENCE = 20.0
 """Seconds after which a test gives up."""
 ASK = b"GET /%s HTTP/1.0\r\nHost: api.example\r\n\r\n"
