@@ -26,7 +26,7 @@ from tls_kit import (
 )  # fmt: skip
 
 from kshark import limits
-from kshark.api import Inner, Message, Switch
+from kshark.api import Inner, Message, PluginError, Switch
 from kshark.protocols import http, redis
 from kshark.protocols.tls import keylog, spec
 from kshark.protocols.tls.cipher import Aead13, Suite, suite_of
@@ -313,7 +313,8 @@ def sealed(opener: Aead13, number: int, text: bytes, padding: int = 0) -> bytes:
     """A record as its sender makes it."""
     inner = text + b"\x17" + bytes(padding)
     head = b"\x17\x03\x03" + (len(inner) + 16).to_bytes(2, "big")
-    return head + opener.aead.encrypt((opener.iv ^ number).to_bytes(12, "big"), inner, head)
+    body: bytes = opener.aead.encrypt((opener.iv ^ number).to_bytes(12, "big"), inner, head)
+    return head + body
 
 
 def test_suites() -> None:
@@ -347,7 +348,7 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tls, "available", lambda: False)
     found = through([spec(keys)], talk)
     assert rows(found) == [f"hello {NAME} -> 1.2 [ok]", f"FLOW {NAME} -> . [ok]"]
-    with pytest.raises(tls.PluginError, match=r"pip install 'kshark\[tls\]'"):
+    with pytest.raises(PluginError, match=r"pip install 'kshark\[tls\]'"):
         tls.configure(tls.TlsOptions(keylog="x"))
     monkeypatch.setitem(__import__("sys").modules, "cryptography", None)
     assert found[0].response is not None

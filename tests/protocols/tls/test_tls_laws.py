@@ -10,6 +10,7 @@ Two of them do not hold for TLS, and say why:
 from __future__ import annotations
 
 from pathlib import Path
+from ssl import TLSVersion
 
 import pytest
 from tls_kit import NAME, V12, V13, conversation, refused, with_keys
@@ -22,13 +23,13 @@ FLOW = f"FLOW {NAME} -> . [ok]"
 
 
 @pytest.mark.parametrize(("version", "name"), [(V12, "1.2"), (V13, "1.3")])
-def test_without_secrets(version: object, name: str) -> None:
+def test_without_secrets(version: TLSVersion, name: str) -> None:
     expected = [f"hello {NAME} -> {name} [ok]", FLOW]
     check_laws(SPEC, conversation(version), expected, recovers=False, skip=EXCEPT, examples=30)
 
 
 @pytest.mark.parametrize(("version", "name"), [(V12, "1.2"), (V13, "1.3")])
-def test_with_secrets(version: object, name: str, tmp_path: Path) -> None:
+def test_with_secrets(version: TLSVersion, name: str, tmp_path: Path) -> None:
     talk, keys = with_keys(tmp_path / "keys", version)
     expected = [f"hello {NAME} -> {name} [ok]"]
     check_laws(spec(keys), talk, expected, recovers=False, skip=EXCEPT, examples=15)
