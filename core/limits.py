@@ -218,6 +218,8 @@ TLS_WAITING: Final = 64 * KIB
 """Bytes of encrypted records of a flow that wait for their secrets; then the flow is opaque."""
 TLS_SEQUENCES: Final = 1_024
 """Record numbers that are tried after a loss: to open a record of 16 KiB takes about 10 us."""
+TLS_TRIES: Final = 4_096
+"""... and of one loss in all, whatever looks like the beginning of a record."""
 TLS_HUNT: Final = 64
 """Places that are tried as the beginning of a record after a loss; then the flow is opaque."""
 

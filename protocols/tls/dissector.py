@@ -28,7 +28,7 @@ from .handshake import CLIENT, SERVER, Handshake
 from .hello import Hello, encrypted_extensions
 from .keylog import Secrets
 from .records import Record
-from .session import Lost, Plain, Session
+from .session import LOST, Lost, Plain, Session
 
 EARLY_NOTE = "early-data"
 
@@ -217,7 +217,7 @@ class TlsDissector(Handshake):
                 return False
             self.tries += 1
             if self.tries > limits.TLS_HUNT:
-                raise Lost("a loss after which no record opens")
+                raise Lost(LOST)
             plain = session.resumed(side, record)
             if plain is not None:
                 records.drop(at + len(record.head) + len(record.body))

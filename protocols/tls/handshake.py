@@ -305,6 +305,7 @@ class Handshake:
         response.truncated = cut or end.truncated or half.gap > 0
         response.notes = tuple(self.notes)
         response.size = half.count()
+        half.kept = self.halves[CLIENT].kept = b""
         self.out.append(response)
         if end.established:
             self.established()

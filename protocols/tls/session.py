@@ -2,7 +2,8 @@
 
 Every record is authenticated: one that does not open under the key and number that are due is tried under the next
 key of its side (handshake, data, after each KeyUpdate), and after a loss under further numbers; then nothing is
-guessed. Records that come before their secrets wait. Limits: TLS_WAITING bytes, TLS_SEQUENCES numbers.
+guessed. Records that come before their secrets wait. Limits: TLS_WAITING bytes, TLS_SEQUENCES
+numbers, TLS_TRIES in all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .records import HEAD, Record
 EARLY: Final = "client early"
 EPOCHS: Final = ((EARLY, "client handshake", "client data"),
                  ("server handshake", "server data"))  # fmt: skip
+LOST: Final = "a loss after which no record opens"
 SMALLEST: Final = HEAD + 17
 """Bytes of the shortest encrypted record."""
 
@@ -52,6 +54,7 @@ class Lane:
         self.opener: Opener | None = None
         self.number = 0  # of the next record
         self.doubt = 0  # so many records may be missing before it
+        self.tries = 0  # numbers tried since the loss
 
 
 class Session:
@@ -148,7 +151,7 @@ class Session:
             return Plain(side, record.type, b"", lost=True)
         found = None
         if lane.opener is not None:
-            found = self._under(lane.opener, lane.number, lane.doubt, record)
+            found = self._under(lane, lane.opener, lane.number, record)
         if found is None and lane.epochs:
             found = self._next_epoch(lane, record)
             if found is None and lane.epochs and not self.known.get(lane.epochs[0]):
@@ -158,7 +161,7 @@ class Session:
         if found is None:
             return self._failed(side, lane)
         number, kind, data = found
-        lane.number, lane.doubt = number + 1, 0
+        lane.number, lane.doubt, lane.tries = number + 1, 0, 0
         early = lane.epoch == EARLY
         return Plain(side, 0 if early and not self.accepted else kind, data, early)
 
@@ -168,7 +171,7 @@ class Session:
             secret = self.known.get(name) or self._more(name)
             if secret is not None:
                 opener = Aead13(self._suite(), secret)
-                found = self._under(opener, 0, lane.doubt, record)
+                found = self._under(lane, opener, 0, record)
                 if found is not None:
                     lane.opener, lane.epoch = opener, name
                     del lane.epochs[: lane.epochs.index(name) + 1]
@@ -199,16 +202,20 @@ class Session:
     def _updated(self, lane: Lane, opener: Aead13, record: Record) -> tuple[int, int, bytes] | None:
         """Under the key that a KeyUpdate makes (RFC 8446 section 7.2)."""
         later = opener.updated()
-        found = self._under(later, 0, lane.doubt, record)
+        found = self._under(lane, later, 0, record)
         if found is not None:
             lane.opener = later
         return found
 
     def _under(
-        self, opener: Opener, first: int, doubt: int, record: Record
+        self, lane: Lane, opener: Opener, first: int, record: Record
     ) -> tuple[int, int, bytes] | None:
-        """(number, type, content) under one key, and one of so many numbers."""
-        for number in range(first, first + doubt + 1):
+        """(number, type, content) under one key, and one of the numbers that it may have."""
+        for number in range(first, first + lane.doubt + 1):
+            if number > first:
+                lane.tries += 1
+                if lane.tries > limits.TLS_TRIES:
+                    raise Lost(LOST)
             found = opener.open(number, record.head, record.body)
             if found is not None:
                 return number, *found
@@ -225,6 +232,8 @@ class Session:
         """What a record after a loss holds, None where these bytes are none."""
         try:
             plain = self._opened(side, self.lanes[side], record)
-        except Lost:
+        except Lost as error:
+            if str(error) == LOST:
+                raise
             return None
         return plain if plain is not None and plain.type else None

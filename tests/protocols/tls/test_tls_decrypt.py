@@ -280,6 +280,23 @@ def test_more_is_lost_than_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert end.opaque == "a loss after which no record opens"
 
 
+def test_what_looks_like_records_costs_no_more_than_so_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "TLS_TRIES", 200)
+    monkeypatch.setattr(limits, "TLS_HUNT", 1_000)
+    start, sent, _, path = session()
+    dissector = TlsDissector(KeyLog(path))
+    plain(dissector, start)
+    dissector.feed(C, sent[0])
+    dissector.gap(C, 100_000)
+    assert dissector.session is not None
+    lane = dissector.session.lanes[C]
+    [end] = dissector.feed(C, b"\x17\x03\x03\x00\x14" * 2_000)
+    assert end.opaque == "a loss after which no record opens"
+    assert lane.tries == 201
+
+
 def test_garbage_after_a_loss_is_bounded() -> None:
     start, sent, _, path = session()
     dissector = TlsDissector(KeyLog(path))

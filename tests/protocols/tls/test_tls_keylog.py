@@ -153,6 +153,35 @@ def test_damaged_secrets(capture: tuple[Path, Path, list[bytes]]) -> None:
     assert rows(kshark.read(path)) == OPAQUE
 
 
+def test_dissect(capture: tuple[Path, Path, list[bytes]], tmp_path: Path) -> None:
+    talk, _ = with_keys(tmp_path / "again", V13)
+    text = "".join(f"{'><'[side]} {data.hex()}\n" for side, data in talk)
+    command = [sys.executable, "-m", "kshark", "dissect", "--protocol", "tls", "--hex"]
+
+    def shown(*words: str) -> list[str]:
+        done = subprocess.run(
+            [*command, *words], input=text, capture_output=True, text=True, check=True
+        )
+        return [*done.stdout.splitlines(), *done.stderr.splitlines()]
+
+    closed, opened = shown(), shown("--tls-keylog", str(tmp_path / "again"))
+    assert closed[0].startswith(f"> request hello {NAME}")
+    assert closed[-1] == "kshark: from here on nothing can be read: encrypted"
+    assert [line.split(" bytes")[0].rpartition(" ")[0] for line in opened[2:]] == [
+        "> request GET /secret", "< response 200",
+    ]  # fmt: skip
+
+
+def test_blocks_of_secrets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kshark.backends import _pcapng
+
+    monkeypatch.setattr(_pcapng, "SECRET_BLOCKS", 3)
+    reader = _pcapng.Pcapng(bytearray())
+    for number in range(5):
+        reader._learn(struct.pack("<III", 0x544C534B, 4, number), "little")
+    assert [int.from_bytes(one, "little") for one in reader._secrets] == [2, 3, 4]
+
+
 def test_python(capture: tuple[Path, Path, list[bytes]]) -> None:
     path, keys, _ = capture
     assert rows(kshark.read(path, tls_keylog=keys)) == CLEAR
