@@ -111,11 +111,25 @@ class Engine:
     def tell(self, secrets: Sequence[bytes]) -> None:
         """Key logs that the capture holds."""
         for spec in self.specs.values():
-            for one in secrets if spec.secrets is not None else ():
-                try:
-                    spec.secrets(one)  # type: ignore[misc]
-                except Exception as error:  # a plugin's code
-                    self.blame(spec.name, error, "secrets()")
+            if spec.secrets is not None:
+                self.tell_one(spec, spec.secrets, secrets)
+
+    def tell_one(
+        self, spec: ProtocolSpec, learn: Callable[[bytes], None], secrets: Sequence[bytes]
+    ) -> None:
+        """One protocol learns them, with the breaker's clock on it."""
+        tally = self.tally
+        tally.feeds += 1
+        tally.current = self.states[spec.name]
+        try:
+            for one in secrets:
+                learn(one)
+        except BaseException as error:
+            tally.current = None
+            if interrupted(error):
+                raise
+            self.blame(spec.name, error, "secrets()")
+        tally.current = None
 
     def tick(self, now_ns: int) -> list[Entry]:
         """Time passes without packets (live): timers run."""

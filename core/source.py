@@ -147,7 +147,8 @@ def checked(block: object) -> None:
         if type(value) is not expected:
             text = f"whose {name} is {type(value).__name__}, not {expected.__name__}"
             raise Rubbish(f"blocks() gave a Block {text}")
-    if not all(type(one) is bytes for one in _tuple(block.secrets)):
+    secrets: object = block.secrets
+    if type(secrets) is not tuple or not all(type(one) is bytes for one in secrets):
         raise Rubbish("blocks() gave a Block whose secrets are not a tuple of bytes")
     if not 0 <= block.linktype < 1 << 16:
         raise Rubbish("blocks() gave a Block with a link type out of range")
@@ -160,10 +161,6 @@ def checked(block: object) -> None:
             flat = False
         if not flat:
             raise Rubbish(f"blocks() gave a Block whose {name} is not a buffer of bytes")
-
-
-def _tuple(value: object) -> tuple[object, ...]:
-    return value if type(value) is tuple else (value,)
 
 
 def copied(stats: object) -> CaptureStats:
