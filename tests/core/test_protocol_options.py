@@ -25,7 +25,10 @@ def configure(options):
     {configure}
 
 def spec(greeting="HI"):
-    return ProtocolSpec(name="mine", dissector=Framed, magic=(greeting.encode(),), options=MineOptions, configure=configure)
+    magic = (greeting.encode(),)
+    return ProtocolSpec(
+        name="mine", dissector=Framed, magic=magic, options=MineOptions, configure=configure
+    )
 
 @hookimpl
 def register_protocols():
