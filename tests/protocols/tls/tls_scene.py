@@ -122,12 +122,23 @@ class Scene:
     def recorded(self) -> Iterator[None]:
         """All packets go to `capture`."""
         with self.process(
-            program("tcpdump"), "-i", "lo", "-U", "-s", 0, "-B", 8192, "-Z", "root", "-w", self.capture, "tcp"
+            program("tcpdump"), "-i", "lo", "-U", "--immediate-mode", "-s", 0, "-B", 8192, "-Z", "root",
+            "-w", self.capture, "tcp",
         ):  # fmt: skip
-            end = time.monotonic() + PATIENCE
-            while not self.capture.exists() or self.capture.stat().st_size < 24:
-                assert time.monotonic() < end, (self.where / "output").read_text()
-                time.sleep(0.02)
-            time.sleep(0.2)
+            self._seen(b"the first packet")
             yield
-            time.sleep(0.7)
+            self._seen(b"the last packet")
+
+    def _seen(self, mark: bytes) -> None:
+        """Say something until it is in the capture, as then is all that was said before."""
+        end = time.monotonic() + PATIENCE
+        with inside(self.space):
+            listener, sender = socket.socket(), socket.socket()
+        with listener, sender:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            sender.connect(listener.getsockname())
+            while not self.capture.exists() or mark not in self.capture.read_bytes():
+                assert time.monotonic() < end, (self.where / "output").read_text()
+                sender.send(mark + b"\n")
+                time.sleep(0.05)
