@@ -27,7 +27,7 @@ from .ending import Ending
 from .handshake import CLIENT, SERVER, Handshake
 from .hello import Hello, encrypted_extensions
 from .keylog import Secrets
-from .records import Record
+from .records import HEAD, Record
 from .session import LOST, Lost, Plain, Session
 
 EARLY_NOTE = "early-data"
@@ -44,6 +44,7 @@ class TlsDissector(Handshake):
         self.finished = [False, False]
         self.hunting = [False, False]
         self.tries = 0
+        self.gone = [0, 0]  # bytes since the last record before a loss
 
     def inside(self, side: Side) -> bool:
         """Also all that follows the handshake."""
@@ -134,7 +135,7 @@ class TlsDissector(Handshake):
         if plain.lost:
             self.halves[side].blind = True
             if self.settled:
-                self.pass_on(side, b"", 1)
+                self.pass_on(side, b"", plain.lost)
         elif plain.type == DATA:
             if plain.early and EARLY_NOTE not in self.notes:
                 self.notes.append(EARLY_NOTE)
@@ -202,10 +203,9 @@ class TlsDissector(Handshake):
         if not (self.settled and self.session is not None and self.session.open):
             super().lost(side, missing)
             return
-        self.halves[side].records.forget()
+        self.gone[side] += self.halves[side].records.forget() + missing
         self.hunting[side] = True
         self.session.lose(side, missing)
-        self.pass_on(side, b"", missing)
 
     def found(self, side: int) -> bool:
         """Whether a record opens that begins in what is held."""
@@ -213,16 +213,31 @@ class TlsDissector(Handshake):
         assert session is not None
         for at, record in records.candidates():
             if record is None:
-                records.drop(at)
+                self.skip(side, at)
                 return False
             self.tries += 1
             if self.tries > limits.TLS_HUNT:
                 raise Lost(LOST)
             plain = session.resumed(side, record)
             if plain is not None:
-                records.drop(at + len(record.head) + len(record.body))
-                self.hunting[side], self.tries = False, 0
-                self.plain(plain)
+                self.skip(side, at)
+                records.drop(HEAD + len(record.body))
+                self.goes_on(side, plain)
                 return not self.over
-        records.drop(max(0, len(records.buffer) - 2))
+        self.skip(side, max(0, len(records.buffer) - 2))
         return False
+
+    def skip(self, side: int, size: int) -> None:
+        """Bytes in which no record begins."""
+        self.halves[side].records.drop(size)
+        self.gone[side] += size
+
+    def goes_on(self, side: int, plain: Plain) -> None:
+        """The first record after a loss: its number tells how many are missing, and so how much they held."""
+        assert self.session is not None
+        missed = self.gone[side]
+        if plain.skipped > 0:
+            missed -= plain.skipped * (HEAD + self.session.overhead(side))
+        self.hunting[side], self.tries, self.gone[side] = False, 0, 0
+        self.pass_on(side, b"", max(1, missed))
+        self.plain(plain)

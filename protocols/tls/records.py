@@ -139,10 +139,14 @@ class Records:
                 return
             yield at, Record(*self._parts(at, size))
 
-    def forget(self) -> None:
-        """Where the next record begins is lost."""
+    def forget(self) -> int:
+        """Where the next record begins is lost; gives how many bytes came since the last one."""
+        size = len(self.buffer)
+        if self.damaged is not None:
+            size += HEAD + self.damaged.size - self.skip
         self.buffer.clear()
         self.skip, self.damaged = 0, None
+        return size
 
     def drop(self, size: int) -> None:
         """Forget the first bytes held."""

@@ -37,7 +37,8 @@ class Plain(msgspec.Struct, gc=False):
     type: int
     data: bytes
     early: bool = False
-    lost: bool = False  # it had a hole: `data` is empty
+    lost: int = 0  # bytes that it held, where it had a hole: `data` is empty
+    skipped: int = -1  # records that are lost before it under the same key; -1: under another one
 
 
 class Lost(Exception):
@@ -147,9 +148,8 @@ class Session:
     def _opened(self, side: int, lane: Lane, record: Record) -> Plain | None:
         """What it holds; of type 0 where nobody may read it; None: its secret is not there yet."""
         if record.missing:
-            lane.doubt += 1
-            return Plain(side, record.type, b"", lost=True)
-        found = None
+            return self._torn(side, lane, record)
+        found, due, opener = None, lane.number, lane.opener
         if lane.opener is not None:
             found = self._under(lane, lane.opener, lane.number, record)
         if found is None and lane.epochs:
@@ -163,7 +163,20 @@ class Session:
         number, kind, data = found
         lane.number, lane.doubt, lane.tries = number + 1, 0, 0
         early = lane.epoch == EARLY
-        return Plain(side, 0 if early and not self.accepted else kind, data, early)
+        skipped = number - due if lane.opener is opener else -1
+        hidden = early and not self.accepted
+        return Plain(side, 0 if hidden else kind, data, early, skipped=skipped)
+
+    def _torn(self, side: int, lane: Lane, record: Record) -> Plain:
+        """One with a hole: the next one has the next number, or the first of another key."""
+        lane.number += 1
+        lane.doubt = max(lane.doubt, 1)
+        return Plain(side, record.type, b"", lost=max(1, record.size - self.overhead(side)))
+
+    def overhead(self, side: int) -> int:
+        """Bytes that a record of a side has more than what it holds; with AES-CBC, at least."""
+        opener = self.lanes[side].opener
+        return opener.overhead if opener is not None else 0
 
     def _next_epoch(self, lane: Lane, record: Record) -> tuple[int, int, bytes] | None:
         """Under the keys whose turn comes: the next one; after a loss, or for early data, the one after it."""

@@ -27,6 +27,7 @@ from tls_kit import (
 
 from kshark import limits
 from kshark.api import Inner, Message, PluginError, Switch
+from kshark.engine import Engine
 from kshark.protocols import http, redis
 from kshark.protocols.tls import keylog, spec
 from kshark.protocols.tls.cipher import Aead13, Suite, suite_of
@@ -34,6 +35,7 @@ from kshark.protocols.tls.details import TlsServer, details
 from kshark.protocols.tls.dissector import TlsDissector
 from kshark.protocols.tls.keylog import KeyLog
 from kshark.testing import rows
+from kshark.testing.play import MadeFlow
 
 CIPHERS = [
     "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305",
@@ -221,10 +223,58 @@ def test_whole_records_are_lost(cipher: str, missing: int, tmp_path: Path) -> No
     plain(dissector, start)
     assert plain(dissector, [(C, b"".join(sent[:10]))])[C].endswith(b"message 9")
     lost = sum(map(len, sent[10 : 10 + missing]))
-    [gap] = dissector.gap(C, lost)
-    assert (type(gap), gap.data, gap.missing) == (Inner, b"", lost)
-    rest = plain(dissector, [(C, b"".join(sent[10 + missing :]))])[C]
-    assert rest == b"".join(b"message %d" % number for number in range(10 + missing, 60))
+    assert dissector.gap(C, lost) == []
+    found = list(dissector.feed(C, b"".join(sent[10 + missing :])))
+    said = [b"message %d" % number for number in range(60)]
+    assert [one.data for one in found] == [b"", *said[10 + missing :]]
+    assert found[0].missing == sum(map(len, said[10 : 10 + missing])) or "SHA" in cipher
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_a_loss_within_a_body_costs_no_more(version: ssl.TLSVersion, data: st.DataObject) -> None:
+    """How much is missing is known to the byte, so that the protocol inside finds what follows."""
+    talk, keys = long_answer(version)
+    number = max(range(len(talk)), key=lambda one: len(talk[one][1]))
+    size = data.draw(st.integers(1, 60_000))
+    start = data.draw(st.integers(17_000, len(talk[number][1]) - size - 17_000))
+    said: list[str] = []
+    engine = Engine([spec(keys), http.SPEC], None, said.append)
+    flow = MadeFlow(midstream=False)
+    consumer = engine.open(flow)
+    for index, (side, piece) in enumerate(talk):
+        flow.last_ns += 1_000_000
+        flow.seen[side] += 1
+        if index == number:
+            consumer.chunk(side, piece[:start], flow.last_ns)
+            consumer.gap(side, size, flow.last_ns)
+            consumer.chunk(side, piece[start + size :], flow.last_ns)
+        else:
+            consumer.chunk(side, piece, flow.last_ns)
+    consumer.end(1, flow.last_ns)
+    first, second = [one for one in engine.take() if one.protocol == "http"]
+    assert rows([first, second]) == ["GET /long -> 200 [ok]", CALL]
+    assert first.response is not None
+    assert size - 5_000 < first.response.gap_bytes < size + 40_000
+    assert said == []
+
+
+LONG: dict[ssl.TLSVersion, tuple[Talk, KeyLog]] = {}
+
+
+def long_answer(version: ssl.TLSVersion) -> tuple[Talk, KeyLog]:
+    """A long body, and another exchange."""
+    if version not in LONG:
+        path = str(folder() / f"long{version}.keys")
+        client, server = contexts(version)
+        client.keylog_filename = path
+        pair = Pair(client, server).shake()
+        pair.say(C, ASK.replace(b"secret", b"long"))
+        pair.say(S, b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000))
+        talk = pair.say(C, ASK).say(S, ANSWER).talk
+        LONG[version] = talk, KeyLog(path)
+    return LONG[version]
 
 
 @settings(max_examples=60, deadline=None)
