@@ -52,7 +52,7 @@ def whole(
 def half(wire: WireFlow, side: int, kind: Kind, reason: str, name: str) -> Message | None:
     """One direction as a message, so that every sink shows it like any other."""
     packets = wire.packets(side)
-    if not packets:
+    if not (packets or wire.bytes(side)):  # a flow within another has bytes alone
         return None
     duration = wire.last_ns - wire.first_ns
     details = FlowDetails(
@@ -101,7 +101,7 @@ def emit_flow(guard: Guard, end: int) -> None:
     name = guard.server_name
     request, response, outcome = whole(wire, guard.flip, guard.reason, name, end == END_RST)
     if request is None and response is None:
-        return  # a flow within another: its packets are the other's
+        return  # a flow within another, of which nothing came
     flow = engine.describe(wire, bool(guard.flip), engine.transport(wire), guard.reason)
     emitter = engine.emitter(flow, guard.midstream, wire, guard.emitter)
     emitter.emit(request, response, outcome, False)

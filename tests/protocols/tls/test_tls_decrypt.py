@@ -70,6 +70,17 @@ def test_the_inner_protocol_appears(version: ssl.TLSVersion, tmp_path: Path) -> 
     assert flow.reason.startswith("in tls: ")
 
 
+def test_an_inner_protocol_that_nobody_knows(tmp_path: Path) -> None:
+    """Its bytes are shown, as of any flow."""
+    client, server = contexts(V13)
+    client.keylog_filename = str(tmp_path / "keys")
+    pair = Pair(client, server).shake().say(C, b"\x01\x02who knows\x03").say(S, b"\x04nobody")
+    found = through([spec(KeyLog(str(tmp_path / "keys"))), http.SPEC], pair.talk)
+    assert [one.protocol for one in found] == ["tls", "tcp"]
+    assert found[1].flow.reason == "in tls: no dissector matched"
+    assert [half.size for half in (found[1].request, found[1].response) if half] == [12, 7]
+
+
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_every_cipher_of_12(cipher: str, tmp_path: Path) -> None:
     cert = "ecdsa" if "ECDSA" in cipher else "server"
