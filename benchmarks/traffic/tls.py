@@ -1,6 +1,8 @@
-"""TLS 1.3 as a cluster has it: a connection a call, or a few calls on one; a handshake, then records of what nobody can read.
+"""TLS 1.3 as a cluster has it: a connection a call, or a few calls on one; after the handshake records that nobody
+can read.
 
-The number of a transaction stands in the server name (``t000000042.example.com``); one handshake is one transaction.
+One handshake is one transaction. Its number stands in the server name (``t000000042.example.com``), and among the
+digits of the session id, which the server repeats.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Tls:
         """The frames of one connection."""
         connection.left = 1
         frames = faults.burst(connection, connection.send(0, self.client_hello(number)))
-        flight = self.server_hello() + CHANGE + self.sealed(self.rng.randrange(900, 3_500))
+        flight = self.server_hello(number) + CHANGE + self.sealed(self.rng.randrange(900, 3_500))
         frames += faults.burst(connection, connection.send(1, flight))
         frames.append(connection.frame(0, ACK))
         frames += connection.send(0, CHANGE + self.sealed(53))
@@ -53,13 +55,13 @@ class Tls:
             struct.pack(">HH", 0, len(listed)) + listed + OTHERS
             + struct.pack(">HHH", 51, len(share) + 2, len(share)) + share
         )  # fmt: skip
-        body = b"\3\3" + self.some(32) + b"\x20" + self.some(32)
+        body = b"\3\3" + self.some(32) + b"\x20" + session(number)
         body += struct.pack(">H", len(CIPHERS)) + CIPHERS + b"\1\0"
         return handshake(1, body + struct.pack(">H", len(extensions)) + extensions)
 
-    def server_hello(self) -> bytes:
+    def server_hello(self, number: int) -> bytes:
         extensions = b"\0\x2b\0\2\3\4" + b"\0\x33\0\x24\0\x1d\0\x20" + self.some(32)
-        body = b"\3\3" + self.some(32) + b"\x20" + self.some(32) + b"\x13\x02\0"
+        body = b"\3\3" + self.some(32) + b"\x20" + session(number) + b"\x13\x02\0"
         return handshake(2, body + struct.pack(">H", len(extensions)) + extensions)
 
     def sealed(self, size: int) -> bytes:
@@ -70,6 +72,11 @@ class Tls:
         """Bytes that mean nothing."""
         at = self.rng.randrange(len(self.noise) - size)
         return self.noise[at : at + size]
+
+
+def session(number: int) -> bytes:
+    """A session id whose hex digits have the number among letters."""
+    return bytes.fromhex(f"{number}".center(64, "a"))
 
 
 def handshake(kind: int, body: bytes) -> bytes:
