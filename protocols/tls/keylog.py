@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -55,8 +56,10 @@ class KeyLog:
 
     def _open(self) -> None:
         try:
-            size = os.stat(self.path).st_size
-            while self._offset < size and self._read():
+            found = os.stat(self.path)
+            if not stat.S_ISREG(found.st_mode):  # a pipe would be read by nobody, or wait for ever
+                raise PluginError(f"--tls-keylog {self.path}: it is no regular file")
+            while self._offset < found.st_size and self._read():
                 pass
         except OSError as error:
             raise PluginError(f"--tls-keylog {self.path}: {error.strerror}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -51,6 +52,10 @@ def test_a_file_is_read_on_as_it_grows(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"--tls-keylog .*: No such file"):
         KeyLog(str(tmp_path / "none"))
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(PluginError, match="it is no regular file"):
+            KeyLog(str(path))
 
 
 @given(st.binary(max_size=300))
