@@ -114,7 +114,8 @@ class Switch(msgspec.Struct, frozen=True):
 
     ``protocol`` is a name, or "" to identify afresh. ``client`` and ``server`` are the bytes of each
     side that the old dissector was given and that belong to the new one. ``context`` is for the new one's
-    `switched`. With ``opaque`` (why) nobody takes over: what follows cannot be read by anyone.
+    `switched`. With ``opaque`` (why) nobody takes over: what follows cannot be read by anyone; a
+    ``context`` that is text is then the server's name, as the flow's entry shows it.
     """
 
     protocol: str = ""

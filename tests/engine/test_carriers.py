@@ -161,7 +161,7 @@ def test_nobody_can_read_what_follows(table: type[Table]) -> None:
     class Ends(Wrapped):
         def feed(self, side: Side, data: bytes) -> Iterable[Item]:
             return (
-                [*super().feed(side, data), Switch(opaque="no keys")]
+                [*super().feed(side, data), Switch(opaque="no keys", context="a.example")]
                 if side
                 else super().feed(side, data)
             )
