@@ -174,6 +174,8 @@ def test_nobody_can_read_what_follows(table: type[Table]) -> None:
     first, flow = t.engine.take()
     assert rows([first]) == [("hello", "hello", "ok")]
     assert (flow.protocol, flow.flow.reason) == ("tcp", "no keys")
+    assert flow.request is not None
+    assert flow.request.target == "a.example"
 
 
 # ---------------------------------------------------------------- layers
