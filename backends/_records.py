@@ -20,6 +20,7 @@ ROW: Final = 5
 """Numbers an interface has in the table of `walk_pcapng`: linktype, snaplen, times, over, offset."""
 
 SECTION, INTERFACE, OBSOLETE, SIMPLE, STATISTICS, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 5, 6
+SECRETS = 10
 """pcapng block types, draft-ietf-opsawg-pcapng section 10.1 (obsolete packet block: appendix A)."""
 
 _PLACE = Struct("<qIII4x")  # an index record of the first interface, without flags
@@ -70,7 +71,7 @@ def walk_pcapng(
 ) -> tuple[int, int]:
     """Index the packet blocks of ``data[start:end]`` after the `count` that are there; skip unknown ones.
 
-    Stops at a section header, interface or statistics block, at an unsound or incomplete one, and at
+    Stops at a section header, interface, statistics or secrets block, at an unsound or incomplete one, and at
     a packet of another linktype than those before it. `table` has `ROW` numbers an interface; a
     timestamp becomes ``stamp * times // over + offset``, held within 63 bits. A simple packet block
     has no time and gets its predecessor's; `last` is that of the one before the first.
@@ -83,7 +84,12 @@ def walk_pcapng(
         linktype = table[iface * ROW]
     while at + 12 <= end:
         kind, total = pair(data, at)
-        if kind in (SECTION, INTERFACE, STATISTICS) or total < 12 or total & 3 or at + total > end:
+        if (
+            kind in (SECTION, INTERFACE, STATISTICS, SECRETS)
+            or total < 12
+            or total & 3
+            or at + total > end
+        ):
             break
         if word(data, at + total - 4)[0] != total:
             break

@@ -26,6 +26,7 @@ COMPILED = True
 INDEX = Struct(INDEX_FORMAT)
 ROW = 5
 SECTION, INTERFACE, OBSOLETE, SIMPLE, STATISTICS, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 5, 6
+SECRETS = 10
 
 cdef enum:
     _SECTION = 0x0A0D0D0A
@@ -33,6 +34,7 @@ cdef enum:
     _OBSOLETE = 2
     _SIMPLE = 3
     _STATISTICS = 5
+    _SECRETS = 10
     _ENHANCED = 6
     _SLOT = 24
     _ROW = 5
@@ -134,7 +136,7 @@ def walk_pcapng(
     while end - at >= 12:
         p = base + at
         kind, total = word(p, big), word(p + 4, big)
-        if kind == _SECTION or kind == _INTERFACE or kind == _STATISTICS:
+        if kind == _SECTION or kind == _INTERFACE or kind == _STATISTICS or kind == _SECRETS:
             break
         if total < 12 or total & 3 or total > end - at or word(p + total - 4, big) != total:
             break

@@ -20,8 +20,10 @@ from traffic.dns import Dns, Socket
 from traffic.http import Http
 from traffic.redis import Redis
 from traffic.tcp import Capture, Connection, Faults, interleave
+from traffic.tls import Tls
 
-KINDS: dict[str, type[Http] | type[Redis] | type[Dns]] = {"dns": Dns, "http": Http, "redis": Redis}
+Source = Http | Redis | Dns | Tls
+KINDS: dict[str, type[Source]] = {"dns": Dns, "http": Http, "redis": Redis, "tls": Tls}
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ def generate(plan: Plan, path: Path) -> Written:
     return Written(done, capture.packets, capture.size, faults.swapped, faults.repeated)
 
 
-def opened_by(source: Http | Redis | Dns, rng: Random, number: int) -> Connection | Socket:
+def opened_by(source: Source, rng: Random, number: int) -> Connection | Socket:
     """The connection of that number."""
     if isinstance(source, Dns):
         return source.connection(number)
@@ -82,7 +84,7 @@ def opened_by(source: Http | Redis | Dns, rng: Random, number: int) -> Connectio
 
 def one_round(
     plan: Plan,
-    source: Http | Redis | Dns,
+    source: Source,
     live: list[Any],
     capture: Capture,
     faults: Faults,

@@ -31,9 +31,13 @@ FIELDS = {
         "frame.time_epoch tcp.stream http.request.method http.request.uri http.response.code http.time"
     ),
     "dns": "frame.time_epoch udp.stream dns.qry.name dns.qry.type dns.flags.rcode dns.time",
+    "tls": (
+        "frame.time_epoch tcp.stream tls.handshake.type tls.handshake.extensions_server_name "
+        "tls.handshake.ciphersuite tls.alert_message.desc"
+    ),
     "redis": "frame.time_epoch tcp.stream resp.string resp.error resp.bulk_string.value resp.integer",
 }
-SHOWN = {"dns": "dns", "http": "http", "redis": "resp"}
+SHOWN = {"dns": "dns", "http": "http", "redis": "resp", "tls": "tls.handshake"}
 
 
 @dataclass(slots=True)

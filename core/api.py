@@ -114,7 +114,8 @@ class Switch(msgspec.Struct, frozen=True):
 
     ``protocol`` is a name, or "" to identify afresh. ``client`` and ``server`` are the bytes of each
     side that the old dissector was given and that belong to the new one. ``context`` is for the new one's
-    `switched`. With ``opaque`` (why) nobody takes over: what follows cannot be read by anyone.
+    `switched`. With ``opaque`` (why) nobody takes over: what follows cannot be read by anyone; a
+    ``context`` that is text is then the server's name, as the flow's entry shows it.
     """
 
     protocol: str = ""
@@ -317,6 +318,11 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
     name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
 
+    A user's ``options`` (as those of a sink: ``[protocol.NAME]``, ``KSHARK_PROTOCOL_NAME_KEY``) are given to
+    ``configure`` before anything is captured; what that returns takes the spec's place.
+    ``secrets`` is told the key logs that captures hold. A protocol that has it may hold any other, once it is
+    decrypted: it is dissected whatever is asked for.
+
     ``over`` names protocols that this one may come in: they are dissected wherever it is asked for. One with a
     ``layer`` rides in their exchanges: `layer` is asked for a `Layer` of each request whose content type begins
     with one of ``types``.
@@ -338,6 +344,9 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     over: tuple[str, ...] = ()  # WebSocket: over "http"
     layer: Callable[[Message], Layer | None] | None = None
     types: tuple[str, ...] = ()  # gRPC: "application/grpc"
+    options: type[Options] | None = None
+    configure: Callable[[Any], ProtocolSpec] | None = None
+    secrets: Callable[[bytes], None] | None = None
 
 
 # ---------------------------------------------------------------- what sinks receive
@@ -445,7 +454,8 @@ class Block(msgspec.Struct):
 
     ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
     wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
-    one, and none of its packets was seen on another, too.
+    one, and none of its packets was seen on another, too. ``secrets`` are key logs that
+    the capture holds, for `ProtocolSpec.secrets`.
     """
 
     data: Any  # buffer
@@ -453,6 +463,7 @@ class Block(msgspec.Struct):
     count: int
     linktype: int
     ifaces: tuple[str, ...] = ("",)
+    secrets: tuple[bytes, ...] = ()
 
 
 INDEX_FORMAT = "<qIIIHH"  # 24 bytes a packet

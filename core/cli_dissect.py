@@ -43,6 +43,9 @@ Show = Callable[[ProtocolSpec, Message, Side], None]
     "--no-redact", is_flag=True, help="Secrets too, which are hidden as in sinks otherwise."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@click.option(
+    "--tls-keylog", metavar="FILE", default="", help="Key log of TLS connections, to decrypt them."
+)
 @click.option("--watch", is_flag=True, help="Again whenever the file of --plugin changes.")
 @common
 def dissect(
@@ -54,6 +57,7 @@ def dissect(
     explain: bool,
     no_redact: bool,
     as_json: bool,
+    tls_keylog: str,
     watch: bool,
     plugins: Sequence[str],
     config: str,
@@ -76,7 +80,14 @@ def dissect(
         return WRONG
 
     def once() -> int:
+        from kshark.places import places
+        from kshark.plan import configure
+        from kshark.settings import Given
+
         found = registry(plugins, config)
+        given = {"tls_keylog": Given(tls_keylog, "--tls-keylog")} if tls_keylog else {}
+        where = places(given, config)
+        configure(found, where, where.run_layers())
         spec: ProtocolSpec = found.find("protocols", protocol, "--protocol")
         run = _Run(
             found.protocols, as_json=as_json, full=full, explain=explain, redact=not no_redact
@@ -125,6 +136,7 @@ class _Run:
         self.streams: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self.given = [0, 0]  # bytes of each side that messages have counted
         self.trial: Trial | None = None
+        self.inner: _Run | None = None  # of the flow within
 
     def play(self, spec: ProtocolSpec, waiting: list[Piece]) -> int:
         """Feed and show; the exit code."""
@@ -156,8 +168,11 @@ class _Run:
                     self._show(spec, one, side)
                     continue
                 if isinstance(one, Inner):
-                    say(f"{len(one.data)} bytes of another protocol within")
+                    self._within(one)
                     continue
+                if one.opaque:
+                    say(f"from here on nothing can be read: {one.opaque}")
+                    return
                 switches += 1
                 say(f"hands over to {one.protocol or 'whoever recognises it'}")
                 after = self.protocols.get(one.protocol)
@@ -168,6 +183,32 @@ class _Run:
         for one in dissector.close():
             if isinstance(one, Message):
                 self._show(spec, one, Side.CLIENT)
+
+    def _within(self, one: Inner) -> None:
+        """Bytes of another protocol, shown as its messages where its name is known."""
+        spec = self.protocols.get(one.protocol or one.hint)
+        if spec is None:
+            say(f"{len(one.data)} bytes of another protocol within")
+            return
+        if self.inner is None:
+            self.inner = _Run(
+                self.protocols,
+                as_json=self.as_json,
+                full=self.full,
+                explain=self.explain,
+                redact=self.redact,
+            )
+            self.inner._start(spec)
+        self.inner._hear(spec, Side(one.side), one)
+        self.shown += 1
+
+    def _hear(self, spec: ProtocolSpec, side: Side, one: Inner) -> None:
+        assert self.trial is not None
+        found = list(self.trial.gap(side, one.missing)) if one.missing else []
+        self.streams[side].extend(one.data)
+        for message in [*found, *self.trial.feed(side, one.data)]:
+            if isinstance(message, Message):
+                self._show(spec, message, side)
 
     def _start(self, spec: ProtocolSpec) -> Trial:
         self.streams = (bytearray(), bytearray())

@@ -24,6 +24,7 @@ METAVARS: Final = {
     "user": "NAME",
     "protocol": "NAME",
     "filter": "CEL",
+    "tls_keylog": "FILE",
     "assume": "PORT=NAME",
     "workers": "N|auto",
     "duration": "SECONDS",

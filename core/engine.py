@@ -99,6 +99,8 @@ class Engine:
 
     def feed(self, block: Block) -> list[Entry]:
         """Packets of one block; the entries that they complete."""
+        if block.secrets:
+            self.tell(block.secrets)
         self.wire.feed(block)
         if self.timers:
             self.expire(self.wire.now)
@@ -107,6 +109,29 @@ class Engine:
         if self.memory > self.settings.limits.memory:
             self.shrink()
         return self.take()
+
+    def tell(self, secrets: Sequence[bytes]) -> None:
+        """Key logs that the capture holds."""
+        for spec in self.specs.values():
+            if spec.secrets is not None:
+                self.tell_one(spec, spec.secrets, secrets)
+
+    def tell_one(
+        self, spec: ProtocolSpec, learn: Callable[[bytes], None], secrets: Sequence[bytes]
+    ) -> None:
+        """One protocol learns them, with the breaker's clock on it."""
+        tally = self.tally
+        tally.feeds += 1
+        tally.current = self.states[spec.name]
+        try:
+            for one in secrets:
+                learn(one)
+        except BaseException as error:
+            tally.current = None
+            if interrupted(error):
+                raise
+            self.blame(spec.name, error, "secrets()")
+        tally.current = None
 
     def tick(self, now_ns: int) -> list[Entry]:
         """Time passes without packets (live): timers run."""
@@ -303,7 +328,8 @@ class Engine:
 def needed(only: frozenset[str], known: Sequence[ProtocolSpec]) -> set[str]:
     """Those names, and the protocols in which theirs may come."""
     over = {spec.name: spec.over for spec in known}
-    names, new = set(only), set(only)
+    names = set(only) | {spec.name for spec in known if spec.secrets is not None}
+    new = set(names)
     while new:
         new = {carrier for name in new for carrier in over.get(name, ())} - names
         names |= new

@@ -37,6 +37,7 @@ def read(
     protocols: Iterable[str] = (),
     assume: Mapping[int, str] | None = None,
     plugins: Iterable[str] = (),
+    tls_keylog: str | PathLike[str] = "",
     redact: bool = True,
     dedupe: bool = True,
 ) -> Iterator[Entry]:
@@ -51,13 +52,14 @@ def read(
 
     `filter` is that of ``kshark run --filter``: ``"http && response.status >= 500"``. `protocols` are
     those to dissect (all if empty), `assume` maps ports to protocols, `plugins` are
-    files to load beside what is installed.
+    files to load beside what is installed, `tls_keylog` is a key log to decrypt TLS with.
     """
     line = {
         "read": [fspath(path)],
         "filter": filter,
         "protocol": list(protocols),
         "assume": [f"{port}={name}" for port, name in (assume or {}).items()],
+        "tls_keylog": fspath(tls_keylog),
         "redact": redact,
         "dedupe": dedupe,
     }
@@ -83,6 +85,7 @@ def capture(
     protocols: Iterable[str] = (),
     assume: Mapping[int, str] | None = None,
     plugins: Iterable[str] = (),
+    tls_keylog: str | PathLike[str] = "",
     redact: bool = True,
     dedupe: bool = True,
     **options: Any,
@@ -105,6 +108,7 @@ def capture(
         "filter": filter,
         "protocol": list(protocols),
         "assume": [f"{port}={name}" for port, name in (assume or {}).items()],
+        "tls_keylog": fspath(tls_keylog),
         "redact": redact,
         "dedupe": dedupe,
         **flags,

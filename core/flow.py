@@ -495,7 +495,6 @@ class Guard(Listener):
             self.close_pairs(Outcome.CUT)
             self.settle("")
         self.leave()
-        self.server_name = self.server_name or self.window.sni(self.flip)
         self.reason = reason
         self.state = OPAQUE
         self.forget_window()

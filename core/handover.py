@@ -39,6 +39,7 @@ def switch(guard: Guard, item: Switch, ns: int) -> bool:
     guard.leave()
     guard.switches += 1
     if item.opaque:
+        guard.server_name = item.context if isinstance(item.context, str) else ""
         return guard.give_up(item.opaque)
     if guard.switches > limits.SWITCHES:
         engine.ledger.count(engine.ledger.limits, "switches")

@@ -202,6 +202,37 @@ DNS_RECORDS: Final = 2_048
 DNS_VALUE: Final = 4 * KIB
 """Characters of a record's data that are shown. BIND prints them all, a TXT record may have 64 KiB."""
 
+# -- tls
+TLS_RECORD: Final = 16 * KIB + 2 * KIB
+"""Bytes that one record may hold. RFC 5246 section 6.2.3; RFC 8446 allows 256 beyond 16 KiB."""
+TLS_MESSAGE: Final = 64 * KIB
+"""Bytes of one handshake message; of a longer one, and of what follows it, nothing is read. OpenSSL takes 100 KiB of
+certificates, NSS 128 KiB; chains with post-quantum signatures have about 20 KiB."""
+TLS_FLIGHT: Final = 64 * KIB
+"""Bytes of handshake messages of a side that are kept for its details."""
+TLS_NAME: Final = 255
+"""Characters of a server name that are shown; a domain name has no more (RFC 1035 section 3.1)."""
+TLS_WARNINGS: Final = 8
+"""Alerts of a handshake that are warnings only, which are noted."""
+TLS_CERTIFICATES: Final = 16
+"""Certificates of a chain that are shown. OpenSSL verifies chains of 100, browsers of about 10."""
+TLS_NAMES: Final = 256
+"""Other names of a certificate that are shown; Let's Encrypt allows 100."""
+TLS_LIST: Final = 1_024
+"""Ciphers, groups or extensions of a hello that are shown; the longest known lists have about 400."""
+TLS_SECRETS: Final = 16_384
+"""Connections whose secrets are remembered from key logs; those of the oldest are forgotten (about 1 KiB each)."""
+TLS_KEYLOG_READ: Final = 4 * MIB
+"""Bytes of a key log that are read at once, when it has grown and a secret is looked for."""
+TLS_WAITING: Final = 64 * KIB
+"""Bytes of encrypted records of a flow that wait for their secrets; then the flow is opaque."""
+TLS_SEQUENCES: Final = 1_024
+"""Record numbers that are tried after a loss: to open a record of 16 KiB takes about 10 us."""
+TLS_TRIES: Final = 4_096
+"""... and of one loss in all, whatever looks like the beginning of a record."""
+TLS_HUNT: Final = 64
+"""Places that are tried as the beginning of a record after a loss; then the flow is opaque."""
+
 # -- details, only when somebody asks
 UNPACKED: Final = 1 * MIB
 """Bytes a compressed body may unpack to."""
@@ -225,6 +256,8 @@ PACKET_BYTES: Final = 256 * KIB
 """Captured bytes of one packet; more means that the file is damaged. libpcap MAXIMUM_SNAPLEN."""
 PCAPNG_BLOCK: Final = 16 * MIB
 """Bytes of one pcapng block; more means that the file is damaged. Wireshark MAX_BLOCK_SIZE."""
+SECRET_BLOCKS: Final = 256
+"""Blocks of secrets in a pcapng file between two packets that are kept; earlier ones are forgotten."""
 PCAPNG_IFACES: Final = 4_096
 """Interfaces of one pcapng section; the file is read up to the one that is too many."""
 IFACE_NAME: Final = 256

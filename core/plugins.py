@@ -52,6 +52,7 @@ DEFAULT_PLUGINS: Final = (
     "kshark.protocols.http",
     "kshark.protocols.http2",
     "kshark.protocols.redis",
+    "kshark.protocols.tls",
     "kshark.backends.pcap",
     "kshark.backends.af_packet",
     "kshark.sinks.console",

@@ -209,9 +209,12 @@ def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
         lost = ", ".join(_lost(reason, n) for reason, n in sink["dropped"].items())
         refused = f", {sink['filtered']:,} filtered out" if sink["filtered"] else ""
         parts.append(f"{name} {sink['delivered']:,}{refused}" + (f", {lost}" if lost else ""))
-    unknown = sum(n for reason, n in packets["opaque"].items() if reason != "no payload")
+    told = ("no payload", "encrypted")
+    unknown = sum(n for reason, n in packets["opaque"].items() if reason not in told)
     if unknown:
         parts.append(f"{unknown:,} packets of unknown protocols")
+    if encrypted := packets["opaque"].get("encrypted", 0):
+        parts.append(f"{encrypted:,} encrypted packets")
     if errors := sum(snapshot["errors"].values()):
         word = "error" if errors == 1 else "errors"
         parts.append(f"{errors:,} dissect {word}: kshark doctor shows which")

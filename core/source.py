@@ -147,6 +147,9 @@ def checked(block: object) -> None:
         if type(value) is not expected:
             text = f"whose {name} is {type(value).__name__}, not {expected.__name__}"
             raise Rubbish(f"blocks() gave a Block {text}")
+    secrets: object = block.secrets
+    if type(secrets) is not tuple or not all(type(one) is bytes for one in secrets):
+        raise Rubbish("blocks() gave a Block whose secrets are not a tuple of bytes")
     if not 0 <= block.linktype < 1 << 16:
         raise Rubbish("blocks() gave a Block with a link type out of range")
     if block.count < 0 or not all(type(name) is str for name in block.ifaces):

@@ -26,7 +26,9 @@ class FlowDetails(Details):
     packets: Annotated[int, doc("Packets sent, each counted once")] = 0
     bytes: Annotated[int, doc("Payload bytes sent")] = 0
     duration_ns: Annotated[int, doc("From the flow's first packet to its last, in ns")] = 0
-    sni: Annotated[str, doc("Server name of a TLS ClientHello", otel="tls.client.server_name")] = ""
+    sni: Annotated[
+        str, doc("Server name, where a handshake said one (TLS)", otel="tls.client.server_name")
+    ] = ""
     reason: Annotated[str, doc("Why no dissector took the flow, or how it ended")] = ""
 
 
@@ -50,7 +52,7 @@ def whole(
 def half(wire: WireFlow, side: int, kind: Kind, reason: str, name: str) -> Message | None:
     """One direction as a message, so that every sink shows it like any other."""
     packets = wire.packets(side)
-    if not packets:
+    if not (packets or wire.bytes(side)):  # a flow within another has bytes alone
         return None
     duration = wire.last_ns - wire.first_ns
     details = FlowDetails(
@@ -76,7 +78,7 @@ def flow_details(message: Message) -> Details:
 def register_protocols() -> Iterable[ProtocolSpec]:
     """tcp, udp, icmp."""
     text = {
-        "tcp": "TCP connections that no dissector claims: bytes, packets, TLS server name",
+        "tcp": "TCP connections that no dissector claims: bytes, packets, the name of a TLS server",
         "udp": "UDP conversations that no dissector claims",
         "icmp": "ICMP and ICMPv6 conversations",
     }
@@ -96,33 +98,10 @@ def register_protocols() -> Iterable[ProtocolSpec]:
 def emit_flow(guard: Guard, end: int) -> None:
     """A flow that nobody dissected, as an entry of its own."""
     wire, engine = guard.wire, guard.engine
-    name = guard.server_name or guard.window.sni(guard.flip)
+    name = guard.server_name
     request, response, outcome = whole(wire, guard.flip, guard.reason, name, end == END_RST)
     if request is None and response is None:
-        return  # a flow within another: its packets are the other's
+        return  # a flow within another, of which nothing came
     flow = engine.describe(wire, bool(guard.flip), engine.transport(wire), guard.reason)
     emitter = engine.emitter(flow, guard.midstream, wire, guard.emitter)
     emitter.emit(request, response, outcome, False)
-
-
-def server_name(data: bytes) -> str:
-    """SNI of a TLS ClientHello in the first bytes of a flow, or "" (RFC 8446 4.1.2, RFC 6066 3)."""
-    if len(data) < 44 or data[0] != 0x16 or data[1] != 3 or data[5] != 1:
-        return ""
-    at = 43
-    at += 1 + data[at]  # session id
-    at += 2 + int.from_bytes(data[at : at + 2], "big")  # cipher suites
-    at += 1 + (data[at] if at < len(data) else 0)  # compression methods
-    end = min(len(data), at + 2 + int.from_bytes(data[at : at + 2], "big"))
-    at += 2
-    while at + 4 <= end:
-        kind, size = (
-            int.from_bytes(data[at : at + 2], "big"),
-            int.from_bytes(data[at + 2 : at + 4], "big"),
-        )
-        at += 4
-        if kind == 0:
-            whole_name = size >= 5 and at + size <= end
-            return data[at + 5 : at + size].decode("ascii", "replace") if whole_name else ""
-        at += size
-    return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kshark import limits
-from kshark.unknown import server_name
 from kshark.wire import HELD_COST
 
 Piece = tuple[int, bytes, int]  # side as the wire has it, data, ns
@@ -80,10 +79,3 @@ class Window:
     def both(self) -> bool:
         """Whether both sides have."""
         return bool(self.first[0] and self.first[1])
-
-    def sni(self, side: int) -> str:
-        """TLS server name in the first bytes of a side, or ""."""
-        try:
-            return server_name(self.first[side])
-        except IndexError:
-            return ""

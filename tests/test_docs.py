@@ -241,6 +241,7 @@ def option_owners() -> dict[str, type[api.Options]]:
         "Backend": found.backends,
         "Sink": found.sinks,
         "Enricher": found.enrichers,
+        "Protocol": {n: s for n, s in found.protocols.items() if s.options is not None},
     }
     for kind, specs in kinds.items():
         owners |= {f"{kind} {name}": spec.options for name, spec in specs.items()}

@@ -14,11 +14,10 @@ from kshark.plan import make_plan
 from kshark.render import Renderer
 from kshark.settings import Given
 from kshark.testing import _packets
-from kshark.unknown import server_name
 
 
 def hello(name: bytes) -> bytes:
-    """A TLS ClientHello with this server name, all else as short as can be."""
+    """A TLS ClientHello with this server name, all else as short as can be: its flow is soon opaque, and has a name."""
     entry = struct.pack(">HBH", len(name) + 3, 0, len(name)) + name
     extensions = struct.pack(">HH", 0, len(entry)) + entry
     rest = b"\0" + b"\0\2\x13\1" + b"\1\0" + struct.pack(">H", len(extensions)) + extensions
@@ -38,14 +37,14 @@ def test_a_full_row_has_their_object() -> None:
     engine = Engine(list(protocols.values()))
     talk = [(Side.CLIENT, hello(b"example.org")), (Side.SERVER, b"\x16\3\3\0\0")]
     start, middle, end = _packets.packets(talk, 1_000)
-    (entry,) = engine.feed(_packets.block([*start, *middle, *end])) + engine.finish()
+    _, entry = engine.feed(_packets.block([*start, *middle, *end])) + engine.finish()
     row = Renderer(protocols).as_dict(entry, full=True)
     assert (row["protocol"], row["request"]["target"]) == ("tcp", "example.org")
     asked, answered = row["tcp"]["request"], row["tcp"]["response"]
     assert asked["sni"] == "example.org"
     assert (asked["bytes"], answered["bytes"]) == (len(talk[0][1]), 5)
     assert (asked["packets"], answered["packets"]) == (5, 4)
-    assert asked["reason"] == "no dissector matched"
+    assert asked["reason"] == "a handshake that failed"
 
 
 def test_only_flows_and_no_dissector() -> None:
@@ -63,10 +62,3 @@ def test_nobody_can_have_one_dissect() -> None:
         spec.dissector()
     with pytest.raises(PluginError, match=r"--assume 80=tcp: tcp is what nobody dissects"):
         make_plan(places({"assume": Given(["80=tcp"], "--assume")}, environ={}))
-
-
-@pytest.mark.parametrize("size", range(0, 90, 7))
-def test_a_cut_hello_has_no_name_or_the_whole_one(size: int) -> None:
-    data = hello(b"a.example")
-    assert server_name(data[:size]) in ("", "a.example")
-    assert server_name(data) == "a.example"

@@ -162,7 +162,7 @@ def test_nobody_can_read_what_follows(table: type[Table]) -> None:
     class Ends(Wrapped):
         def feed(self, side: Side, data: bytes) -> Iterable[Item]:
             return (
-                [*super().feed(side, data), Switch(opaque="no keys")]
+                [*super().feed(side, data), Switch(opaque="no keys", context="a.example")]
                 if side
                 else super().feed(side, data)
             )
@@ -175,6 +175,8 @@ def test_nobody_can_read_what_follows(table: type[Table]) -> None:
     first, flow = t.engine.take()
     assert rows([first]) == [("hello", "hello", "ok")]
     assert (flow.protocol, flow.flow.reason) == ("tcp", "no keys")
+    assert flow.request is not None
+    assert flow.request.target == "a.example"
 
 
 # ---------------------------------------------------------------- layers

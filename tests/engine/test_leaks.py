@@ -12,7 +12,7 @@ import pytest
 from fakes import TOY, FakeFlow, Table, Toy, rows
 
 from kshark import limits
-from kshark.api import Framed, Kind, Message, ProtocolSpec, Side
+from kshark.api import Block, Framed, Kind, Message, ProtocolSpec, Side
 from kshark.leaks import STEPS, Scales, Walk, size_of
 from kshark.wire import END_FIN
 
@@ -85,6 +85,9 @@ def open_flow(t: Table) -> Any:
     return guard
 
 
+NO_PACKETS = Block(b"", b"", 0, 1)
+
+
 def feed(t: Table, guard: Any, amount: int) -> int:
     """Feed a flow until it wants no more; gives how much that took."""
     fed = 0
@@ -93,7 +96,7 @@ def feed(t: Table, guard: Any, amount: int) -> int:
         guard.wire.fed += len(CHUNK)
         if guard.chunk(0, bytes(bytearray(CHUNK)), t.ns):
             break
-        t.engine.feed(None)  # type: ignore[arg-type]
+        t.engine.feed(NO_PACKETS)
         t.engine.take()
     return fed
 
