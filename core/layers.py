@@ -52,18 +52,22 @@ class Carried:
 class Guarded:
     """A plugin's layer of one exchange, charged to it; silent once it has failed."""
 
-    __slots__ = ("engine", "layer", "state")
+    __slots__ = ("dated", "engine", "layer", "now", "slims", "state")
 
     def __init__(self, engine: Engine, state: ProtocolState) -> None:
         self.engine = engine
         self.state = state
         self.layer: Layer | None = None
+        self.now = 0  # ns: when what it is told came, where the carrier knows
+        self.dated = self.slims = False  # it wants to know, and to hear when memory is short
 
     def begin(self, spec: ProtocolSpec, request: Message) -> bool:
         """Ask for the layer; whether there is one."""
         assert spec.layer is not None
         layer, _ = self.call(spec.layer, (request,))
         self.layer = layer
+        self.dated = hasattr(layer, "now")
+        self.slims = hasattr(layer, "slim")
         return layer is not None
 
     def feed(self, side: Side, data: bytes) -> Sequence[Message]:
@@ -79,8 +83,17 @@ class Guarded:
         found = self.given("end", (side, message))
         return (message,) if self.layer is None else found
 
+    def slim(self, side: Side) -> None:
+        """Memory is short; who cannot forget hears no more of the exchange."""
+        if self.layer is not None and self.slims:
+            self.call(self.layer.slim, (side,))  # type: ignore[attr-defined]
+        else:
+            self.layer = None
+
     def given(self, name: str, arguments: tuple[Any, ...]) -> Sequence[Message]:
         """What one of its methods gives, looked at."""
+        if self.dated:
+            self.layer.now = self.now  # type: ignore[union-attr]
         found, whole = self.call(asked, (self.layer, name, arguments))
         if not whole or not found:
             return ()
