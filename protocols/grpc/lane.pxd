@@ -2,7 +2,7 @@ cimport cython
 
 cdef int ONEWAY
 cdef Py_ssize_t BODY_KEPT, PIECES
-cdef int START, PAYLOAD, TRAILER, OVER, LOST, BROKEN
+cdef int START, PAYLOAD
 
 @cython.final
 cdef class Lane:

@@ -11,22 +11,12 @@ from __future__ import annotations
 
 from kshark import limits
 from kshark.api import Kind, Message
-from kshark.protocols.grpc.states import Call
+from kshark.protocols.grpc.states import PAYLOAD, START, Call
 
 ONEWAY = int(Kind.ONEWAY)
 BODY_KEPT = limits.BODY_KEPT
-PREFIX = 5
-"""Bytes before a message: whether it is compressed, and its length."""
 PIECES = 256
 """Parts of a message that are joined at once: objects have a cost of their own, and frames may be tiny."""
-
-# What a lane expects next.
-START = 0  # a message's first bytes
-PAYLOAD = 1  # `left` bytes of it
-TRAILER = 2  # the same of the trailers of grpc-web
-OVER = 3  # nothing: the trailers have come
-LOST = 4  # anything: bytes were lost, and where messages begin is not known
-BROKEN = 5  # anything: this is no gRPC
 
 
 class Lane:

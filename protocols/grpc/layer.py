@@ -20,13 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kshark import limits
 from kshark.api import Message
 from kshark.protocols.grpc.headers import value_in
-from kshark.protocols.grpc.lane import BODY_KEPT, BROKEN, LOST, OVER, PAYLOAD, PREFIX, START, TRAILER, Lane
+from kshark.protocols.grpc.lane import Lane
+from kshark.protocols.grpc.states import BROKEN, LOST, OVER, PAYLOAD, PREFIX, START, TRAILER
 from kshark.protocols.grpc.verdict import judge
 from kshark.protocols.grpc.web import BASE64, RAW, decoded, kind_of
 
 NONE: tuple[Message, ...] = ()
+BODY_KEPT = limits.BODY_KEPT
 LANE_TRAILERS = BODY_KEPT
 """Bytes of trailers of grpc-web that are kept."""
 

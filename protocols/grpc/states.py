@@ -1,10 +1,21 @@
-"""What the parts name: the notes on a message, and what `details` needs beside head and body."""
+"""What the parts name: the states of a lane, the notes on a message, and what `details` needs beside head and body."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import msgspec
+
+PREFIX = 5
+"""Bytes before a message: whether it is compressed, and its length."""
+
+# What a lane expects next.
+START = 0  # a message's first bytes
+PAYLOAD = 1  # `left` bytes of it
+TRAILER = 2  # the same of the trailers of grpc-web
+OVER = 3  # nothing: the trailers have come
+LOST = 4  # anything: bytes were lost, and where messages begin is not known
+BROKEN = 5  # anything: this is no gRPC
 
 NOTES: Final[dict[str, str]] = {
     "unknown-status": "the status cannot be known: headers were lost, or the flow was joined in mid-stream",

@@ -46,7 +46,6 @@ cdef class Streams:
     cpdef tell_hole(self, CHalf half, long long number, object side, Found out)
     @cython.locals(stream=CStream, half=CHalf, lane=CLane, sender=cython.int, held=cython.longlong)
     cpdef take_given(self, object found, long long number, int side, Found out)
-    @cython.locals(events=list)
     cpdef end_layer(self, CHalf half, long long number, object message, Found out)
     cpdef append(self, object made, int side, Found out)
     @cython.locals(stream=CStream, asked=CHalf)

@@ -279,9 +279,10 @@ class Streams:
         found = half.layer.end(side, message)
         if apart or len(found) != 1:
             found = [*apart, *found]
-            events = [made for made in found if made.kind == ONEWAY]
-            message.size -= sum(made.size for made in events)
-            message.gap_bytes -= sum(made.gap_bytes for made in events)
+            for made in found:
+                if made.kind == ONEWAY:
+                    message.size -= made.size
+                    message.gap_bytes -= made.gap_bytes
         for made in found:
             self.append(made, int(side), out)
 
