@@ -135,7 +135,9 @@ def _options(spec: Any) -> list[str]:
 
 
 def _protocol(spec: ProtocolSpec) -> list[str]:
-    found = _callable(spec, "dissector") + _optional(spec, "probe", "details", "layer")
+    found = _callable(spec, "dissector") + _optional(
+        spec, "probe", "details", "layer", "configure"
+    )
     if spec.transport not in ("tcp", "udp"):
         found.append(f"transport must be tcp or udp, not {spec.transport!r}")
     for field in ("magic", "replies"):
@@ -149,6 +151,8 @@ def _protocol(spec: ProtocolSpec) -> list[str]:
         schema = getattr(spec, field)
         if schema is not None and not (isinstance(schema, type) and issubclass(schema, Details)):
             found.append(f"{field} must be a subclass of kshark.api.Details")
+    if spec.options is not None:
+        found += _options(spec) + _callable(spec, "configure")
     if not isinstance(spec.target_redact, Redact):
         found.append("target_redact must be a kshark.api.Redact")
     return found + _over(spec) + _also(spec)

@@ -322,6 +322,9 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
     name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
 
+    A user's ``options`` (as those of a sink: ``[protocol.NAME]``, ``KSHARK_PROTOCOL_NAME_KEY``) are given to
+    ``configure`` before anything is captured; what that returns takes the spec's place.
+
     ``over`` names protocols that this one may come in: they are dissected wherever it is asked for. One with a
     ``layer`` rides in their exchanges: `layer` is asked for a `Layer` of each request whose content type begins
     with one of ``types``.
@@ -343,6 +346,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     over: tuple[str, ...] = ()  # WebSocket: over "http"
     layer: Callable[[Message], Layer | None] | None = None
     types: tuple[str, ...] = ()  # gRPC: "application/grpc"
+    options: type[Options] | None = None
+    configure: Callable[[Any], ProtocolSpec] | None = None
 
 
 # ---------------------------------------------------------------- what sinks receive

@@ -24,6 +24,7 @@ METAVARS: Final = {
     "user": "NAME",
     "protocol": "NAME",
     "filter": "CEL",
+    "proto": "FILE|FOLDER",
     "assume": "PORT=NAME",
     "workers": "N|auto",
     "duration": "SECONDS",

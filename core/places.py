@@ -1,7 +1,7 @@
 """Where settings are: the flags of a run as options, the TOML file, the environment, the line.
 
 The TOML file has the tables ``[run]`` (the flags of ``kshark run``), ``[plugins]``,
-``[backend.NAME]``, ``[sink.NAME]`` and ``[enricher.NAME]`` (their options). Which sinks run is
+``[backend.NAME]``, ``[sink.NAME]``, ``[enricher.NAME]`` and ``[protocol.NAME]`` (their options). Which sinks run is
 said by ``--sink``, else ``KSHARK_SINK``, else ``sink`` in ``[run]``; or by a list ``[[sink]]`` in
 place of the tables ``[sink.NAME]``, each with a ``name``, its options, and a ``target`` where one
 sink is used twice.
@@ -22,7 +22,7 @@ from kshark.api import Options, PluginError, option
 from kshark.plugins import PluginOptions
 from kshark.settings import Given, Layer, Use, nearest, said
 
-TABLES: Final = ("run", "plugins", "backend", "sink", "enricher")
+TABLES: Final = ("run", "plugins", "backend", "sink", "enricher", "protocol")
 OTHERS: Final = ("CONFIG", "CORPORA", "DEBUG", "PLUGINS", "PURE", "TRACE_PLUGINS")
 """Variables of kshark that are no flags of a run."""
 
@@ -46,6 +46,10 @@ class RunOptions(Options):
     filter: Annotated[
         str, option("Entries for which this holds alone: http && response.status >= 500")
     ] = ""
+    proto: Annotated[
+        list[str],
+        option("Types of gRPC bodies: descriptor set, folder of .proto, or reflect:HOST:PORT", unit="words"),
+    ] = []
     assume: Annotated[list[str], option("Take what this port carries for that protocol")] = []
     workers: Annotated[str, option("Engine processes: a number, or auto for one a core")] = "1"
     duration: Annotated[
@@ -84,7 +88,7 @@ class Places:
         return settings.from_table(self.tables.get(name, {}), f"{self.file} [{name}]")
 
     def of(self, kind: str, use: Use) -> Layer:
-        """The table of a backend, sink or enricher."""
+        """The table of a backend, sink, enricher or protocol."""
         tables = self.tables.get(kind, {})
         place = f"{self.file} [{kind}.{use.name}]"
         if isinstance(tables, dict):

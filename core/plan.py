@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kshark import limits, settings
-from kshark.api import BackendSpec, EnricherSpec, PluginError, SinkSpec
+from kshark.api import BackendSpec, Options, PluginError, ProtocolSpec, SinkSpec
 from kshark.breaker import interrupted, within
 from kshark.engine import FLOWS
 from kshark.faults import told
@@ -29,6 +29,8 @@ BACKEND_FLAGS: Final = ("follow", "iface", "bpf", "netns", "user")
 """Flags of a run that are options of its backends; ``iface`` is the target of a live one."""
 SINK_FLAGS: Final = ("full",)
 """Flags of a run that are options of its sinks."""
+PROTOCOL_FLAGS: Final = ("proto",)
+"""Flags of a run that are options of protocols: each is ``proto`` of ``grpc``, or the like."""
 WORKERS: Final = 256
 """Engine processes at most."""
 HELD: Final = frozenset({"redis"})
@@ -80,6 +82,7 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
         "sinks": {u.name for u in sink_uses},
     }
     registry = load(plugin_files, where.plugin_options(), needed=needed)
+    configure(registry, where, layers)
     plan = Plan(run, registry)
     plan.notes += [found.line() for found in registry.refused()]
     plan.assume = assumptions(run.assume, registry, given_at(layers, "assume"))
@@ -96,6 +99,29 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
     plan.workers = _workers(run.workers, plan.backends, origin)
     plan.notes += [*_unused_tables(where, registry), *strange_variables(where.environ)]
     return plan
+
+
+def configure(registry: Registry, where: Places, layers: Sequence[Layer]) -> None:
+    """Protocols that have options are given them."""
+    for name, spec in list(registry.protocols.items()):
+        if spec.options is not None and spec.configure is not None:
+            options, _ = _options(spec, "protocol", Use(name, name), where, layers, PROTOCOL_FLAGS)
+            with within(limits.PLUGIN_LOAD):
+                registry.protocols[name] = _configured(spec, options)
+
+
+def _configured(spec: ProtocolSpec, options: Options) -> ProtocolSpec:
+    try:
+        made = spec.configure(options)  # type: ignore[misc]
+    except PluginError:
+        raise
+    except BaseException as error:  # a plugin's own code
+        if interrupted(error):
+            raise
+        raise PluginError(f"protocol {spec.name}: configure() raised {told(error)}") from error
+    if not isinstance(made, ProtocolSpec) or made.name != spec.name:
+        raise PluginError(f"protocol {spec.name}: configure() gave no ProtocolSpec of that name")
+    return made
 
 
 def builtin_names(kind: str) -> set[str]:
@@ -279,7 +305,7 @@ def _only(layer: Layer, keys: Collection[str]) -> dict[str, Given]:
 
 
 def _options(
-    spec: BackendSpec | SinkSpec | EnricherSpec,
+    spec: Any,
     kind: str,
     use: Use,
     where: Places,
@@ -360,7 +386,7 @@ def _add(chosen: list[Chosen], spec: Any, options: Any, target: str) -> None:
 def _unused_tables(where: Places, registry: Registry) -> list[str]:
     """Tables of names that nobody registered: not an error, one file may serve many machines."""
     notes = []
-    for kind in ("backend", "sink", "enricher"):
+    for kind in ("backend", "sink", "enricher", "protocol"):
         known = {*getattr(registry, f"{kind}s"), *builtin_names(f"{kind}s")}
         tables = where.tables.get(kind, {})
         strange = [n for n in tables if n not in known] if isinstance(tables, dict) else []

@@ -360,6 +360,7 @@ def options_page() -> Iterable[str]:
     yield from option_table(RunOptions)
     kinds: list[tuple[str, Mapping[str, Any]]] = [
         ("Backend", registry.backends), ("Sink", registry.sinks), ("Enricher", registry.enrichers),
+        ("Protocol", {n: s for n, s in registry.protocols.items() if s.options is not None}),
     ]  # fmt: skip
     for kind, specs in kinds:
         for name, spec in sorted(specs.items()):

@@ -216,6 +216,9 @@ class GrpcLayer:
         made = lane.message(self.target, self.key, coding.decode("latin-1"), cut)
         if cut:
             made.notes = ("partial-message",)
+        if not self.target:
+            made.notes = (*made.notes, "unknown-call")
+            made.truncated = True
         return made
 
     def break_off(self, lane: Lane, out: list[Message]) -> None:

@@ -23,6 +23,7 @@ NOTES: Final[dict[str, str]] = {
     "http-status": "no status, so the one that stands for this HTTP status",
     "stream-error": "no status, so the one that stands for the error of RST_STREAM or GOAWAY",
     "deadline-passed": "the client gave up when its deadline had passed",
+    "unknown-call": "whose message this is cannot be known: the head of the request was lost",
     "lost-messages": "bytes of this side were lost: which messages came after is not known",
     "bad-framing": "what follows is no gRPC message; it is counted, and not shown",
     "partial-message": "the side ended within a message",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kshark.api import Message
 from kshark.protocols import _body
 from kshark.protocols.grpc import status
 from kshark.protocols.grpc.headers import status_in, timeout_of, unknowns, value_in
 from kshark.protocols.grpc.states import Call
+
+DOUBTS: Final = frozenset(
+    {"lost-bytes", "unknown-headers", "long-headers", "bad-headers", "given-up", "lost-messages"}
+)
+"""Notes on a response whose status may have been in what is missing."""
 
 
 def judge(message: Message, call: Call, asked: bytes, took: int) -> None:
@@ -45,7 +52,7 @@ def unsaid(message: Message, call: Call, asked: bytes, took: int) -> None:
     elif unpacked(call, message) and (said := status_in(call.trailers)):
         text = value_in(call.trailers, b"grpc-message") or b""
         settle(message, status.code_of(said), status.text_of(text))
-    elif message.cut or "lost-bytes" in notes or unknowns(message.head) or unknowns(call.trailers):
+    elif message.cut or DOUBTS.intersection(notes) or unknowns(message.head) or unknowns(call.trailers):
         message.notes = (*notes, "unknown-status")
         message.status = 0
         message.cut = True

@@ -8,7 +8,7 @@ cdef long LONG_TARGET, LOSSY, RESET
 cdef class Half:
     cdef public int kind, status
     cdef public long flags
-    cdef public long long first_ns, last_ns, body_size, size, gap
+    cdef public long long first_ns, last_ns, body_size, size, gap, fed
     cdef public Py_ssize_t kept
     cdef public bint headed, broken, error, missed, hole
     cdef public str verb, target

@@ -25,6 +25,7 @@ class Half:
         "body_size",
         "broken",
         "error",
+        "fed",
         "first_ns",
         "flags",
         "gap",
@@ -65,6 +66,7 @@ class Half:
         self.missed = False  # bytes of its side were lost, and nothing of it has come since
         self.interim: tuple[str, ...] = ()
         self.layer: Any = None  # who has its content, and holds `kept` bytes of it
+        self.fed = 0  # bytes of it that are in no message yet
         self.hole = False  # bytes of it may be lost, which that does not know yet
 
     def keep(self, piece: bytes) -> None:

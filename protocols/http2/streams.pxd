@@ -44,7 +44,7 @@ cdef class Streams:
     cpdef hand_on(self, CLane lane, CHalf half, bytes data, Found out)
     cpdef miss(self, CLane lane, CHalf half, long long missing, Found out)
     cpdef tell_hole(self, CHalf half, long long number, object side, Found out)
-    @cython.locals(stream=CStream, half=CHalf, lane=CLane, sender=cython.int, held=cython.longlong)
+    @cython.locals(stream=CStream, half=CHalf, lane=CLane, sender=cython.int, held=cython.longlong, own=cython.longlong)
     cpdef take_given(self, object found, long long number, int side, Found out)
     cpdef end_layer(self, CHalf half, long long number, object message, Found out)
     cpdef append(self, object made, int side, Found out)

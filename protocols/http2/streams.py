@@ -227,6 +227,7 @@ class Streams:
         held = min(half.kept + len(data), BODY_KEPT)
         lane.kept += held - half.kept
         half.kept = held
+        half.fed += len(data)
         layer.now = self.now
         found = layer.feed(side, data)
         if found:
@@ -260,9 +261,11 @@ class Streams:
             lane = self.server if sender else self.client
             half = stream.answer if sender else stream.asked
             if half is not None:
-                half.size = max(0, half.size - made.size)
+                own = made.size
+                made.size += max(0, half.size - half.fed)  # its frames, and heads before it
+                half.fed = half.size = max(0, half.fed - own)
                 half.gap = max(0, half.gap - made.gap_bytes)
-                held = max(0, half.kept - made.size)
+                held = max(0, half.kept - own)
                 lane.kept -= half.kept - held
                 half.kept = held
             self.append(made, sender, out)

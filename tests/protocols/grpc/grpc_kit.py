@@ -28,6 +28,8 @@ def carried() -> Http2Dissector:
     return made
 
 
+carried.__module__ = grpc.__name__  # the kit keeps the names of built-ins for them
+
 SPEC = msgspec.structs.replace(
     http2.SPEC,
     name="grpc",
