@@ -135,9 +135,7 @@ def _options(spec: Any) -> list[str]:
 
 
 def _protocol(spec: ProtocolSpec) -> list[str]:
-    found = _callable(spec, "dissector") + _optional(
-        spec, "probe", "details", "layer", "configure"
-    )
+    found = _callable(spec, "dissector") + _optional(spec, "probe", "details", "layer", "configure")
     if spec.transport not in ("tcp", "udp"):
         found.append(f"transport must be tcp or udp, not {spec.transport!r}")
     for field in ("magic", "replies"):

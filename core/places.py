@@ -48,7 +48,10 @@ class RunOptions(Options):
     ] = ""
     proto: Annotated[
         list[str],
-        option("Types of gRPC bodies: descriptor set, folder of .proto, or reflect:HOST:PORT", unit="words"),
+        option(
+            "Types of gRPC bodies: descriptor set, folder of .proto, or reflect:HOST:PORT",
+            unit="words",
+        ),
     ] = []
     assume: Annotated[list[str], option("Take what this port carries for that protocol")] = []
     workers: Annotated[str, option("Engine processes: a number, or auto for one a core")] = "1"

@@ -17,7 +17,9 @@ class GrpcOptions(Options):
 
     proto: Annotated[
         list[str],
-        option("Types of bodies: a descriptor set, a folder of .proto, or reflect:HOST:PORT to ask a server"),
+        option(
+            "Types of bodies: a descriptor set, a folder of .proto, or reflect:HOST:PORT to ask a server"
+        ),
     ] = []
 
 

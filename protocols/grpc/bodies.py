@@ -47,7 +47,9 @@ def coding_of(data: bytes) -> str:
     return "deflate" if zlib else ""
 
 
-def show(data: bytes, packed: bool, coding: str, subtype: str, pool: Pool, kind: str, cut: bool) -> Shown:
+def show(
+    data: bytes, packed: bool, coding: str, subtype: str, pool: Pool, kind: str, cut: bool
+) -> Shown:
     """`data` is a message as sent, `kind` its type where that is known, `subtype` what follows application/grpc."""
     notes: list[str] = []
     if packed:

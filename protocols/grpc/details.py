@@ -29,7 +29,10 @@ class GrpcRequest(Details):
     stream: Annotated[int, doc("HTTP/2 stream of the call; 0 on HTTP/1")] = 0
     number: Annotated[
         int,
-        doc("Of a message of a stream: its number on its side, from 1; 0 is the call", otel="rpc.message.id"),
+        doc(
+            "Of a message of a stream: its number on its side, from 1; 0 is the call",
+            otel="rpc.message.id",
+        ),
     ] = 0
     sender: Annotated[str, doc("Of a message of a stream: who sent it, client or server")] = ""
     streamed: Annotated[bool, doc("The client's messages are entries of their own")] = False
@@ -40,24 +43,37 @@ class GrpcRequest(Details):
     compressed: Annotated[int, doc("How many of them are compressed")] = 0
     encoding: Annotated[str | None, doc("`grpc-encoding`: how messages are compressed")] = None
     accept_encoding: Annotated[str | None, doc("`grpc-accept-encoding`")] = None
-    deadline_ns: Annotated[int | None, doc("`grpc-timeout` in ns: how long the client will wait")] = None
+    deadline_ns: Annotated[
+        int | None, doc("`grpc-timeout` in ns: how long the client will wait")
+    ] = None
     content_type: Annotated[str | None, doc("application/grpc, or one that begins so")] = None
     authority: Annotated[
         str | None, doc("Whom the call is for", otel="server.address", redact=Redact.URL)
     ] = None
-    user_agent: Annotated[str | None, doc("What client software this is", otel="user_agent.original")] = None
+    user_agent: Annotated[
+        str | None, doc("What client software this is", otel="user_agent.original")
+    ] = None
     metadata: Annotated[
-        Pairs, doc("Headers of the call, in order", otel="rpc.grpc.request.metadata", redact=Redact.HEADERS)
+        Pairs,
+        doc(
+            "Headers of the call, in order", otel="rpc.grpc.request.metadata", redact=Redact.HEADERS
+        ),
     ] = []
     unknown_headers: Annotated[
         int, doc("Headers whose name or value cannot be known (joined in mid-stream, bytes lost)")
     ] = 0
     body: Annotated[
-        str, doc("The message: JSON by its schema or reading, else base64 (see reading)", redact=Redact.BODY)
+        str,
+        doc(
+            "The message: JSON by its schema or reading, else base64 (see reading)",
+            redact=Redact.BODY,
+        ),
     ] = ""
     reading: Annotated[
         str,
-        doc("How body was read: a type's name; json; base64; or guess: without schema, each field says its reading"),
+        doc(
+            "How body was read: a type's name; json; base64; or guess: without schema, each field says its reading"
+        ),
     ] = ""
     body_size: Annotated[int, doc("Bytes of that message as sent")] = 0
     notes: Annotated[list[str], doc("What is odd or was cut, by name")] = []
@@ -69,16 +85,22 @@ class GrpcResponse(Details):
     status: Annotated[
         int | None, doc("`grpc-status`; null where it cannot be known", otel="rpc.grpc.status_code")
     ] = None
-    status_name: Annotated[str, doc("Its name: OK, NOT_FOUND", otel="rpc.response.status_code")] = ""
+    status_name: Annotated[str, doc("Its name: OK, NOT_FOUND", otel="rpc.response.status_code")] = (
+        ""
+    )
     message: Annotated[str, doc("`grpc-message`, or what stands for it", redact=Redact.BODY)] = ""
     status_from: Annotated[
         str,
-        doc("Where the status was said: trailers, headers (trailers-only), http, stream (RST_STREAM, GOAWAY), none"),
+        doc(
+            "Where the status was said: trailers, headers (trailers-only), http, stream (RST_STREAM, GOAWAY), none"
+        ),
     ] = ""
     error_details: Annotated[
         str, doc("`grpc-status-details-bin`: details of the error, as JSON", redact=Redact.BODY)
     ] = ""
-    http_status: Annotated[int, doc("`:status` where it was seen", otel="http.response.status_code")] = 0
+    http_status: Annotated[
+        int, doc("`:status` where it was seen", otel="http.response.status_code")
+    ] = 0
     stream: Annotated[int, doc("HTTP/2 stream of the call; 0 on HTTP/1")] = 0
     streamed: Annotated[bool, doc("The server's messages are entries of their own")] = False
     messages: Annotated[int, doc("Messages that the server sent whole")] = 0
@@ -94,7 +116,11 @@ class GrpcResponse(Details):
         int, doc("Headers whose name or value cannot be known (joined in mid-stream, bytes lost)")
     ] = 0
     body: Annotated[
-        str, doc("The message: JSON by its schema or reading, else base64 (see reading)", redact=Redact.BODY)
+        str,
+        doc(
+            "The message: JSON by its schema or reading, else base64 (see reading)",
+            redact=Redact.BODY,
+        ),
     ] = ""
     reading: Annotated[str, doc("How body was read, as in the request")] = ""
     body_size: Annotated[int, doc("Bytes of that message as sent")] = 0

@@ -107,7 +107,9 @@ class Lane:
         made.gap_bytes = self.gap
         made.cut = cut
         made.truncated = cut or self.short or self.gap > 0
-        made.extra = Call(target, self.server, 1, self.length, self.flag & 1, number, self.length, self.flag)
+        made.extra = Call(
+            target, self.server, 1, self.length, self.flag & 1, number, self.length, self.flag
+        )
         made.extra.coding = coding
         made.extra.streamed = True
         made.extra.body_there = True

@@ -58,7 +58,13 @@ class GrpcLayer:
         if self.web:
             data = self.unwrapped(lane, data)
         size = len(data)
-        if lane.state == START and lane.count == 0 and size >= PREFIX and data[0] <= 1 and not lane.prefix:
+        if (
+            lane.state == START
+            and lane.count == 0
+            and size >= PREFIX
+            and data[0] <= 1
+            and not lane.prefix
+        ):
             length = data[1] << 24 | data[2] << 16 | data[3] << 8 | data[4]
             if length == size - PREFIX:  # what most are: one message, and all of it
                 return self.one(lane, data, length)

@@ -28,15 +28,21 @@ def descriptors_of(address: str) -> list[bytes]:
     with grpc.insecure_channel(address) as channel:
         for version in VERSIONS:
             try:
-                return ask(channel, f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+                return ask(
+                    channel, f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+                )
             except grpc.RpcError as error:
                 code = error.code()
                 if code.value[0] == UNIMPLEMENTED and version != VERSIONS[-1]:
                     continue
                 told = error.details() or ""
-                raise PluginError(f"--proto reflect:{address}: {code.name}: {told}"[:300]) from error
+                raise PluginError(
+                    f"--proto reflect:{address}: {code.name}: {told}"[:300]
+                ) from error
             except BadMessage as error:
-                raise PluginError(f"--proto reflect:{address}: its answer is no descriptor") from error
+                raise PluginError(
+                    f"--proto reflect:{address}: its answer is no descriptor"
+                ) from error
     return []
 
 

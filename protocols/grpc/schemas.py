@@ -30,7 +30,9 @@ def load(places: Iterable[str]) -> Pool:
             for data in descriptors(place):
                 room -= len(data)
                 if room < 0:
-                    raise PluginError(f"--proto {place}: over {limits.PROTO_SCHEMA >> 20} MiB of descriptors")
+                    raise PluginError(
+                        f"--proto {place}: over {limits.PROTO_SCHEMA >> 20} MiB of descriptors"
+                    )
                 if place.startswith(REFLECT):
                     pool.add_file(data)
                 else:
@@ -70,7 +72,15 @@ def compiled(folder: Path) -> bytes:
     own = str(Path(protoc.__file__).parent / "_proto")  # google/protobuf
     with tempfile.TemporaryDirectory() as where:
         out = Path(where) / "all.pb"
-        command = ["protoc", f"-I{folder}", f"-I{own}", "--include_imports", f"--descriptor_set_out={out}"]
+        command = [
+            "protoc",
+            f"-I{folder}",
+            f"-I{own}",
+            "--include_imports",
+            f"--descriptor_set_out={out}",
+        ]
         if protoc.main([*command, *files]) != 0:
-            raise PluginError(f"--proto {folder}: protoc does not compile it; what is wrong stands above")
+            raise PluginError(
+                f"--proto {folder}: protoc does not compile it; what is wrong stands above"
+            )
         return out.read_bytes()

@@ -60,7 +60,13 @@ class Typed:
         return special(self, found, depth) if special is not None else found
 
     def add(
-        self, found: dict[str, Any], kind: MessageType, number: int, how: int, value: Value, depth: int
+        self,
+        found: dict[str, Any],
+        kind: MessageType,
+        number: int,
+        how: int,
+        value: Value,
+        depth: int,
     ) -> None:
         """One field."""
         field = kind.fields.get(number)
@@ -215,7 +221,9 @@ def _list(_: Typed, found: dict[str, Any], __: int) -> Any:
 
 def _any(typed: Typed, found: dict[str, Any], depth: int) -> Any:
     url = found.get("type_url", "")
-    raw = base64.b64decode(found.get("value", "")) if isinstance(found.get("value", ""), str) else b""
+    raw = (
+        base64.b64decode(found.get("value", "")) if isinstance(found.get("value", ""), str) else b""
+    )
     kind = typed.pool.messages.get(str(url).rpartition("/")[2])
     if kind is None:
         return {"@type": url, "value": wire.read(wire.BYTES, raw, typed.budget, depth)[1]}

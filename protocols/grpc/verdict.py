@@ -52,7 +52,12 @@ def unsaid(message: Message, call: Call, asked: bytes, took: int) -> None:
     elif unpacked(call, message) and (said := status_in(call.trailers)):
         text = value_in(call.trailers, b"grpc-message") or b""
         settle(message, status.code_of(said), status.text_of(text))
-    elif message.cut or DOUBTS.intersection(notes) or unknowns(message.head) or unknowns(call.trailers):
+    elif (
+        message.cut
+        or DOUBTS.intersection(notes)
+        or unknowns(message.head)
+        or unknowns(call.trailers)
+    ):
         message.notes = (*notes, "unknown-status")
         message.status = 0
         message.cut = True

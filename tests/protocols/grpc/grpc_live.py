@@ -31,9 +31,18 @@ def declared() -> descriptor_pb2.FileDescriptorProto:
         note.field.add(name=name, number=number, type=kind, label=label)  # type: ignore[arg-type]
     note.field.add(name="inner", number=5, type=11, label=1, type_name=".kit.Note")
     service = made.service.add(name="Echo")
-    for name, asks, gives in (("One", False, False), ("Many", False, True), ("Sum", True, False), ("Talk", True, True)):
+    for name, asks, gives in (
+        ("One", False, False),
+        ("Many", False, True),
+        ("Sum", True, False),
+        ("Talk", True, True),
+    ):
         service.method.add(
-            name=name, input_type=".kit.Note", output_type=".kit.Note", client_streaming=asks, server_streaming=gives
+            name=name,
+            input_type=".kit.Note",
+            output_type=".kit.Note",
+            client_streaming=asks,
+            server_streaming=gives,
         )
     return made
 
@@ -78,7 +87,12 @@ def server() -> Iterator[int]:
         "Sum": grpc.stream_unary_rpc_method_handler,
         "Talk": grpc.stream_stream_rpc_method_handler,
     }
-    behaviour: dict[str, Callable[..., Any]] = {"One": one, "Many": many, "Sum": total, "Talk": talk}
+    behaviour: dict[str, Callable[..., Any]] = {
+        "One": one,
+        "Many": many,
+        "Sum": total,
+        "Talk": talk,
+    }
     handlers = {
         name: kind(behaviour[name], Note.FromString, Note.SerializeToString)
         for name, kind in kinds.items()
@@ -110,5 +124,7 @@ def heard(port: int, client: Callable[[Any], None], **options: Any) -> list[Entr
 def caller(channel: Any, name: str, kind: str) -> Any:
     """A method of the service."""
     return getattr(channel, kind)(
-        f"/{SERVICE}/{name}", request_serializer=Note.SerializeToString, response_deserializer=Note.FromString
+        f"/{SERVICE}/{name}",
+        request_serializer=Note.SerializeToString,
+        response_deserializer=Note.FromString,
     )

@@ -54,7 +54,9 @@ def test_unary(port: int, described: Any) -> None:
     def client(channel: Any) -> None:
         for number in range(5):
             metadata = (("authorization", "Bearer abc"), ("x-trace-bin", b"\x00\x01"))
-            note = Note(text="hi", number=number, password="p", list=[1, 2, 300], inner=Note(text="in"))
+            note = Note(
+                text="hi", number=number, password="p", list=[1, 2, 300], inner=Note(text="in")
+            )
             caller(channel, "One", "unary_unary")(note, metadata=metadata, timeout=9)
 
     found = heard(port, client)
@@ -67,7 +69,7 @@ def test_unary(port: int, described: Any) -> None:
     assert json.loads(row["response"]["body"]) == {"text": "hihi", "number": 4}
     assert row["request"]["reading"] == row["response"]["reading"] == "kit.Note"
     assert ["authorization", "Bearer REDACTED"] in row["request"]["metadata"]
-    assert 8_000_000_000 < row["request"]["deadline_ns"] <= 9_000_000_000
+    assert 8_000_000_000 < row["request"]["deadline_ns"] <= 9_100_000_000
     assert (row["request"]["service"], row["request"]["method"]) == (SERVICE, "One")
     assert row["response"]["status_name"] == "OK"
     assert row["response"]["status_from"] == "trailers"
@@ -78,7 +80,9 @@ def test_server_streaming(port: int) -> None:
         assert len([*caller(channel, "Many", "unary_stream")(Note(text="a", number=3))]) == 3
 
     *events, call = heard(port, client)
-    assert [(asked(e).sender, asked(e).number) for e in events] == [("server", n) for n in (1, 2, 3)]
+    assert [(asked(e).sender, asked(e).number) for e in events] == [
+        ("server", n) for n in (1, 2, 3)
+    ]
     assert all(e.swapped for e in events)
     assert rows([call]) == [f"Many /{SERVICE}/Many -> OK [ok]"]
     assert (asked(call).messages, answered(call).messages) == (1, 3)
@@ -92,7 +96,9 @@ def test_client_streaming(port: int) -> None:
         caller(channel, "Sum", "stream_unary")(iter([Note(number=n) for n in (1, 2, 4)]))
 
     *events, call = heard(port, client)
-    assert [(asked(e).sender, asked(e).number) for e in events] == [("client", n) for n in (1, 2, 3)]
+    assert [(asked(e).sender, asked(e).number) for e in events] == [
+        ("client", n) for n in (1, 2, 3)
+    ]
     assert json.loads(answered(call).body) == {"2:varint": 7}
     assert answered(call).reading == "guess"
     assert asked(call).messages == 3
@@ -122,7 +128,7 @@ def test_an_error(port: int) -> None:
         f"None /{SERVICE}/None -> UNIMPLEMENTED 12 UNIMPLEMENTED: Method not found! [error]",
     ]
     assert answered(found[0]).message == "no café"
-    assert {answered(e).status_from for e in found} == {"headers"} or answered(found[0]).status_from
+    assert answered(found[1]).status_from == "headers"
 
 
 def test_deadline_and_cancellation(port: int) -> None:
