@@ -16,7 +16,8 @@ from grpc_live import SERVICE, Note, caller, declared, heard, server
 
 from kshark.api import Entry, Outcome, PluginError
 from kshark.protocols import grpc as ours
-from kshark.protocols.grpc import GrpcOptions, GrpcRequest, GrpcResponse
+from kshark.protocols.grpc import GrpcOptions
+from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
 from kshark.testing import rows, shown
 
 
@@ -36,14 +37,14 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def asked(entry: Entry) -> GrpcRequest:
     assert entry.request is not None
-    found = ours.details(entry.request)
+    found = details(entry.request)
     assert isinstance(found, GrpcRequest)
     return found
 
 
 def answered(entry: Entry) -> GrpcResponse:
     assert entry.response is not None
-    found = ours.details(entry.response)
+    found = details(entry.response)
     assert isinstance(found, GrpcResponse)
     return found
 

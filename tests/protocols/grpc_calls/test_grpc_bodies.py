@@ -42,7 +42,7 @@ def declared() -> descriptor_pb2.FileDescriptorProto:
     for name, kind in SCALARS.items():
         for label in (1, 3):
             suffix = "s" if label == 3 else ""
-            every.field.add(name=f"a_{name}{suffix}", number=number, type=kind, label=label)  # type: ignore[arg-type]
+            every.field.add(name=f"a_{name}{suffix}", number=number, type=kind, label=label)
             number += 1
     every.field.add(name="inner", number=50, type=11, label=1, type_name=".oracle.Every")
     every.field.add(name="inners", number=51, type=11, label=3, type_name=".oracle.Every")
@@ -60,7 +60,7 @@ def declared() -> descriptor_pb2.FileDescriptorProto:
 
 OTHERS = (any_pb2, duration_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 _POOL = descriptor_pool.Default()
-_POOL.Add(declared())  # type: ignore[no-untyped-call]
+_POOL.Add(declared())
 Every: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("oracle.Every"))
 
 

@@ -28,7 +28,7 @@ def declared() -> descriptor_pb2.FileDescriptorProto:
     note = made.message_type.add(name="Note")
     plain = [("text", 1, 9, 1), ("number", 2, 3, 1), ("password", 3, 9, 1), ("list", 4, 5, 3)]
     for name, number, kind, label in plain:
-        note.field.add(name=name, number=number, type=kind, label=label)  # type: ignore[arg-type]
+        note.field.add(name=name, number=number, type=kind, label=label)
     note.field.add(name="inner", number=5, type=11, label=1, type_name=".kit.Note")
     service = made.service.add(name="Echo")
     for name, asks, gives in (
@@ -48,7 +48,7 @@ def declared() -> descriptor_pb2.FileDescriptorProto:
 
 
 POOL = descriptor_pool.Default()
-POOL.Add(declared())  # type: ignore[no-untyped-call]
+POOL.Add(declared())
 Note: Any = message_factory.GetMessageClass(POOL.FindMessageTypeByName("kit.Note"))
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from kshark.api import Layer, Message, Side
 from kshark.protocols import grpc, http2
+from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
 from kshark.protocols.http2.dissector import Http2Dissector
 
 C, S = Side.CLIENT, Side.SERVER
@@ -34,9 +35,9 @@ SPEC = msgspec.structs.replace(
     http2.SPEC,
     name="grpc",
     dissector=carried,
-    request=grpc.GrpcRequest,
-    response=grpc.GrpcResponse,
-    details=grpc.details,
+    request=GrpcRequest,
+    response=GrpcResponse,
+    details=details,
     layer=None,
 )
 """gRPC as a protocol of its own, for a kit that knows one protocol."""
@@ -73,7 +74,7 @@ def message(body: bytes, flag: int = 0) -> bytes:
 
 def asks(stream: int, path: str, *more: tuple[str, str], kind: str = "application/grpc") -> bytes:
     """The head of a call."""
-    head = [(":method", "POST"), (":scheme", "http"), (":path", path), ("te", "trailers")]
+    head = [(":method", "POST"), (":scheme", "http"), (":path", path)]
     return frame(HEADERS, END_HEADERS, stream, block([*head, ("content-type", kind), *more]))
 
 
