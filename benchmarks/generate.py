@@ -17,11 +17,13 @@ from random import Random
 from typing import Any
 
 from traffic.dns import Dns, Socket
+from traffic.grpc import Grpc
 from traffic.http import Http
 from traffic.redis import Redis
 from traffic.tcp import Capture, Connection, Faults, interleave
 
-KINDS: dict[str, type[Http] | type[Redis] | type[Dns]] = {"dns": Dns, "http": Http, "redis": Redis}
+Source = Http | Redis | Dns | Grpc
+KINDS: dict[str, type[Source]] = {"dns": Dns, "grpc": Grpc, "http": Http, "redis": Redis}
 
 
 @dataclass(slots=True)
@@ -33,7 +35,9 @@ class Plan:
     connections: int = 64
     reorder: float = 0.005
     retransmit: float = 0.005
-    pipelines: float = 0.2  # share of Redis exchanges that are pipelines
+    pipelines: float = (
+        0.2  # share of exchanges that are several at once: Redis pipelines, streams of gRPC
+    )
     seed: int = 1
 
 
@@ -73,7 +77,7 @@ def generate(plan: Plan, path: Path) -> Written:
     return Written(done, capture.packets, capture.size, faults.swapped, faults.repeated)
 
 
-def opened_by(source: Http | Redis | Dns, rng: Random, number: int) -> Connection | Socket:
+def opened_by(source: Source, rng: Random, number: int) -> Connection | Socket:
     """The connection of that number."""
     if isinstance(source, Dns):
         return source.connection(number)
@@ -82,7 +86,7 @@ def opened_by(source: Http | Redis | Dns, rng: Random, number: int) -> Connectio
 
 def one_round(
     plan: Plan,
-    source: Http | Redis | Dns,
+    source: Source,
     live: list[Any],
     capture: Capture,
     faults: Faults,
@@ -95,7 +99,7 @@ def one_round(
         if not left:
             break
         count = 1
-        if isinstance(source, Redis) and source.rng.random() < plan.pipelines:
+        if isinstance(source, Redis | Grpc) and source.rng.random() < plan.pipelines:
             count = min(left, source.rng.randrange(2, 17))
             bursts.append(source.pipeline(connection, done, count, faults))
         else:

@@ -5,6 +5,7 @@ from kshark.protocols.grpc.lane cimport Lane as CLane
 cdef Py_ssize_t BODY_KEPT, LANE_TRAILERS
 cdef int START, PAYLOAD, TRAILER, OVER, LOST, BROKEN, PREFIX, BASE64, RAW
 cdef tuple NONE
+cdef bytes FINE
 
 @cython.final
 cdef class GrpcLayer:

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from kshark import limits
 from kshark.api import Message
+from kshark.protocols._fields import LENGTHS
 from kshark.protocols.grpc.headers import value_in
 from kshark.protocols.grpc.lane import Lane
 from kshark.protocols.grpc.states import BROKEN, LOST, OVER, PAYLOAD, PREFIX, START, TRAILER
@@ -29,6 +30,8 @@ from kshark.protocols.grpc.verdict import judge
 from kshark.protocols.grpc.web import BASE64, RAW, decoded, kind_of
 
 NONE: tuple[Message, ...] = ()
+FINE = LENGTHS.pack(11, 1) + b"grpc-status0"
+"""The status OK, as it stands in a header list."""
 BODY_KEPT = limits.BODY_KEPT
 LANE_TRAILERS = BODY_KEPT
 """Bytes of trailers of grpc-web that are kept."""
@@ -118,7 +121,13 @@ class GrpcLayer:
             rest = message.extra
             call.trailers = lane.trailers or (b"" if rest is None else rest.trailers)
             message.extra = call
-            judge(message, call, self.head, self.now - self.since if self.since else 0)
+            if FINE in call.trailers and lane.state < LOST:  # as most end
+                message.status = 0
+                message.ok = True
+                message.cut = False
+                message.verb = "OK"
+            else:
+                judge(message, call, self.head, self.now - self.since if self.since else 0)
         else:
             message.extra = call
             message.verb = self.verb

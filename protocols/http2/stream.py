@@ -114,7 +114,8 @@ class Half:
 
     def mark(self, message: Message) -> None:
         """Say what is odd about a message."""
-        message.notes = names(self.flags) + self.interim
+        if self.flags or self.interim:
+            message.notes = names(self.flags) + self.interim
         message.gap_bytes = self.gap
         partial = self.body_size != self.kept and self.layer is None
         if partial or self.trailers:

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.corpora
 
 CALLS = {
     "grpc-unary": ["Sync /agent.Synchronizer/Sync", "cut"],
-    "grpc-server-stream": ["ServerStreamQuery /timeseriesquery.TimeSeriesQueryService/ServerStreamQuery", "ok"],
+    "grpc-server-stream": [
+        "ServerStreamQuery /timeseriesquery.TimeSeriesQueryService/ServerStreamQuery",
+        "ok",
+    ],
     "grpc-service-name": ["ClientStreamRPC /StreamingService/ClientStreamRPC", "ok"],
 }
 MESSAGES = {"grpc-unary": [], "grpc-server-stream": [1230, 246], "grpc-service-name": []}
