@@ -29,6 +29,8 @@ from kshark.grammar import rules as grammar_rules
 from kshark.lane import LaneOptions
 from kshark.places import OTHERS, RunOptions
 from kshark.protocols.dns import dissector as dns_dissector
+from kshark.protocols.grpc import bodies as grpc_bodies
+from kshark.protocols.grpc import states as grpc_states
 from kshark.protocols.http import head
 from kshark.protocols.http2 import states
 from kshark.render import Renderer
@@ -266,7 +268,12 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[spec.name].items()))
 
 
-NOTES = {"http": head.NOTES, "http2": states.NOTES, "dns": dns_dissector.NOTES}
+NOTES = {
+    "http": head.NOTES,
+    "http2": states.NOTES,
+    "dns": dns_dissector.NOTES,
+    "grpc": {**grpc_states.NOTES, **grpc_bodies.NOTES},
+}
 
 
 def prefix(data: bytes) -> str:
