@@ -86,7 +86,17 @@ def shark(name: str, kind: str, extra: list[str], remark: str) -> Tool:
     fields = [f"-e{name}" for name in FIELDS[kind].split()]
 
     def argv(capture: Path, folder: Path) -> list[str]:
-        return ["tshark", "-n", "-r", str(capture), *HINTS.get(kind, []), *extra, "-T", "fields", *fields]
+        return [
+            "tshark",
+            "-n",
+            "-r",
+            str(capture),
+            *HINTS.get(kind, []),
+            *extra,
+            "-T",
+            "fields",
+            *fields,
+        ]
 
     return Tool(f"tshark {name}", argv, "tshark", remark=remark, short=True)
 

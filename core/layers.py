@@ -6,7 +6,7 @@ Beside this file lies ``layers.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kshark.api import DissectError, Layer, Message, ProtocolSpec, Side

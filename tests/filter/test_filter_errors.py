@@ -29,7 +29,7 @@ CASES = [
     ("src.ip.foo == 'a'",
      "^", "no field src.ip.foo; src.ip is text, without parts"),
     ("status >= 500",
-     "^", "no field status; did you mean response.status, http.response.status, http2.response.status?"),
+     "^", "no field status; did you mean response.status, grpc.response.status, http.response.status?"),
     ("http || httpx",
      "        ^", "no field httpx; did you mean http, http2?"),
     ("zzz == 1",
