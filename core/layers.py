@@ -136,12 +136,13 @@ class Guarded:
 
     def taken(self, found: Sequence[Any]) -> Sequence[Message]:
         """Its messages, of a stranger: as copies."""
-        name = self.state.name
-        if not all([type(one) is Message for one in found]):
-            raise Rubbish("its layer gave what is no Message")
-        copies = [checked(one) for one in found]
-        if not all([one.protocol in ("", name) for one in copies]):
-            raise Rubbish("its layer gave a Message of another protocol")
+        copies = []
+        for one in found:
+            if type(one) is not Message:
+                raise Rubbish("its layer gave what is no Message")
+            copies.append(checked(one))
+            if one.protocol not in ("", self.state.name):
+                raise Rubbish("its layer gave a Message of another protocol")
         return copies
 
     def failed(self, error: BaseException) -> None:

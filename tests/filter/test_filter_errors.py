@@ -201,7 +201,7 @@ CASES = [
     ("src == '10.0.0.1'",
      "^", "no field src; it has src.ip, src.port, src.name ..."),
     ("response.body.contains('a')",
-     "^", "no field response.body; did you mean http.response.body, http2.response.body?"),
+     "^", "no field response.body; did you mean grpc.response.body, http.response.body, http2.response.body?"),
     ("http.request.headers.x-tenant == 'a'",
      "                     ^", 'such a name stands in quotes; http.request.headers["x-tenant"]'),
     ("http.request.headers[x-tenant] == 'a'",
