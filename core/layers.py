@@ -27,15 +27,19 @@ class Carried:
     def __init__(self, engine: Engine, specs: Sequence[ProtocolSpec]) -> None:
         self.engine = engine
         self.specs = specs
+        self.states = engine.states
         self.known: dict[str, tuple[ProtocolSpec, ...]] = {}
 
     def __call__(self, content_type: str, request: Message) -> Layer | None:
+        return self.find_layer(content_type, request)
+
+    def find_layer(self, content_type: str, request: Message) -> Layer | None:
         """A layer for this exchange, of the first protocol that has one."""
         specs = self.known.get(content_type)
         if specs is None:
             specs = self.find(content_type)
         for spec in specs:
-            state = self.engine.states[spec.name]
+            state = self.states[spec.name]
             if not state.tripped:
                 layer = Guarded(self.engine, state)
                 if layer.begin(spec, request):

@@ -1,4 +1,4 @@
-"""gRPC, over HTTP/2, and grpc-web over any HTTP: the calls that are in its exchanges."""
+"""gRPC and grpc-web, over HTTP/2: the calls that are in its exchanges."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 
-from kshark.api import Message, Options, ProtocolSpec, Redact, hookimpl, option
+from kshark.api import Options, ProtocolSpec, Redact, hookimpl, option
 from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
-from kshark.protocols.grpc.layer import GrpcLayer
+from kshark.protocols.grpc.layer import layer as layer
 
 
 class GrpcOptions(Options):
@@ -21,11 +21,6 @@ class GrpcOptions(Options):
             "Types of bodies: a descriptor set, a folder of .proto, or reflect:HOST:PORT to ask a server"
         ),
     ] = []
-
-
-def layer(request: Message) -> GrpcLayer:
-    """What reads a call; `request` has its head."""
-    return GrpcLayer(request, b"grpc-web" in request.head)
 
 
 def configure(options: GrpcOptions) -> ProtocolSpec:

@@ -26,7 +26,7 @@ class GrpcRequest(Details):
         str, doc("Full name of the service; empty where it cannot be known", otel="rpc.service")
     ] = ""
     method: Annotated[str, doc("Method of the service", otel="rpc.method")] = ""
-    stream: Annotated[int, doc("HTTP/2 stream of the call; 0 on HTTP/1")] = 0
+    stream: Annotated[int, doc("HTTP/2 stream of the call")] = 0
     number: Annotated[
         int,
         doc(
@@ -101,7 +101,7 @@ class GrpcResponse(Details):
     http_status: Annotated[
         int, doc("`:status` where it was seen", otel="http.response.status_code")
     ] = 0
-    stream: Annotated[int, doc("HTTP/2 stream of the call; 0 on HTTP/1")] = 0
+    stream: Annotated[int, doc("HTTP/2 stream of the call")] = 0
     streamed: Annotated[bool, doc("The server's messages are entries of their own")] = False
     messages: Annotated[int, doc("Messages that the server sent whole")] = 0
     content_size: Annotated[int, doc("Bytes of these as sent, framing not counted")] = 0

@@ -18,6 +18,7 @@ cdef class Lane:
     cpdef bytes body(self)
     cpdef bint under_way(self) except -1
     cpdef whole(self, long long now)
-    cpdef call(self, str target)
+    @cython.locals(there=cython.bint)
+    cpdef call(self, str target, bytes trailers, bint web)
     @cython.locals(number=cython.longlong)
     cpdef message(self, str target, object key, str coding, bint cut)

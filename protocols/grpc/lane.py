@@ -90,11 +90,13 @@ class Lane:
         self.state = START
         self.prefix = b""
 
-    def call(self, target: str) -> Call:
-        """What is said of this side."""
-        made = Call(target, self.server, self.count, self.content, self.packed)
-        made.streamed = self.streamed
-        return made
+    def call(self, target: str, trailers: bytes, web: bool) -> Call:
+        """What is said of this side, and of its only message."""
+        there = not self.streamed and (self.held or self.under_way())
+        return Call(
+            target, self.server, self.count, self.content, self.packed, 0, self.length if there else 0,
+            self.flag if there else 0, self.streamed, "", trailers, there, web,
+        )  # fmt: skip
 
     def message(self, target: str, key: int, coding: str, cut: bool) -> Message:
         """The message under construction as one of its own; the next one may begin."""

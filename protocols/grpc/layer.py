@@ -37,6 +37,11 @@ LANE_TRAILERS = BODY_KEPT
 """Bytes of trailers of grpc-web that are kept."""
 
 
+def layer(request: Message) -> GrpcLayer:
+    """What reads a call; `request` has its head."""
+    return GrpcLayer(request, b"grpc-web" in request.head)
+
+
 class GrpcLayer:
     """The layer of one call; see the module."""
 
@@ -109,28 +114,26 @@ class GrpcLayer:
             self.break_off(lane, cut)
             out = cut
         lane.ended = True
-        call = lane.call(self.target)
-        call.web = self.web
+        trailers = lane.trailers
+        if side and not trailers and message.extra is not None:
+            trailers = message.extra.trailers
+        call = lane.call(self.target, trailers, self.web)
+        message.extra = call
         if not lane.streamed and (lane.held or lane.under_way()):
-            self.unary(lane, message, call)
+            self.unary(lane, message)
         if lane.state >= LOST:
             note = "lost-messages" if lane.state == LOST else "bad-framing"
             message.notes = (*message.notes, note)
             message.truncated = True
-        if side:
-            rest = message.extra
-            call.trailers = lane.trailers or (b"" if rest is None else rest.trailers)
-            message.extra = call
-            if FINE in call.trailers and lane.state < LOST:  # as most end
-                message.status = 0
-                message.ok = True
-                message.cut = False
-                message.verb = "OK"
-            else:
-                judge(message, call, self.head, self.now - self.since if self.since else 0)
-        else:
-            message.extra = call
+        if not side:
             message.verb = self.verb
+        elif lane.state < LOST and FINE in trailers:  # as most end
+            message.status = 0
+            message.ok = True
+            message.cut = False
+            message.verb = "OK"
+        else:
+            judge(message, call, self.head, self.now - self.since if self.since else 0)
         return (*out, message) if out else (message,)
 
     # ------------------------------------------------------------ messages
@@ -242,12 +245,9 @@ class GrpcLayer:
             lane.last_ns = self.now
             out.append(self.shown(lane, True))
 
-    def unary(self, lane: Lane, message: Message, call: object) -> None:
+    def unary(self, lane: Lane, message: Message) -> None:
         """The only message of a side goes into the request or response."""
         message.body = lane.body()
-        call.length = lane.length  # type: ignore[attr-defined]
-        call.flag = lane.flag  # type: ignore[attr-defined]
-        call.body_there = True  # type: ignore[attr-defined]
         if not lane.held:
             message.notes = (*message.notes, "partial-message")
             message.truncated = True
