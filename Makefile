@@ -87,6 +87,8 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	need tshark tshark; need tcpdump tcpdump; need nginx nginx-light; need redis-server redis-server; need redis-cli redis-tools; need dig bind9-dnsutils; need dnsmasq dnsmasq-base; \
 	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need openssl openssl; need gnutls-cli gnutls-bin; \
 	sh tests/apt.sh useful "$$missing"
+	@[ -x build/go/greeter_server ] || { mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
+	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || echo "no greeter in Go: its test cannot run"
 
 clean: ## remove what was built
 	@rm -rf build dist site $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -23,7 +23,7 @@ from traffic.tcp import PCAP_HEADER
 
 ACCEPTED = Path(__file__).with_name("accepted.json")
 SHARE = 0.8
-TRANSACTIONS = {"dns": 80_000, "http": 40_000, "redis": 80_000}
+TRANSACTIONS = {"dns": 80_000, "grpc": 40_000, "http": 40_000, "redis": 80_000}
 CASES = {
     "http compiled": ("http", ""),
     "http plain dissector": ("http", "kshark.protocols"),

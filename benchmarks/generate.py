@@ -17,13 +17,20 @@ from random import Random
 from typing import Any
 
 from traffic.dns import Dns, Socket
+from traffic.grpc import Grpc
 from traffic.http import Http
 from traffic.redis import Redis
 from traffic.tcp import Capture, Connection, Faults, interleave
 from traffic.tls import Tls
 
-Source = Http | Redis | Dns | Tls
-KINDS: dict[str, type[Source]] = {"dns": Dns, "http": Http, "redis": Redis, "tls": Tls}
+Source = Http | Redis | Dns | Grpc | Tls
+KINDS: dict[str, type[Source]] = {
+    "dns": Dns,
+    "grpc": Grpc,
+    "http": Http,
+    "redis": Redis,
+    "tls": Tls,
+}
 
 
 @dataclass(slots=True)
@@ -35,7 +42,9 @@ class Plan:
     connections: int = 64
     reorder: float = 0.005
     retransmit: float = 0.005
-    pipelines: float = 0.2  # share of Redis exchanges that are pipelines
+    pipelines: float = (
+        0.2  # share of exchanges that are several at once: Redis pipelines, streams of gRPC
+    )
     seed: int = 1
 
 
@@ -97,7 +106,7 @@ def one_round(
         if not left:
             break
         count = 1
-        if isinstance(source, Redis) and source.rng.random() < plan.pipelines:
+        if isinstance(source, Redis | Grpc) and source.rng.random() < plan.pipelines:
             count = min(left, source.rng.randrange(2, 17))
             bursts.append(source.pipeline(connection, done, count, faults))
         else:

@@ -31,13 +31,18 @@ FIELDS = {
         "frame.time_epoch tcp.stream http.request.method http.request.uri http.response.code http.time"
     ),
     "dns": "frame.time_epoch udp.stream dns.qry.name dns.qry.type dns.flags.rcode dns.time",
+    "grpc": (
+        "frame.time_epoch tcp.stream http2.streamid http2.headers.path http2.headers.status grpc.message_length"
+    ),
     "tls": (
         "frame.time_epoch tcp.stream tls.handshake.type tls.handshake.extensions_server_name "
         "tls.handshake.ciphersuite tls.alert_message.desc"
     ),
     "redis": "frame.time_epoch tcp.stream resp.string resp.error resp.bulk_string.value resp.integer",
 }
-SHOWN = {"dns": "dns", "http": "http", "redis": "resp", "tls": "tls.handshake"}
+HINTS = {"grpc": ["-d", "tcp.port==50051,http2", "-d", "tcp.port==8080,http2"]}
+"""What tshark must be told to see a protocol."""
+SHOWN = {"dns": "dns", "grpc": "grpc", "http": "http", "redis": "resp", "tls": "tls.handshake"}
 
 
 @dataclass(slots=True)
@@ -85,7 +90,17 @@ def shark(name: str, kind: str, extra: list[str], remark: str) -> Tool:
     fields = [f"-e{name}" for name in FIELDS[kind].split()]
 
     def argv(capture: Path, folder: Path) -> list[str]:
-        return ["tshark", "-n", "-r", str(capture), *extra, "-T", "fields", *fields]
+        return [
+            "tshark",
+            "-n",
+            "-r",
+            str(capture),
+            *HINTS.get(kind, []),
+            *extra,
+            "-T",
+            "fields",
+            *fields,
+        ]
 
     return Tool(f"tshark {name}", argv, "tshark", remark=remark, short=True)
 

@@ -200,6 +200,11 @@ class Layer(Protocol):
         """The carrier's own message of that side is over, or cut: what to give in its place, mostly itself, changed."""
         ...
 
+    # Optional: ``now: int``, set before each call to when (ns) what it tells came, where the carrier knows: for
+    # messages that are given later than they came (their ``first_ns``; 0 is dated by the carrier).
+    # Optional: ``slim(side) -> None``: memory is short, forget the content kept of that side. Who has none, and
+    # holds much, hears no more of the exchange.
+
 
 Layers = Callable[[str, Message], Layer | None]
 """Asked by a carrier's dissector when it knows a request's head: the content type, and the request without its body."""

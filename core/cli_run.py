@@ -25,6 +25,7 @@ METAVARS: Final = {
     "protocol": "NAME",
     "filter": "CEL",
     "tls_keylog": "FILE",
+    "proto": "FILE|FOLDER",
     "assume": "PORT=NAME",
     "workers": "N|auto",
     "duration": "SECONDS",

@@ -1,11 +1,12 @@
 """Protocols that ride in another's exchanges (`kshark.api.Layer`), kept apart from what carries them.
 
 Whatever a layer does costs the exchange its layer, and nothing else: the carrier goes on as if there were none.
+Beside this file lies ``layers.pxd``, with which the same source is compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kshark.api import DissectError, Layer, Message, ProtocolSpec, Side
@@ -15,6 +16,7 @@ from kshark.given import Rubbish, checked, gather, said
 if TYPE_CHECKING:
     from kshark.engine import Engine
 
+BEGIN, FEED, GAP, END, SLIM = range(5)
 NAMES = 256
 """Content types whose layers are remembered."""
 
@@ -25,15 +27,19 @@ class Carried:
     def __init__(self, engine: Engine, specs: Sequence[ProtocolSpec]) -> None:
         self.engine = engine
         self.specs = specs
+        self.states = engine.states
         self.known: dict[str, tuple[ProtocolSpec, ...]] = {}
 
     def __call__(self, content_type: str, request: Message) -> Layer | None:
+        return self.find_layer(content_type, request)
+
+    def find_layer(self, content_type: str, request: Message) -> Layer | None:
         """A layer for this exchange, of the first protocol that has one."""
         specs = self.known.get(content_type)
         if specs is None:
             specs = self.find(content_type)
         for spec in specs:
-            state = self.engine.states[spec.name]
+            state = self.states[spec.name]
             if not state.tripped:
                 layer = Guarded(self.engine, state)
                 if layer.begin(spec, request):
@@ -52,62 +58,58 @@ class Carried:
 class Guarded:
     """A plugin's layer of one exchange, charged to it; silent once it has failed."""
 
-    __slots__ = ("engine", "layer", "state")
+    __slots__ = ("dated", "engine", "layer", "now", "slims", "state", "tally")
 
     def __init__(self, engine: Engine, state: ProtocolState) -> None:
         self.engine = engine
+        self.tally = engine.tally
         self.state = state
-        self.layer: Layer | None = None
+        self.layer: Any = None
+        self.now = 0  # ns: when what it is told came, where the carrier knows
+        self.dated = self.slims = False  # it wants to know, and to hear when memory is short
 
     def begin(self, spec: ProtocolSpec, request: Message) -> bool:
         """Ask for the layer; whether there is one."""
-        assert spec.layer is not None
-        layer, _ = self.call(spec.layer, (request,))
-        self.layer = layer
-        return layer is not None
+        self.call(BEGIN, spec.layer, request)
+        if self.layer is None:
+            return False
+        self.dated = hasattr(self.layer, "now")
+        self.slims = hasattr(self.layer, "slim")
+        return True
 
     def feed(self, side: Side, data: bytes) -> Sequence[Message]:
-        return () if self.layer is None else self.given("feed", (side, data))
+        return () if self.layer is None else self.call(FEED, side, data) or ()
 
     def gap(self, side: Side, missing: int) -> Sequence[Message]:
-        return () if self.layer is None else self.given("gap", (side, missing))
+        return () if self.layer is None else self.call(GAP, side, missing) or ()
 
     def end(self, side: Side, message: Message) -> Sequence[Message]:
         """What the layer makes of the carrier's message, or that itself."""
         if self.layer is None:
             return (message,)
-        found = self.given("end", (side, message))
-        return (message,) if self.layer is None else found
+        found = self.call(END, side, message)
+        return (message,) if self.layer is None else found or ()
 
-    def given(self, name: str, arguments: tuple[Any, ...]) -> Sequence[Message]:
-        """What one of its methods gives, looked at."""
-        found, whole = self.call(asked, (self.layer, name, arguments))
-        if not whole or not found:
-            return ()
-        try:
-            return self.taken(found)
-        except Rubbish as error:
-            self.failed(error)
-            return ()
+    def slim(self, side: Side) -> None:
+        """Memory is short; who cannot forget hears no more of the exchange."""
+        if self.layer is not None and self.slims:
+            self.call(SLIM, side, None)
+        else:
+            self.layer = None
 
-    def taken(self, found: list[Any]) -> Sequence[Message]:
-        """Its messages: a stranger's as copies."""
-        name, strict = self.state.name, self.state.strict
-        if strict:
-            if not all(type(one) is Message for one in found):
-                raise Rubbish("its layer gave what is no Message")
-            found = [checked(one) for one in found]
-            if not all(one.protocol in ("", name) for one in found):
-                raise Rubbish("its layer gave a Message of another protocol")
-        return found
-
-    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, bool]:
-        """Call the plugin with the breaker's clock on it instead of the carrier; false where it failed."""
-        tally = self.engine.tally
-        before, tally.current = tally.current, self.state
+    def call(self, what: int, first: Any, second: Any) -> Sequence[Message] | None:
+        """Call the plugin with the breaker's clock on it instead of the carrier; None where it failed."""
+        tally = self.tally
+        before = tally.current
+        tally.current = self.state
         tally.feeds += 1
         try:
-            return function(*arguments), True
+            if self.dated:
+                self.layer.now = self.now
+            found = self.ask(what, first, second)
+            if type(found) is not list and type(found) is not tuple:
+                found = whole(found)
+            return self.taken(found) if self.state.strict else found
         except DissectError as error:
             ledger = self.engine.ledger
             ledger.count(ledger.errors, f"{self.state.name}: {said(error)}")
@@ -120,7 +122,32 @@ class Guarded:
         finally:
             tally.current = before
             tally.feeds += 1
-        return None, False
+        return None
+
+    def ask(self, what: int, first: Any, second: Any) -> Any:
+        """One call of the plugin's."""
+        if what == FEED:
+            return self.layer.feed(first, second)
+        if what == END:
+            return self.layer.end(first, second)
+        if what == GAP:
+            return self.layer.gap(first, second)
+        if what == SLIM:
+            self.layer.slim(first)
+        else:
+            self.layer = first(second)
+        return ()
+
+    def taken(self, found: Sequence[Any]) -> Sequence[Message]:
+        """Its messages, of a stranger: as copies."""
+        copies = []
+        for one in found:
+            if type(one) is not Message:
+                raise Rubbish("its layer gave what is no Message")
+            copies.append(checked(one))
+            if one.protocol not in ("", self.state.name):
+                raise Rubbish("its layer gave a Message of another protocol")
+        return copies
 
     def failed(self, error: BaseException) -> None:
         """It does not hear any more of this exchange."""
@@ -128,15 +155,12 @@ class Guarded:
         self.engine.blame(self.state.name, error, "the layer")
 
 
-def asked(layer: Layer, name: str, arguments: tuple[Any, ...]) -> Iterable[Message]:
-    """The messages that a method gives; an error ends them all."""
-    found = getattr(layer, name)(*arguments)
-    if type(found) is list or type(found) is tuple:
-        return found
+def whole(found: Iterable[Message]) -> list[Any]:
+    """The messages that a generator gives; an error ends them all."""
     given, fault = gather(found)
     if fault is not None:
         raise fault
-    return given  # type: ignore[return-value]
+    return given
 
 
 def carried(engine: Engine, specs: Sequence[ProtocolSpec]) -> dict[str, Carried]:

@@ -177,6 +177,18 @@ HEADER_LIST: Final = 256 * KIB
 HPACK_TABLE: Final = 64 * KIB
 """Bytes of a dynamic table that are kept, whatever SETTINGS allow; older entries then are unknown. 4,096 by default."""
 
+# -- grpc
+PROTO_DEPTH: Final = 32
+"""Messages of Protocol Buffers within each other that are looked into. protobuf 100, prost 100."""
+PROTO_VALUES: Final = 10_000
+"""Values that are shown of one message; a field takes two bytes."""
+PROTO_SCHEMA: Final = 64 * MIB
+"""Bytes of descriptors that --proto may give, in all. Those of googleapis are 10 MiB."""
+REFLECTION: Final = 5 * SECOND
+"""Time for a server to answer what its services are (--proto reflect:HOST:PORT)."""
+REFLECTED: Final = 1_000
+"""Services, and files of them, that are asked of one server."""
+
 # -- dns
 DNS_NAME: Final = 255
 """Octets of a domain name. RFC 1035 section 3.1."""

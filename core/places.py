@@ -49,6 +49,13 @@ class RunOptions(Options):
     tls_keylog: Annotated[
         str, option("Key log (SSLKEYLOGFILE) of TLS connections, to decrypt them")
     ] = ""
+    proto: Annotated[
+        list[str],
+        option(
+            "Types of gRPC bodies: descriptor set, folder of .proto, or reflect:HOST:PORT",
+            unit="words",
+        ),
+    ] = []
     assume: Annotated[list[str], option("Take what this port carries for that protocol")] = []
     workers: Annotated[str, option("Engine processes: a number, or auto for one a core")] = "1"
     duration: Annotated[

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kshark import limits, settings
-from kshark.api import BackendSpec, EnricherSpec, Options, PluginError, ProtocolSpec, SinkSpec
+from kshark.api import BackendSpec, Options, PluginError, ProtocolSpec, SinkSpec
 from kshark.breaker import interrupted, ours, within
 from kshark.engine import FLOWS
 from kshark.faults import told
@@ -29,14 +29,14 @@ BACKEND_FLAGS: Final = ("follow", "iface", "bpf", "netns", "user")
 """Flags of a run that are options of its backends; ``iface`` is the target of a live one."""
 SINK_FLAGS: Final = ("full",)
 """Flags of a run that are options of its sinks."""
-PROTOCOL_FLAGS: Final = ("tls_keylog",)
+PROTOCOL_FLAGS: Final = ("proto", "tls_keylog")
 """Flags of a run that are options of protocols: each is ``keylog`` of ``tls``, or the like."""
-CARRIERS: Final = frozenset({"tls"})
-"""Built-ins that may hold any other protocol."""
 WORKERS: Final = 256
 """Engine processes at most."""
 HELD: Final = frozenset({"redis"})
 """Built-ins that never hand a flow over to another protocol: dissected only if their entries are wanted."""
+CARRIERS: Final = frozenset({"http", "http2", "tls"})
+"""Built-ins that others come in (`kshark.api.ProtocolSpec.over`): loaded with whatever protocol is asked for."""
 SHARED: Final = frozenset({"fanout", "worker"})
 """Options of a backend that several processes can share: their group, and the number of each."""
 

@@ -49,6 +49,7 @@ GROUP: Final = "kshark"
 OURS: Final = Path(__file__).parent
 DEFAULT_PLUGINS: Final = (
     "kshark.protocols.dns",
+    "kshark.protocols.grpc",
     "kshark.protocols.http",
     "kshark.protocols.http2",
     "kshark.protocols.redis",

@@ -439,3 +439,25 @@ def test_commands(plugin: Callable[..., str]) -> None:
 def test_the_hooks_are_those_of_the_documentation() -> None:
     names = {n for n in vars(hookspecs) if n.startswith("register_")}
     assert names == {f"register_{kind}" for kind in [*plugins.KINDS, "commands"]}
+
+
+def test_a_protocol_is_given_its_options(tmp_path: Path) -> None:
+    """From the environment, the file's table, or a flag of the run; what `configure` returns takes its place."""
+    from google.protobuf import descriptor_pb2
+
+    from kshark.places import Places
+    from kshark.plan import make_plan
+
+    path = tmp_path / "types.pb"
+    path.write_bytes(descriptor_pb2.FileDescriptorSet().SerializeToString() or b"\x0a\x00")
+    capture = tmp_path / "x.pcap"
+    capture.write_bytes(b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\x01\0\0\0")
+    environ = {"KSHARK_READ": str(capture), "KSHARK_SINK": "jsonl:-"}
+    plain = make_plan(Places(environ=environ)).registry.protocols["grpc"]
+    for more in ({"KSHARK_PROTO": str(path)}, {"KSHARK_PROTOCOL_GRPC_PROTO": str(path)}):
+        given = make_plan(Places(environ={**environ, **more})).registry.protocols["grpc"]
+        assert given.details is not plain.details
+    with pytest.raises(PluginError, match="nowhere"):
+        make_plan(
+            Places(environ=environ, tables={"protocol": {"grpc": {"proto": ["/nowhere.pb"]}}})
+        )

@@ -15,7 +15,7 @@ Beside this file lies ``dissector.pxd``, with which the same source is compiled.
 from __future__ import annotations
 
 from kshark import limits
-from kshark.api import DissectError, Item
+from kshark.api import DissectError, Item, Layers
 from kshark.feeder import Feeder, Found
 from kshark.protocols.http2.frames import (
     ACK,
@@ -66,6 +66,10 @@ class Http2Dissector(Feeder):
         if self.fault and not found.count:
             text, self.fault = self.fault, ""
             raise DissectError(text)
+
+    def carry(self, layers: Layers) -> None:
+        """Whom to ask what rides in the exchanges."""
+        self.streams.layers = layers
 
     def gap(self, side: int, missing: int) -> list[Item]:
         """A hole within a frame costs that frame; another one all that is not known again."""
@@ -277,7 +281,7 @@ class Http2Dissector(Feeder):
         if half is None:
             lane.size += end - pos
         elif end > pos:
-            self.streams.keep(lane, half, data, pos, end)
+            self.streams.keep(lane, half, data, pos, end, out)
         if lane.left == 0 and lane.pad:
             pos = end
             end = min(len(data), pos + lane.pad)
@@ -417,6 +421,8 @@ class Http2Dissector(Feeder):
         if half is not None:
             half.gap += missing
             half.body_size += content
+            if half.layer is not None and content:
+                self.streams.miss(lane, half, content, out)
         if lane.left == 0 and lane.pad == 0:
             self.body_end(lane, out)
         return True

@@ -1,7 +1,6 @@
 """HPACK (RFC 7541), as somebody decodes it who only listens: `Decoder`, one a side.
 
-A header list is kept as bytes, field by field: the lengths of name and value (4 bytes each, big-endian,
-`UNKNOWN` for what cannot be known), name, value. `fields` reads them.
+A header list is kept as bytes, as `kshark.protocols._fields` says.
 
 An index counts back from the newest entry of the dynamic table. So entries that were seen being added are known
 by it, whatever was in the table before: after a join in mid-stream, or a lost block, the table is empty here and
@@ -15,19 +14,17 @@ until one is seen it may have any.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from struct import Struct
 from typing import Final
 
 from kshark import limits
+from kshark.protocols._fields import UNKNOWN, field
+from kshark.protocols._fields import fields as fields
 from kshark.protocols.http2.tables import ENDS, FOUND, NEXT, STATIC
 
 HPACK_TABLE: Final = limits.HPACK_TABLE
 HEADER_LIST: Final = limits.HEADER_LIST
 DEFAULT: Final = 4096
 """Bytes of the dynamic table until somebody says otherwise (RFC 9113 section 6.5.2)."""
-UNKNOWN: Final = 0xFFFF_FFFF
-"""The length of a name or value that cannot be known."""
 LARGEST: Final = 2**31 - 1
 """No integer of a block is larger."""
 
@@ -39,7 +36,6 @@ PARTLY: Final = 2
 LONG: Final = 4
 """The list is longer than HEADER_LIST, and was cut."""
 
-LENGTHS: Final = Struct(">II")
 METHOD: Final = b":method"
 PATH: Final = b":path"
 STATUS: Final = b":status"
@@ -51,33 +47,6 @@ VERBS: Final = {
 
 class BadBlock(Exception):
     """These bytes are no header block."""
-
-
-def field(name: bytes | None, value: bytes | None) -> bytes:
-    """A field of a list; None is not known.
-
-    >>> field(b"a", b"bc")
-    b'\\x00\\x00\\x00\\x01\\x00\\x00\\x00\\x02abc'
-    """
-    sizes = (UNKNOWN if part is None else len(part) for part in (name, value))
-    return LENGTHS.pack(*sizes) + (name or b"") + (value or b"")
-
-
-def fields(head: bytes) -> Iterator[tuple[bytes | None, bytes | None]]:
-    """The names and values of a list, None where they are not known.
-
-    >>> list(fields(field(b"a", b"bc") + field(None, b"")))
-    [(b'a', b'bc'), (None, b'')]
-    """
-    at = 0
-    while at < len(head):
-        sizes = LENGTHS.unpack_from(head, at)
-        at += LENGTHS.size
-        parts: list[bytes | None] = []
-        for size in sizes:
-            parts.append(None if size == UNKNOWN else head[at : at + size])
-            at += 0 if size == UNKNOWN else size
-        yield parts[0], parts[1]
 
 
 def name_of(entry: bytes) -> bytes | None:

@@ -8,13 +8,14 @@ cdef long LONG_TARGET, LOSSY, RESET
 cdef class Half:
     cdef public int kind, status
     cdef public long flags
-    cdef public long long first_ns, last_ns, body_size, size, gap
+    cdef public long long first_ns, last_ns, body_size, size, gap, fed
     cdef public Py_ssize_t kept
-    cdef public bint headed, broken, error, missed
+    cdef public bint headed, broken, error, missed, hole
     cdef public str verb, target
     cdef public bytes head, trailers
     cdef public list pieces
     cdef public tuple interim
+    cdef public object layer
     cpdef keep(self, bytes piece)
     cpdef Py_ssize_t held(self) except -1
     @cython.locals(body=bytes, target=str)
@@ -26,4 +27,5 @@ cdef class Half:
 cdef class Stream:
     cdef public long long number
     cdef public Half asked, answer
-    cdef public bint ready, lossy
+    cdef public object layer
+    cdef public bint ready, lossy, told

@@ -5,6 +5,8 @@ Beside this file lies ``stream.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
+from typing import Any
+
 from kshark import limits
 from kshark.api import Kind, Message
 from kshark.protocols.http2.states import LONG_TARGET, LOSSY, RESET, Rest, names
@@ -23,15 +25,18 @@ class Half:
         "body_size",
         "broken",
         "error",
+        "fed",
         "first_ns",
         "flags",
         "gap",
         "head",
         "headed",
+        "hole",
         "interim",
         "kept",
         "kind",
         "last_ns",
+        "layer",
         "missed",
         "pieces",
         "size",
@@ -60,6 +65,9 @@ class Half:
         self.error = False  # the stream ended otherwise; `verb` and `target` say how
         self.missed = False  # bytes of its side were lost, and nothing of it has come since
         self.interim: tuple[str, ...] = ()
+        self.layer: Any = None  # who has its content, and holds `kept` bytes of it
+        self.fed = 0  # bytes of it that are in no message yet
+        self.hole = False  # bytes of it may be lost, which that does not know yet
 
     def keep(self, piece: bytes) -> None:
         """A part of the body that is kept."""
@@ -99,16 +107,17 @@ class Half:
         made.last_ns = self.last_ns
         if (
             self.flags or self.gap or self.broken or self.interim
-            or self.body_size != self.kept or self.trailers
+            or (self.body_size != self.kept and self.layer is None) or self.trailers
         ):  # fmt: skip
             self.mark(made)
         return made
 
     def mark(self, message: Message) -> None:
         """Say what is odd about a message."""
-        message.notes = names(self.flags) + self.interim
+        if self.flags or self.interim:
+            message.notes = names(self.flags) + self.interim
         message.gap_bytes = self.gap
-        partial = self.body_size != self.kept
+        partial = self.body_size != self.kept and self.layer is None
         if partial or self.trailers:
             message.extra = Rest(self.body_size, self.trailers)
         unsure = self.kind == RESPONSE and self.status == 0 and not self.error
@@ -120,11 +129,13 @@ class Half:
 class Stream:
     """What is known of a stream."""
 
-    __slots__ = ("answer", "asked", "lossy", "number", "ready")
+    __slots__ = ("answer", "asked", "layer", "lossy", "number", "ready", "told")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.asked: Half | None = None  # the request, while it is not complete
         self.answer: Half | None = None  # the response, likewise
+        self.layer: Any = None  # what rides in this exchange
+        self.told = False  # its content type is known, or not to be known
         self.lossy = False  # bytes of the answer may be lost already
         self.ready = False  # the response is complete and waits for the end of the request

@@ -6,6 +6,11 @@ from kshark.protocols.http2.lane cimport Lane as CLane
 from kshark.protocols.http2.stream cimport Half as CHalf, Stream as CStream
 
 cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
+cdef object CLIENT, SERVER
+
+@cython.locals(at=Py_ssize_t, end=Py_ssize_t)
+cpdef str content_type(bytes head)
+
 cdef Py_ssize_t BODY_KEPT, HEADER_LIST, RESETS, STREAM_BYTES, STREAMS
 cdef long BAD_HEADERS, GIVEN_UP, LONG_HEADERS, LOST_BYTES, NOT_PROCESSED, PUSHED, RESET_BY_CLIENT, RESET_BY_SERVER
 cdef long UNKNOWN_HEADERS, UPGRADED
@@ -17,13 +22,14 @@ cdef class Streams:
     cdef public bint first
     cdef public int fed
     cdef public long long now
+    cdef public object layers
     cpdef CStream follow(self, long long number, Found out)
     @cython.locals(stream=CStream, half=CHalf)
     cpdef CHalf open(self, CLane lane, long long number, Found out)
     @cython.locals(stream=CStream, half=CHalf)
     cpdef CHalf content(self, CLane lane, long long number, Found out)
     @cython.locals(size=Py_ssize_t, room=Py_ssize_t)
-    cpdef keep(self, CLane lane, CHalf half, bytes data, Py_ssize_t pos, Py_ssize_t end)
+    cpdef keep(self, CLane lane, CHalf half, bytes data, Py_ssize_t pos, Py_ssize_t end, Found out)
     @cython.locals(found=CDecoder, stream=CStream, half=CHalf, first=cython.bint)
     cpdef headers(self, CLane lane, long long number, long flags, Found out)
     @cython.locals(found=CDecoder)
@@ -32,6 +38,16 @@ cdef class Streams:
     cpdef interim(self, CLane lane, long long number, long flags, Found out)
     @cython.locals(found=CDecoder, half=CHalf, number=cython.longlong)
     cpdef promise(self, CLane lane, long flags, Found out)
+    @cython.locals(kind=str, number=cython.longlong)
+    cpdef ask(self, CStream stream, CHalf half, long flags)
+    @cython.locals(held=Py_ssize_t)
+    cpdef hand_on(self, CLane lane, CHalf half, bytes data, Found out)
+    cpdef miss(self, CLane lane, CHalf half, long long missing, Found out)
+    cpdef tell_hole(self, CHalf half, long long number, object side, Found out)
+    @cython.locals(stream=CStream, half=CHalf, lane=CLane, sender=cython.int, held=cython.longlong, own=cython.longlong)
+    cpdef take_given(self, object found, long long number, int side, Found out)
+    cpdef end_layer(self, CHalf half, long long number, object message, Found out)
+    cpdef append(self, object made, int side, Found out)
     @cython.locals(stream=CStream, asked=CHalf)
     cpdef ended(self, CLane lane, long long number, Found out)
     @cython.locals(number=cython.longlong)

@@ -9,8 +9,10 @@ Beside this file lies ``streams.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kshark import limits
-from kshark.api import Item, Kind, Message
+from kshark.api import Item, Kind, Layers, Message, Side
 from kshark.feeder import Found
 from kshark.protocols.http2.frames import error_name
 from kshark.protocols.http2.lane import Lane
@@ -41,6 +43,8 @@ STREAM_BYTES = limits.STREAM_BYTES
 STREAMS = limits.STREAMS
 INTERIMS = 8
 """Notes on interim answers to one request."""
+CLIENT = Side.CLIENT
+SERVER = Side.SERVER
 NOBODY = 2
 """No side is fed: the flow ends."""
 
@@ -48,7 +52,7 @@ NOBODY = 2
 class Streams:
     """The streams of a connection by number; `fed` is the side whose bytes are dissected, `now` when they came."""
 
-    __slots__ = ("client", "fed", "first", "gone", "now", "server", "table")
+    __slots__ = ("client", "fed", "first", "gone", "layers", "now", "server", "table")
 
     def __init__(self, client: Lane, server: Lane) -> None:
         self.client = client
@@ -58,6 +62,7 @@ class Streams:
         self.first = False  # the client opened stream 1, so it was no upgrade
         self.fed = 0
         self.now = 0
+        self.layers: Layers | None = None  # whom to ask what rides in an exchange
 
     # ------------------------------------------------------------ beginnings
 
@@ -77,6 +82,7 @@ class Streams:
         half = Half(RESPONSE if lane.server else REQUEST, self.now)
         if lane.server:
             stream.answer = half
+            half.layer = stream.layer
             if number == 1 and not (self.first or self.client.holed or self.server.holed):
                 half.flags |= UPGRADED
         else:
@@ -100,11 +106,14 @@ class Streams:
         half.flags |= UNKNOWN_HEADERS
         return half
 
-    def keep(self, lane: Lane, half: Half, data: bytes, pos: int, end: int) -> None:
+    def keep(self, lane: Lane, half: Half, data: bytes, pos: int, end: int, out: Out) -> None:
         """Count content, and keep what the caps allow."""
         size = end - pos
         half.size += size
         half.body_size += size
+        if half.layer is not None:
+            self.hand_on(lane, half, data[pos:end], out)
+            return
         room = min(BODY_KEPT - half.kept, STREAM_BYTES - lane.kept)
         if room > 0 and not half.gap:
             if room < size:
@@ -138,6 +147,8 @@ class Streams:
         half.flags |= flags
         half.missed = False
         self.take_head(lane, half, first or flags & UNKNOWN_HEADERS != 0)
+        if self.layers is not None and half.layer is None and first:
+            self.ask(self.table[number], half, flags)
         if lane.kept > STREAM_BYTES:
             self.shed(lane, number, out)
 
@@ -187,6 +198,104 @@ class Streams:
         self.follow(number, out)
         self.send(half, number, out)
 
+    # ------------------------------------------------------------ what rides in an exchange
+
+    def ask(self, stream: Stream, half: Half, flags: int) -> None:
+        """A head has come: whose content is this? Its answer is asked for where the request does not tell."""
+        if self.layers is None or (half.kind == RESPONSE and stream.told):
+            return
+        kind = content_type(half.head)
+        stream.told = kind != "" or not flags & UNKNOWN_HEADERS
+        if kind == "":
+            return
+        number = stream.number
+        if half.kind == REQUEST:
+            request = half.message(number)
+        elif stream.asked is not None:
+            request = stream.asked.message(number)
+        else:
+            request = Message(REQUEST, "", "", 0, True, number)
+        stream.layer = half.layer = self.layers(kind, request)
+
+    def hand_on(self, lane: Lane, half: Half, data: bytes, out: Out) -> None:
+        """Content of a layer, which may hold it."""
+        if self.table.get(lane.stream) is None:  # over, before this frame is
+            return
+        layer = half.layer
+        side = SERVER if lane.server else CLIENT
+        self.tell_hole(half, lane.stream, side, out)
+        held = min(half.kept + len(data), BODY_KEPT)
+        lane.kept += held - half.kept
+        half.kept = held
+        half.fed += len(data)
+        layer.now = self.now
+        found = layer.feed(side, data)
+        if found:
+            self.take_given(found, lane.stream, side, out)
+        if lane.kept > STREAM_BYTES:
+            layer.slim(side)
+            lane.kept -= half.kept
+            half.kept = 0
+
+    def miss(self, lane: Lane, half: Half, missing: int, out: Out) -> None:
+        """A hole within the content of a layer."""
+        side = SERVER if lane.server else CLIENT
+        self.tell_hole(half, lane.stream, side, out)
+        half.layer.now = self.now
+        self.take_given(half.layer.gap(side, missing), lane.stream, side, out)
+
+    def tell_hole(self, half: Half, number: int, side: Side, out: Out) -> None:
+        """Bytes of the connection are lost: how many of this side, its layer must take for unknown."""
+        if half.hole:
+            half.hole = False
+            half.layer.now = self.now
+            self.take_given(half.layer.gap(side, -1), number, side, out)
+
+    def take_given(self, found: Iterable[Message], number: int, side: int, out: Out) -> None:
+        """Messages of a layer, while its exchange goes on: their bytes are not the exchange's own."""
+        stream = self.table.get(number)
+        if stream is None:
+            return
+        for made in found:
+            sender = made.side if made.side >= 0 else side
+            lane = self.server if sender else self.client
+            half = stream.answer if sender else stream.asked
+            if half is not None:
+                own = made.size
+                made.size += max(0, half.size - half.fed)  # its frames, and heads before it
+                half.fed = half.size = max(0, half.fed - own)
+                half.gap = max(0, half.gap - made.gap_bytes)
+                held = max(0, half.kept - own)
+                lane.kept -= half.kept - held
+                half.kept = held
+            self.append(made, sender, out)
+
+    def end_layer(self, half: Half, number: int, message: Message, out: Out) -> None:
+        """A request or response of a layer is over: give what it makes of it."""
+        side = SERVER if half.kind == RESPONSE else CLIENT
+        if half.hole:
+            half.hole = False
+            apart = [*half.layer.gap(side, -1)]
+        else:
+            apart = []
+        half.layer.now = self.now
+        found = half.layer.end(side, message)
+        if apart or len(found) != 1:
+            found = [*apart, *found]
+            for made in found:
+                if made.kind == ONEWAY:
+                    message.size -= made.size
+                    message.gap_bytes -= made.gap_bytes
+        for made in found:
+            self.append(made, int(side), out)
+
+    def append(self, made: Message, side: int, out: Out) -> None:
+        """A message of a layer."""
+        if made.first_ns == 0:
+            made.first_ns = made.last_ns = self.now
+        made.side = side if side != self.fed else -1
+        out.append(made)
+
     # ------------------------------------------------------------ ends
 
     def ended(self, lane: Lane, number: int, out: Out) -> None:
@@ -232,6 +341,9 @@ class Streams:
 
     def send(self, half: Half, number: int, out: Out) -> None:
         made = half.message(number)
+        if half.layer is not None:
+            self.end_layer(half, number, made, out)
+            return
         side = 1 if half.kind == RESPONSE else 0
         if side != self.fed:
             made.side = side
@@ -278,6 +390,7 @@ class Streams:
             answer = stream.answer
             if answer is None:
                 answer = stream.answer = Half(RESPONSE, self.now)
+                answer.layer = stream.layer
                 if stream.lossy:
                     answer.flags = LOST_BYTES
             answer.error = True
@@ -306,6 +419,7 @@ class Streams:
         for stream in self.table.values():
             half = stream.answer if lane.server else stream.asked
             if half is not None and not (lane.server and stream.ready):
+                half.hole = half.layer is not None
                 half.flags |= LOST_BYTES
                 half.missed = True
                 count += 1
@@ -350,9 +464,22 @@ class Streams:
         return held
 
 
+def content_type(head: bytes) -> str:
+    """The content type that a header list says, "" where it does not."""
+    at = head.find(b"content-type")
+    while at >= 8:
+        if head[at - 8 : at - 4] == b"\0\0\0\x0c" and head[at - 4] != 0xFF:
+            end = at + 12 + int.from_bytes(head[at - 4 : at])
+            return head[at + 12 : end].decode("latin-1")
+        at = head.find(b"content-type", at + 1)
+    return ""
+
+
 def thin(lane: Lane, half: Half) -> int:
     """Forget the body so far; the bytes that are left."""
     lane.kept -= half.kept
     half.kept = 0
     half.pieces = None
+    if half.layer is not None:
+        half.layer.slim(SERVER if lane.server else CLIENT)
     return half.held()

@@ -45,7 +45,7 @@ def make(path: Path, **plan: object) -> generate.Written:
     return generate.generate(generate.Plan(**plan), path)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["dns", "http", "redis", "tls"])
+@pytest.mark.parametrize("kind", ["dns", "grpc", "http", "redis", "tls"])
 def test_the_same_arguments_write_the_same_bytes(tmp_path: Path, kind: str) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make(tmp_path / name, kind=kind, transactions=300, seed=seed)

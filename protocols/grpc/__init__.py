@@ -1,0 +1,52 @@
+"""gRPC and grpc-web, over HTTP/2: the calls that are in its exchanges."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import msgspec
+
+from kshark.api import Options, ProtocolSpec, Redact, hookimpl, option
+from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
+from kshark.protocols.grpc.layer import layer as layer
+
+
+class GrpcOptions(Options):
+    """What a user may say of gRPC."""
+
+    proto: Annotated[
+        list[str],
+        option(
+            "Types of bodies: a descriptor set, a folder of .proto, or reflect:HOST:PORT to ask a server"
+        ),
+    ] = []
+
+
+def configure(options: GrpcOptions) -> ProtocolSpec:
+    """The protocol, with the types of bodies that the user has."""
+    if not options.proto:
+        return SPEC
+    from kshark.protocols.grpc.schemas import load
+
+    return msgspec.structs.replace(SPEC, details=partial(details, pool=load(options.proto)))
+
+
+SPEC = ProtocolSpec(
+    name="grpc",
+    doc="gRPC and grpc-web on HTTP/2: calls of all kinds, their status, deadlines and messages",
+    over=("http2",),
+    types=("application/grpc",),
+    layer=layer,
+    request=GrpcRequest,
+    response=GrpcResponse,
+    details=details,
+    target_redact=Redact.URL,
+    options=GrpcOptions,
+    configure=configure,
+)
+
+
+@hookimpl
+def register_protocols() -> list[ProtocolSpec]:
+    return [SPEC]

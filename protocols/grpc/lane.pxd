@@ -1,0 +1,24 @@
+cimport cython
+
+cdef int ONEWAY
+cdef Py_ssize_t BODY_KEPT, PIECES
+cdef int START, PAYLOAD
+
+@cython.final
+cdef class Lane:
+    cdef public bint server, streamed, ended, held, short
+    cdef public int state, text, flag
+    cdef public long long count, content, packed, length, left, size, gap, first_ns, last_ns
+    cdef public Py_ssize_t kept
+    cdef public bytes rest, trailers, prefix
+    cdef public list pieces
+    cpdef clear(self)
+    @cython.locals(room=Py_ssize_t)
+    cpdef keep(self, bytes piece)
+    cpdef bytes body(self)
+    cpdef bint under_way(self) except -1
+    cpdef whole(self, long long now)
+    @cython.locals(there=cython.bint)
+    cpdef call(self, str target, bytes trailers, bint web)
+    @cython.locals(number=cython.longlong)
+    cpdef message(self, str target, object key, str coding, bint cut)

@@ -1,0 +1,6 @@
+//go:build tools
+package tools
+import (
+ _ "google.golang.org/grpc/examples/helloworld/greeter_client"
+ _ "google.golang.org/grpc/examples/helloworld/greeter_server"
+)
