@@ -79,7 +79,7 @@ def check_gap(case: Case, hole: Hole) -> None:
     heard = guarded("gaps", lambda: case.hear(pieces), pieces)
     found = case.faces(heard, "gaps")
     sent = Counter(f.core for f in lossless)
-    spans = {} if hole.side in overlapping(case) else spanning(lossless, hole)
+    spans = {} if hole.side in overlapping(case) else spanning(case.whole, hole)
     keys = {f.key for f in lossless}
     whole: dict[tuple[Any, ...], list[Face]] = {}
     for one in found:
@@ -147,7 +147,7 @@ def spanning(faces: list[Face], hole: Hole) -> dict[tuple[Any, ...], list[int]]:
     out: dict[tuple[Any, ...], list[int]] = {}
     at = 0
     for one in faces:
-        if one.side == hole.side:
+        if one.side == hole.side and one.size:
             at += one.size
             if at - one.size < hole.start + hole.size and at > hole.start:
                 out.setdefault(one.core, []).append(at - hole.start - hole.size)

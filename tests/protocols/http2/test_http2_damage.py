@@ -17,6 +17,7 @@ from http2_kit import (
     reset,
     settings,
 )
+import hypothesis
 from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,7 @@ def check_pair(entry: Entry) -> None:
     assert said <= {str(entry.request.key)}, entry
 
 
+@hypothesis.settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 12), st.integers(0, 6))
 def test_holes_in_interleaved_streams_never_pair_wrongly(
     random: Random, streams: int, holes: int
@@ -178,6 +180,7 @@ def said(pieces: list[Piece]) -> tuple[list[tuple[Side, Message]], list[str]]:
     return heard.messages, heard.errors
 
 
+@hypothesis.settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 8), st.integers(0, 4))
 def test_damage_is_understood_alike_however_it_is_cut(
     random: Random, streams: int, holes: int
@@ -186,6 +189,7 @@ def test_damage_is_understood_alike_however_it_is_cut(
     assert said(talk) == said(cut(random, talk))
 
 
+@hypothesis.settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 3))
 def test_a_search_does_not_depend_on_cuts(random: Random, noise: int) -> None:
     """Long content, zeros and frames of all sizes: found at the same place, or not at all."""
