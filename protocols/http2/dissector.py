@@ -252,7 +252,9 @@ class Http2Dissector(Feeder):
             padded = 1
             pad = data[pos + HEAD] if length else 0
         if number == 0 or pad + padded > length:
-            return self.refuse(lane, data, pos + 1, "a frame of type 0 with a wrong stream or padding")
+            return self.refuse(
+                lane, data, pos + 1, "a frame of type 0 with a wrong stream or padding"
+            )
         half = self.streams.content(lane, number, out)
         if half is None:
             lane.size += HEAD + padded
