@@ -3,9 +3,9 @@
 Evidence is a chain: the header of a frame that is right in every respect, and at the distance that it says, the next.
 A chance header has about 25 bits to get right, so a chain of three is no chance; zeros, counters and other
 protocols with lengths fail by flags, streams and lengths. A whole header block that can be unpacked counts twice, and
-is as good as a chain where it is a request or a response, whichever that side sends. What is rare in real traffic (flags without meaning, types
-that RFC 9113 does not know, empty frames that say nothing) does not count as a frame here, though a connection that
-is known may have it.
+is as good as a chain where it is a request or a response, whichever that side sends. What is rare in real traffic
+(flags without meaning, types that RFC 9113 does not know, empty frames that say nothing) does not count as a frame
+here, though a connection that is known may have it.
 
 Invariant: of all chains the one counts that is complete first, by the offset of the last byte that it needs. So the
 answer is the same however the bytes are cut.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from bisect import insort
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from kshark import limits
 from kshark.protocols.http2.frames import (
@@ -35,7 +35,7 @@ from kshark.protocols.http2.frames import (
     fault,
     frame,
 )
-from kshark.protocols.http2.hpack import BAD, VERBS, Decoder
+from kshark.protocols.http2.hpack import BAD, VERBS
 
 CHAIN: Final = 3
 """Frames in a row that are no chance."""
@@ -76,8 +76,18 @@ class Chain(NamedTuple):
     need: int  # the offset up to which bytes must have come for the next step
     start: int  # of the first frame
     pos: int  # of the frame that is looked at next
-    count: int  # what the frames before it are worth
+    worth: int  # of the frames before it
     whole: bool  # its header was right: now its content is asked
+
+
+class Unpacks(Protocol):
+    """What is needed of a decoder, compiled or not."""
+
+    verb: str
+    status: int
+
+    def forget(self) -> None: ...
+    def decode(self, block: bytes, start: int, end: int) -> int: ...
 
 
 class Search:
@@ -85,7 +95,7 @@ class Search:
 
     __slots__ = ("base", "chains", "decoder", "held", "looked", "server")
 
-    def __init__(self, server: bool, decoder: Decoder) -> None:
+    def __init__(self, server: bool, decoder: Unpacks) -> None:
         self.server = server
         self.decoder = decoder  # of a table of which nothing is known
         decoder.forget()
