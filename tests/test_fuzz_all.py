@@ -33,6 +33,7 @@ STATEFUL = ("gaps", "pairs")
 BUILT_IN: dict[str, tuple[str, Sequence[str]]] = {
     "dns": ("dns", ()),
     "http": ("http", ()),
+    "http2": ("http2", ()),
     "redis": ("redis", ()),
     "redis-stateful": ("redis", STATEFUL),
 }

@@ -89,6 +89,7 @@ class Case:
     examples: int  # random examples a law
     whole: list[Face]  # what the undamaged conversation gives
     closed: int  # how many of these only close() gives
+    overlaps: frozenset[Side] | None = None  # sides that send several messages in turns, once known
     _kept: dict[str, list[Face]] = field(default_factory=dict)
 
     def spread(self, places: Sequence[T], most: int, times: int = 1) -> list[T]:

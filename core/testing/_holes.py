@@ -78,22 +78,68 @@ def check_gap(case: Case, hole: Hole) -> None:
     pieces = [*hole.punch(case.talk), *follow]
     heard = guarded("gaps", lambda: case.hear(pieces), pieces)
     found = case.faces(heard, "gaps")
-    left = Counter(f.core for f in lossless)
-    spans = spanning(lossless, hole)
+    sent = Counter(f.core for f in lossless)
+    spans = {} if hole.side in overlapping(case) else spanning(case.whole, hole)
     keys = {f.key for f in lossless}
+    whole: dict[tuple[Any, ...], list[Face]] = {}
     for one in found:
         if one.flagged:
             own = one.key in keys  # else it was given a key that pairs with nobody
             if not any(one.may_be(w if own else w._replace(key=one.key)) for w in lossless):
                 fail("gaps", f"with {hole}, {brief(one)} is given, which nobody sent")
-        elif not left[one.core]:
-            fail("gaps", f"with {hole}, {brief(one)} is given as if it were whole; nobody sent it")
-        elif left[one.core] == len(spans.get(one.core, ())) and one.size > min(spans[one.core]):
-            fail("gaps", f"with {hole}, {brief(one)} is given as if it were whole; it spans it")
         else:
-            left[one.core] -= 1
+            whole.setdefault(one.core, []).append(one)
+    for core, given in whole.items():
+        if len(given) > sent[core]:
+            told = f"{brief(given[0])} is given as if it were whole; nobody sent it"
+            fail("gaps", f"with {hole}, {told}")
+        check_spans(given, sent[core], sorted(spans.get(core, ())), hole)
     if case.recovers and heard.switch is None and follow:
         check_recovery("gaps", case, found, f"with {hole}")
+
+
+def check_spans(given: list[Face], sent: int, rests: list[int], hole: Hole) -> None:
+    """Of messages that are alike, those that had bytes in the hole have no more than what came after it."""
+    number = len(given) - (sent - len(rests))
+    if number > 0:
+        small = sorted(given, key=lambda one: one.size)[:number]
+        for one, rest in zip(small, rests[-number:], strict=True):
+            if one.size > rest:
+                told = f"{brief(one)} is given as if it were whole; it spans it"
+                fail("gaps", f"with {hole}, {told}")
+
+
+def overlapping(case: Case) -> frozenset[Side]:
+    """Sides whose messages are not one after the other (streams in turns): sizes do not tell whose a byte is."""
+    if case.overlaps is None:
+        heard = case.hear(case.talk)
+        ends: tuple[list[int], list[int]] = ([], [])
+        for side, message in heard.messages[: len(heard.messages) - heard.closed]:
+            ends[side].append(message.size + (ends[side][-1] if ends[side] else 0))
+        case.overlaps = frozenset(side for side in Side if late(case, side, ends[side]))
+    return case.overlaps
+
+
+def late(case: Case, side: Side, ends: list[int]) -> bool:
+    """Whether a message is given only after more bytes of its side than are counted up to its end."""
+    for number, end in case.spread(list(enumerate(ends, 1)), HOLES):
+        heard = case.hear(until(case.talk, side, end))
+        given = heard.messages[: len(heard.messages) - heard.closed]
+        if sum(who == side for who, _ in given) < number:
+            return True
+    return False
+
+
+def until(talk: Talk, side: Side, end: int) -> Iterator[Piece]:
+    """The conversation up to so many bytes of one side, and what the other says before its next."""
+    for who, data in talk:
+        if who == side:
+            if end <= 0:
+                return
+            yield who, data[:end]
+            end -= len(data)
+        else:
+            yield who, data
 
 
 def spanning(faces: list[Face], hole: Hole) -> dict[tuple[Any, ...], list[int]]:
@@ -101,7 +147,7 @@ def spanning(faces: list[Face], hole: Hole) -> dict[tuple[Any, ...], list[int]]:
     out: dict[tuple[Any, ...], list[int]] = {}
     at = 0
     for one in faces:
-        if one.side == hole.side:
+        if one.side == hole.side and one.size:
             at += one.size
             if at - one.size < hole.start + hole.size and at > hole.start:
                 out.setdefault(one.core, []).append(at - hole.start - hole.size)
@@ -124,7 +170,8 @@ def unfound(case: Case, found: list[Face], law: str) -> Face | None:
     fresh = case.kept("again", case.again, law)
     for side in Side:
         wanted = [f for f in fresh if f.side == side]
-        got = [f.core for f in found if f.side == side]
+        cut = any(f.cut for f in wanted)  # else one that the hole cut may be given after all
+        got = [f.core for f in found if f.side == side and (cut or not f.cut)]
         if wanted and got[-len(wanted) :] != [f.core for f in wanted]:
             return wanted[-1]
     return None

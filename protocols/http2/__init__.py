@@ -6,7 +6,7 @@ from kshark.api import ProtocolSpec, Redact, hookimpl
 from kshark.protocols.http2.details import Http2Request, Http2Response, details
 from kshark.protocols.http2.dissector import Http2Dissector
 from kshark.protocols.http2.frames import PREFACE
-from kshark.protocols.http2.resync import probe
+from kshark.protocols.http2.identify import probe
 
 SPEC = ProtocolSpec(
     name="http2",

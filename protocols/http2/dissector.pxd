@@ -18,7 +18,6 @@ cdef class Http2Dissector(Feeder):
     cdef public CLane client, server
     cdef public CStreams streams
     cdef public bint started
-    cdef public str fault
     @cython.locals(out=Found, lane=CLane)
     cpdef list gap(self, int side, object missing)
     @cython.locals(out=Found)
@@ -47,11 +46,9 @@ cdef class Http2Dissector(Feeder):
     cpdef spoiled(self, CLane lane, int kind, int flags, long long number, long why, Found out)
     @cython.locals(kind=cython.int, number=cython.longlong, flags=long, status=cython.int)
     cpdef block(self, CLane lane, Found out)
-    cpdef Py_ssize_t refuse(self, CLane lane, Py_ssize_t pos, str text) except? -1
-    cpdef lose(self, CLane lane)
+    cpdef Py_ssize_t refuse(self, CLane lane, bytes data, Py_ssize_t pos, str text) except? -1
+    cpdef lose(self, CLane lane, bytes rest=*)
     @cython.locals(rest=cython.longlong, kind=cython.int, held=bytes, begun=bytearray)
     cpdef bint bridge(self, CLane lane, long long missing, Found out) except -1
     @cython.locals(content=cython.longlong, half=CHalf)
     cpdef bint bridge_body(self, CLane lane, long long missing, Found out) except -1
-    @cython.locals(held=bytes, at=Py_ssize_t, keep=Py_ssize_t, need=Py_ssize_t)
-    cpdef Py_ssize_t seek(self, CLane lane, bytes data, Py_ssize_t pos) except? -1

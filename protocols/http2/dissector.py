@@ -38,7 +38,7 @@ from kshark.protocols.http2.frames import (
     fault,
 )
 from kshark.protocols.http2.lane import Lane
-from kshark.protocols.http2.resync import MOST, search
+from kshark.protocols.http2.resync import MOST
 from kshark.protocols.http2.states import BODY, FRAME, LONG_HEADERS, SEEK, SKIP, UNKNOWN_HEADERS
 from kshark.protocols.http2.streams import Streams
 
@@ -49,23 +49,19 @@ HEADER_BLOCK = limits.HEADER_BLOCK
 class Http2Dissector(Feeder):
     """The dissector of one flow; see the module."""
 
-    __slots__ = ("client", "fault", "server", "started", "streams")
+    __slots__ = ("client", "server", "started", "streams")
 
     def __init__(self) -> None:
         self.client = Lane(False)
         self.server = Lane(True)
         self.streams = Streams(self.client, self.server)
         self.started = False  # the preface was seen
-        self.fault = ""  # said by a feed() that has nothing else to say
 
     def take(self, side: int, data: bytes, found: Found) -> None:
         """Put the messages that `data` completes into `found`."""
         self.streams.fed = side
         self.streams.now = found.now
         self.run(self.server if side else self.client, data, found)
-        if self.fault and not found.count:
-            text, self.fault = self.fault, ""
-            raise DissectError(text)
 
     def carry(self, layers: Layers) -> None:
         """Whom to ask what rides in the exchanges."""
@@ -76,9 +72,9 @@ class Http2Dissector(Feeder):
         out = Found()
         lane = self.server if side else self.client
         self.streams.fed = side
-        if missing > 0 and not self.bridge(
-            lane, missing, out
-        ):  # 0: after an error the search is on
+        if missing == 0:
+            self.run(lane, b"", out)  # what came after the error
+        elif not self.bridge(lane, missing, out):
             self.lose(lane)
         return out.drain()
 
@@ -97,7 +93,7 @@ class Http2Dissector(Feeder):
 
     def slim(self) -> int:
         """Forget the bodies under construction; the bytes that are still held."""
-        return self.streams.slim() + len(self.client.buffer) + len(self.server.buffer)
+        return self.streams.slim() + self.client.held() + self.server.held()
 
     # ------------------------------------------------------------ the machine
 
@@ -109,6 +105,8 @@ class Http2Dissector(Feeder):
             if len(lane.buffer) < lane.need:
                 return
             data = lane.unstash()
+        if lane.state == SEEK:
+            data = lane.seek(data)
         size = len(data)
         while 0 <= pos < size:
             if lane.state == FRAME:
@@ -118,7 +116,9 @@ class Http2Dissector(Feeder):
             elif lane.state == SKIP:
                 pos = self.skip(lane, size, pos)
             elif lane.state == SEEK:
-                pos = self.seek(lane, data, pos)
+                data = lane.seek(data[pos:])
+                size = len(data)
+                pos = 0
             else:
                 pos = self.start(lane, data, pos)
 
@@ -159,14 +159,14 @@ class Http2Dissector(Feeder):
             (data[pos + 5] & 0x7F) << 24 | data[pos + 6] << 16 | data[pos + 7] << 8 | data[pos + 8]
         )
         if lane.block_kind and (kind != CONTINUATION or number != lane.block_stream):
-            return self.refuse(lane, pos, "a frame within a header block")
+            return self.refuse(lane, data, pos, "a frame within a header block")
         if length > SMALLEST_LIMIT and length > (MOST if lane.holed else lane.largest):
-            return self.refuse(lane, pos, f"a frame of {length} bytes")
+            return self.refuse(lane, data, pos, f"a frame of {length} bytes")
         if kind == DATA:
             return self.data(lane, data, pos, length, flags, number, out)
         wrong = fault(length, kind, flags, number)
         if wrong:
-            return self.refuse(lane, pos, f"a frame of type {kind} with {wrong}")
+            return self.refuse(lane, data, pos, f"a frame of type {kind} with {wrong}")
         if kind > CONTINUATION or length > HEADER_BLOCK:
             self.pass_over(lane, length, kind, flags, number, out)
             return pos + HEAD
@@ -256,7 +256,9 @@ class Http2Dissector(Feeder):
             padded = 1
             pad = data[pos + HEAD] if length else 0
         if number == 0 or pad + padded > length:
-            return self.refuse(lane, pos + 1, "a frame of type 0 with a wrong stream or padding")
+            return self.refuse(
+                lane, data, pos + 1, "a frame of type 0 with a wrong stream or padding"
+            )
         half = self.streams.content(lane, number, out)
         if half is None:
             lane.size += HEAD + padded
@@ -329,7 +331,7 @@ class Http2Dissector(Feeder):
             elif flags & PRIORITIZED:
                 at += 5
             if at > stop:
-                return self.refuse(lane, end, "padding longer than its frame")
+                return self.refuse(lane, data, end, "padding longer than its frame")
         elif lane.block_kind == 0:  # its beginning was lost
             lane.begin_block(CONTINUATION, number, flags)
             lane.spoil(UNKNOWN_HEADERS)
@@ -365,19 +367,20 @@ class Http2Dissector(Feeder):
 
     # ------------------------------------------------------------ loss
 
-    def refuse(self, lane: Lane, pos: int, text: str) -> int:
+    def refuse(self, lane: Lane, data: bytes, pos: int, text: str) -> int:
         """Frames are not where they should be: search on from `pos`, and say so unless that is known already.
 
         A search must not find what was refused: it is over for a reason that `plausible` knows, or begins behind it.
         """
-        if not lane.holed:
-            self.fault = text
-        self.lose(lane)
-        return pos
+        if lane.holed:
+            self.lose(lane)
+            return pos
+        self.lose(lane, data[pos:])
+        raise DissectError(text)
 
-    def lose(self, lane: Lane) -> None:
+    def lose(self, lane: Lane, rest: bytes = b"") -> None:
         """Search for frames."""
-        lane.lose()
+        lane.lose(rest)
         self.streams.lost(lane)
 
     def bridge(self, lane: Lane, missing: int, out: Out) -> bool:
@@ -426,13 +429,3 @@ class Http2Dissector(Feeder):
         if lane.left == 0 and lane.pad == 0:
             self.body_end(lane, out)
         return True
-
-    def seek(self, lane: Lane, data: bytes, pos: int) -> int:
-        """Search on for frames."""
-        held = data[pos:] if pos else data
-        at, keep, need = search(held)
-        if at >= 0:
-            lane.state = FRAME
-            return pos + at
-        lane.wait(held, keep, need)
-        return -1

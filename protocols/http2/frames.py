@@ -72,7 +72,7 @@ class Frame(NamedTuple):
     stream: int
 
 
-def frame(data: bytes, pos: int) -> Frame:
+def frame(data: bytes | bytearray, pos: int) -> Frame:
     """The header at `pos`; the reserved bit of the stream is ignored.
 
     >>> frame(bytes.fromhex("000004030000000001") + b"....", 0)
@@ -113,3 +113,21 @@ def error_name(code: int) -> str:
     ('CANCEL', '0x63')
     """
     return ERRORS[code] if code < len(ERRORS) else f"0x{code:x}"
+
+
+def block_bounds(data: bytes | bytearray, pos: int, head: Frame) -> tuple[int, int]:
+    """Where the header block of the HEADERS frame at `pos` begins and ends; it ends before it begins where padding
+    has no room.
+
+    >>> whole = bytes.fromhex("000003 01 0c 00000001" "01 82 00")
+    >>> block_bounds(whole, 0, frame(whole, 0))
+    (10, 11)
+    """
+    at = pos + HEAD
+    stop = at + head.length
+    if head.flags & PADDED:
+        stop -= data[at]
+        at += 1
+    if head.flags & PRIORITIZED:
+        at += 5
+    return at, stop

@@ -3,10 +3,10 @@ cimport cython
 from kshark.protocols.http2._hpack cimport Decoder as CDecoder
 from kshark.protocols.http2.stream cimport Half as CHalf
 
-cdef int HEADERS, END_STREAM, START, SEEK
+cdef int HEADERS, END_STREAM, FRAME, START, SEEK
 cdef int BAD, LONG, PARTLY
 cdef long BAD_HEADERS, LONG_HEADERS, UNKNOWN_HEADERS
-cdef Py_ssize_t HEADER_BLOCK, HEADER_FRAMES, UNDISSECTED
+cdef Py_ssize_t HEADER_BLOCK, HEADER_FRAMES
 
 @cython.final
 cdef class Lane:
@@ -17,6 +17,7 @@ cdef class Lane:
     cdef public Py_ssize_t need, kept, patience
     cdef public long long size, largest, room, stream, left, pad, promised, block_stream, block_size
     cdef public Py_ssize_t block_frames
+    cdef public object search
     cdef public CHalf half
     cdef public CDecoder decoder
     cdef public list block
@@ -27,5 +28,6 @@ cdef class Lane:
     cpdef spoil(self, long flag)
     @cython.locals(flags=long, said=cython.int, decoder=CDecoder, whole=bytes, block=list)
     cpdef long decode(self) except? -1
-    cpdef lose(self)
-    cpdef wait(self, bytes data, Py_ssize_t keep, Py_ssize_t need)
+    cpdef lose(self, bytes rest=*)
+    cpdef bytes seek(self, bytes data)
+    cpdef Py_ssize_t held(self) except -1

@@ -9,8 +9,10 @@ from kshark import limits
 from kshark._pure import pure
 from kshark.protocols.http2.frames import END_STREAM, HEADERS, SMALLEST_LIMIT
 from kshark.protocols.http2.hpack import BAD, LONG, PARTLY
+from kshark.protocols.http2.resync import Search
 from kshark.protocols.http2.states import (
     BAD_HEADERS,
+    FRAME,
     LONG_HEADERS,
     SEEK,
     START,
@@ -27,7 +29,6 @@ except ImportError:
 
 HEADER_BLOCK = limits.HEADER_BLOCK
 HEADER_FRAMES = limits.HEADER_FRAMES
-UNDISSECTED = limits.UNDISSECTED
 
 
 class Lane:
@@ -54,6 +55,7 @@ class Lane:
         "patience",
         "promised",
         "room",
+        "search",
         "server",
         "size",
         "state",
@@ -65,6 +67,7 @@ class Lane:
         self.state = START
         self.buffer = bytearray()  # an element that is not complete
         self.need = 0  # bytes of the buffer that make it one
+        self.search: Search | None = None  # while it is not known where frames begin
         self.holed = False  # bytes were lost, or came before the first that was seen
         self.size = 0  # bytes that belong to no stream; the next message counts them
         self.kept = 0  # bytes of messages under way
@@ -144,10 +147,12 @@ class Lane:
         flags = UNKNOWN_HEADERS if said & PARTLY else 0
         return flags | LONG_HEADERS if said & LONG else flags
 
-    def lose(self) -> None:
-        """Bytes of unknown content are lost: frames must be found again."""
+    def lose(self, rest: bytes = b"") -> None:
+        """Bytes of unknown content are lost: frames must be found again, from `rest` on."""
         self.unstash()
         self.state = SEEK
+        self.search = Search(self.server, Decoder())
+        self.search.held += rest
         self.holed = True
         self.size = 0
         self.half = None
@@ -155,8 +160,15 @@ class Lane:
         self.block = []
         self.decoder.forget()
 
-    def wait(self, data: bytes, keep: int, need: int) -> None:
-        """While frames are sought: keep the bytes from `keep` on that may begin one, within UNDISSECTED."""
-        if len(data) - keep > UNDISSECTED:
-            keep = len(data) - UNDISSECTED // 2
-        self.stash(data, keep, max(len(data) - keep + 1, min(need, UNDISSECTED)))
+    def seek(self, data: bytes) -> bytes:
+        """Search on for frames; gives them, once it is known where they begin."""
+        assert self.search is not None
+        frames = self.search.take(data)
+        if frames:
+            self.state = FRAME
+            self.search = None
+        return frames
+
+    def held(self) -> int:
+        """Bytes that wait for others."""
+        return len(self.buffer) + (len(self.search.held) if self.search is not None else 0)

@@ -1,46 +1,50 @@
-"""Where a frame might begin in bytes of unknown content, and whether bytes are HTTP/2 at all.
+"""Where frames begin in bytes of unknown content: after a loss, or where a connection is joined in mid-stream.
 
 Evidence is a chain: the header of a frame that is right in every respect, and at the distance that it says, the next.
 A chance header has about 25 bits to get right, so a chain of three is no chance; zeros, counters and other
-protocols with lengths fail by flags, streams and lengths. What is rare in real traffic (flags without meaning, types
-that RFC 9113 does not know, streams 2**24 and up, empty frames that say nothing) does not count as a frame here,
-though a connection that is known may have it.
+protocols with lengths fail by flags, streams and lengths. A whole header block that can be unpacked counts twice, and
+is as good as a chain where it is a request or a response, whichever that side sends. What is rare in real traffic
+(flags without meaning, types that RFC 9113 does not know, empty frames that say nothing) does not count as a frame
+here, though a connection that is known may have it.
+
+Invariant: of all chains the one counts that is complete first, by the offset of the last byte that it needs. So the
+answer is the same however the bytes are cut.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from bisect import insort
+from typing import Final, NamedTuple, Protocol
 
 from kshark import limits
-from kshark.api import Side, Verdict
 from kshark.protocols.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,
+    END_HEADERS,
     END_STREAM,
     FLAGS,
     HEAD,
     HEADERS,
-    PADDED,
-    PREFACE,
-    PRIORITIZED,
     PUSH_PROMISE,
     SETTINGS,
     SMALLEST_LIMIT,
     Frame,
+    block_bounds,
     fault,
     frame,
 )
+from kshark.protocols.http2.hpack import BAD, VERBS
 
 CHAIN: Final = 3
-"""Frames in a row that are no chance ..."""
-TAIL: Final = 2
-"""... and so many that end where the bytes end."""
-STREAMS: Final = 2**24
-"""A connection that is joined is not taken for one that has had as many streams, unless what it says is clear."""
+"""Frames in a row that are no chance."""
 MOST: Final = 2**20
 """Bytes of a frame that is believed while nothing else is known: servers allow 16 KiB, some 1 MiB."""
+CHAINS: Final = 64
+"""Chains that are followed at once: content that is full of zeros begins many."""
+HELD: Final = limits.UNDISSECTED
+KNOWN: Final = frozenset(VERBS.values())
 
 CANDIDATE: Final = re.compile(
     rb"(?=[\0-\x0f]..[\0-\x09][\0\x01\x04\x05\x08\x09\x0c\x0d\x20\x21\x24\x25\x28\x29\x2c\x2d][\0-\x7f])",
@@ -66,91 +70,122 @@ def plausible(head: Frame, reserved: bool) -> bool:
     return not fault(length, kind, flags, stream)
 
 
-def chain(data: bytes, pos: int) -> tuple[int, int]:
-    """How many plausible frame headers there are in a row from `pos` on, and where the last of them ends.
+class Chain(NamedTuple):
+    """Frames in a row, as far as they are known. Offsets count from where the search began."""
 
-    A header block that begins as one should counts twice. (-1, ...) where something else is in the row.
-    """
-    count = 0
-    size = len(data)
-    while pos + HEAD <= size:
-        head = frame(data, pos)
-        if not plausible(head, data[pos + 5] & 0x80 != 0):
-            return -1, pos
-        count += 1 + (speaker(data, pos, head) >= 0)
-        pos += HEAD + head.length
-        if count >= 4 * CHAIN:
-            break
-    return count, pos
+    need: int  # the offset up to which bytes must have come for the next step
+    start: int  # of the first frame
+    pos: int  # of the frame that is looked at next
+    worth: int  # of the frames before it
+    whole: bool  # its header was right: now its content is asked
 
 
-def search(data: bytes) -> tuple[int, int, int]:
-    """Where frames begin beyond doubt, or -1; else from where on to keep the bytes, and how many to wait for.
+class Unpacks(Protocol):
+    """What is needed of a decoder, compiled or not."""
 
-    Frames may begin in whatever comes next, so that is looked at soon; but not byte by byte.
-    """
-    size = len(data)
-    keep = max(0, size - HEAD + 1)
-    for candidate in CANDIDATE.finditer(data):
-        at = candidate.start()
-        count, end = chain(data, at)
-        if count >= CHAIN or (count >= TAIL and end == size):
-            return at, at, 0
-        if count >= 0:  # right as far as it goes
-            keep = min(keep, at)
-    return -1, keep, size - keep + (size - keep) // 16 + 1
+    verb: str
+    status: int
+
+    def forget(self) -> None: ...
+    def decode(self, block: bytes, start: int, end: int) -> int: ...
 
 
-# ---------------------------------------------------------------- recognition
+class Search:
+    """The search on one side; `take` says where frames begin."""
 
+    __slots__ = ("base", "chains", "decoder", "held", "looked", "server")
 
-def block_start(data: bytes, pos: int, head: Frame) -> int:
-    """The first byte of the header block of a HEADERS frame that is no change of the table's size, or -1."""
-    at = pos + HEAD + (head.flags & PADDED > 0) + 5 * (head.flags & PRIORITIZED > 0)
-    end = min(len(data), pos + HEAD + head.length)
-    while at < end and data[at] & 0xE0 == 0x20:
-        if data[at] & 0x1F == 0x1F:
-            at += 1
-            while at < end and data[at] & 0x80:
-                at += 1
-        at += 1
-    return data[at] if at < end else -1
+    def __init__(self, server: bool, decoder: Unpacks) -> None:
+        self.server = server
+        self.decoder = decoder  # of a table of which nothing is known
+        decoder.forget()
+        self.held = bytearray()  # bytes that may be frames
+        self.base = 0  # the offset of the first of them
+        self.looked = 0  # no chain that is not known begins before
+        self.chains: list[Chain] = []  # by what they need
 
+    def take(self, data: bytes) -> bytes:
+        """More bytes. Gives those that are frames, from the first one on, or none while there is doubt."""
+        self.held += data
+        size = self.base + len(self.held)
+        at = self.sweep(size)
+        if at >= 0:
+            return bytes(self.held[at - self.base :])
+        self.looked = max(self.looked, size - HEAD + 1)
+        keep = min((chain.start for chain in self.chains), default=self.looked)
+        keep = max(keep, size - HELD)
+        del self.held[: keep - self.base]
+        self.base = keep
+        return b""
 
-def speaker(data: bytes, pos: int, head: Frame) -> int:
-    """Who sends such a frame: a Side, or -1 where it does not say. By the static table: request or status."""
-    if head.kind == PUSH_PROMISE:
-        return Side.SERVER
-    if head.kind != HEADERS:
+    def sweep(self, size: int) -> int:
+        """Go on with every chain in the order of the bytes: where frames begin, or -1."""
+        for candidate in CANDIDATE.finditer(self.held, max(0, self.looked - self.base)):
+            start = self.base + candidate.start()
+            need = start + HEAD
+            if need > size:
+                break
+            at = self.advance(need)
+            if at < 0:
+                at = self.step(Chain(need, start, start, 0, False))
+            if at >= 0:
+                return at
+        return self.advance(size)
+
+    def advance(self, size: int) -> int:
+        """Go on with the chains that need no more than `size`."""
+        while self.chains and self.chains[0].need <= size:
+            at = self.step(self.chains.pop(0))
+            if at >= 0:
+                return at
         return -1
-    byte = block_start(data, pos, head)
-    index = byte & 0x7F if byte & 0x80 else byte & 0x3F if byte & 0x40 else byte & 0x0F
-    if byte < 0 or not 0 < index < 15:
-        return -1
-    return Side.SERVER if 8 <= index <= 14 else Side.CLIENT
 
+    def step(self, chain: Chain) -> int:
+        """Look at the next frame of a chain; where frames begin, if that completes it."""
+        _, start, pos, count, whole = chain
+        at = pos - self.base
+        head = frame(self.held, at)
+        end = pos + HEAD + head.length
+        if whole:
+            worth = self.weigh(at, head)
+            if worth == 0:
+                return -1
+            count += worth
+        elif not plausible(head, self.held[at + 5] & 0x80 != 0) or self.foreign(head):
+            return -1
+        elif head.kind == HEADERS and head.flags & END_HEADERS:
+            self.wait(Chain(end, start, pos, count, True))
+            return -1
+        else:
+            count += 1
+        if count < CHAIN:
+            self.wait(Chain(end + HEAD, start, end, count, False))
+            return -1
+        return start if chain.need - start <= HELD else pos  # what is older was forgotten
 
-def probe(data: bytes, side: Side) -> Verdict:
-    """The preface is certain; in mid-stream three frames in a row are likely."""
-    start = data[: len(PREFACE)]
-    if start == PREFACE:
-        return Verdict.CERTAIN if side == Side.CLIENT else Verdict.NO
-    if PREFACE.startswith(start):
-        return Verdict.MORE if side == Side.CLIENT else Verdict.NO
-    count = pos = 0
-    whole = False
-    while pos + HEAD <= len(data):
-        head = frame(data, pos)
-        who = speaker(data, pos, head)
-        if not plausible(head, data[pos + 5] & 0x80 != 0) or who == 1 - side:
-            return Verdict.NO
-        if head.stream >= STREAMS and who < 0 and count == 0:
-            return Verdict.NO
-        count += 1 + (who >= 0)  # a header block that begins as one should
-        pos += HEAD + head.length
-        whole = pos <= len(data)
-    if count >= CHAIN and (whole or count > CHAIN):
-        return Verdict.LIKELY
-    if data[:1] > b"\x0f" or (count == 0 and data[3:4] > b"\x09"):
-        return Verdict.NO
-    return Verdict.MORE if len(data) < limits.PROBE_BYTES else Verdict.NO
+    def wait(self, chain: Chain) -> None:
+        """A chain goes on when more bytes come. Of too many the one that needs most is given up."""
+        insort(self.chains, chain)
+        if len(self.chains) > CHAINS:
+            self.chains.pop()
+
+    def foreign(self, head: Frame) -> bool:
+        """Whether only the other side may send that: clients have odd streams, and promise nothing."""
+        if self.server:
+            return False
+        if head.kind in (DATA, HEADERS, CONTINUATION):
+            return not head.stream & 1
+        return head.kind == PUSH_PROMISE
+
+    def weigh(self, at: int, head: Frame) -> int:
+        """What a frame with a whole header block is worth: nothing where it is none, or the other side's."""
+        start, stop = block_bounds(self.held, at, head)
+        if start > stop:
+            return 0
+        decoder = self.decoder
+        if decoder.decode(bytes(self.held[start:stop]), 0, stop - start) & BAD:
+            return 0
+        if decoder.verb if self.server else decoder.status:
+            return 0
+        clear = decoder.status >= 100 if self.server else decoder.verb in KNOWN
+        return CHAIN if clear else 2

@@ -22,7 +22,8 @@ NOTES: Final[dict[str, str]] = {
     "reset-by-client": "the client ended the stream by RST_STREAM",
     "reset-by-server": "the server ended the stream by RST_STREAM",
     "not-processed": "the other side said by GOAWAY that it did not handle this request",
-    "pushed": "a request that the server made in the client's name (PUSH_PROMISE)",
+    "pushed": "a request that the server made in the client's name (PUSH_PROMISE); its bytes count for what the server "
+    "says next",
     "upgraded": "the answer to the HTTP/1.1 request that asked for h2c",
     "given-up": "too many streams at once: this one was not followed to its end",
 }

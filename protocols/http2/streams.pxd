@@ -50,7 +50,7 @@ cdef class Streams:
     cpdef append(self, object made, int side, Found out)
     @cython.locals(stream=CStream, asked=CHalf)
     cpdef ended(self, CLane lane, long long number, Found out)
-    @cython.locals(number=cython.longlong)
+    @cython.locals(number=cython.longlong, asked=CHalf, answer=CHalf)
     cpdef over(self, CStream stream, Found out)
     cpdef give(self, CLane lane, CHalf half, long long number, Found out)
     @cython.locals(side=cython.int)

@@ -322,13 +322,18 @@ class Streams:
                 self.give(self.client, asked, number, out)
 
     def over(self, stream: Stream, out: Out) -> None:
-        """Give what there is of a stream, the request first, and forget it."""
+        """Give what there is of a stream, the request first, and forget it.
+
+        That may end others, too (`sweep`): who walks over many of them meets some that are empty by then.
+        """
         number = stream.number
         self.table.pop(number, None)
-        if stream.asked is not None:
-            self.give(self.client, stream.asked, number, out)
-        if stream.answer is not None:
-            self.give(self.server, stream.answer, number, out)
+        asked, stream.asked = stream.asked, None
+        answer, stream.answer = stream.answer, None
+        if asked is not None:
+            self.give(self.client, asked, number, out)
+        if answer is not None:
+            self.give(self.server, answer, number, out)
 
     def give(self, lane: Lane, half: Half, number: int, out: Out) -> None:
         """A half is over."""
@@ -406,7 +411,9 @@ class Streams:
         parity = 1 if lane.server else 0
         for stream in list(self.table.values()):
             number = stream.number
-            if number > last and number & 1 == parity and stream.answer is None:
+            if number <= last or number & 1 != parity or number not in self.table:
+                continue
+            if stream.answer is None:
                 self.fail(stream, "GOAWAY", error, NOT_PROCESSED, out)
         if code:
             made = Message(ONEWAY, "GOAWAY", error, 0, False, 0, lane.size, b"", text)

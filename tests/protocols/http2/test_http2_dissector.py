@@ -494,9 +494,9 @@ def test_a_join_in_mid_stream() -> None:
     ]
     found = messages(talk)
     assert shown(found) == [
-        "< 101 +5 unknown-headers cut",
         "> 103 GET unknown-headers",
         "> 105 GET /known",
+        "< 101 +5 unknown-headers cut",
         "< 103 unknown-headers cut",
         "< 105 200",
     ]
@@ -583,3 +583,12 @@ def test_a_frame_longer_than_allowed() -> None:
     dissector.feed(C, HELLO)
     with pytest.raises(DissectError):
         dissector.feed(C, data(1, b"x" * 16_385))
+
+
+def test_what_a_sweep_has_given_is_not_given_again() -> None:
+    """The end of one stream may be the end of others that a loss cut; at the close, too."""
+    start = [frame(HEADERS, END_HEADERS, n, b"\x88") for n in (1, 3)]
+    talk: Talk = [(C, HELLO + get(1, "/1") + get(3, "/3")), (S, settings() + b"".join(start))]
+    talk += [(S, 100), (S, answer(5, 200) + answer(7, 200) + answer(9, 200))]
+    found = [m.key for m in messages(talk) if m.kind == Kind.RESPONSE]
+    assert found == [5, 7, 9, 1, 3]

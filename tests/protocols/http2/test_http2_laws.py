@@ -75,12 +75,24 @@ RESET: Talk = [
 
 
 def test_reset() -> None:
-    """No fuzzing: it repeats the preface, which counts for a message, and law 'gaps' then misses its bytes."""
     rows = ["GET /slow -> RST_STREAM 200 INTERNAL_ERROR [error]", "GET /other -> 200 [ok]"]
-    assert_dissector(http2.SPEC, RESET, rows, again=AGAIN, examples=10, fuzz=0)
+    assert_dissector(http2.SPEC, RESET, rows, again=AGAIN, examples=10)
 
 
 def test_push() -> None:
-    """Law 'gaps' takes the client to have sent what the server promised in its name."""
     rows = ["GET / -> 200 [ok]", "GET /style.css -> 200 [ok]"]
-    assert_dissector(http2.SPEC, PUSHED, rows, again=AGAIN, examples=10, skip={"gaps"})
+    assert_dissector(http2.SPEC, PUSHED, rows, again=AGAIN, examples=10)
+
+
+TURNS: Talk = [
+    (C, HELLO + get(1, "/a") + get(3, "/b")),
+    (S, settings() + frame(HEADERS, END_HEADERS, 3, b"\x88") + data(3, b"b1")),
+    (S, frame(HEADERS, END_HEADERS, 1, b"\x88") + data(1, b"a1") + data(3, b"b2")),
+    (S, data(1, b"a2", True)),
+    (S, trailers(3, ("grpc-status", "0"))),
+]
+
+
+def test_streams_in_turns() -> None:
+    rows = ["GET /a -> 200 [ok]", "GET /b -> 200 [ok]"]
+    assert_dissector(http2.SPEC, TURNS, rows, again=AGAIN, examples=10)
