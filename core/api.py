@@ -116,6 +116,7 @@ class Switch(msgspec.Struct, frozen=True):
     protocol: str = ""
     client: bytes = b""
     server: bytes = b""
+    context: Any = None
 
 
 class DissectError(Exception):

@@ -209,7 +209,7 @@ def handed(switch: object) -> Switch:
     """A hand-over; `Rubbish` where it is none."""
     if type(switch) is not Switch:
         raise Rubbish(f"it gave {type(switch).__name__}, not Message or Switch")
-    protocol, client, server = astuple(switch)
+    protocol, client, server, _ = astuple(switch)
     if type(protocol) is not str or type(client) is not bytes or type(server) is not bytes:
         raise Rubbish("it gave a Switch that is not of str, bytes, bytes")
     return switch
