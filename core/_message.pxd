@@ -39,6 +39,8 @@ cdef extern from *:
         cdef object gap_bytes
         cdef object midstream
         cdef object packets
+        cdef object protocol
+        cdef object request
         cdef object swapped
         cdef object truncated
 

@@ -24,6 +24,7 @@ from kshark.context import RunContext
 from kshark.drain import DRAIN, Haste
 from kshark.engine import Engine, EngineSettings
 from kshark.enrich import Enriching
+from kshark.wanted import wanted_by
 from kshark.errors import explain
 from kshark.fanout import CLOSE_WAIT, Fanout
 from kshark.faults import Faults, others
@@ -117,7 +118,8 @@ class Capture:
         for chosen in plan.enrichers:
             what = f"enricher {chosen.label}"
             enricher = made(self.post, what, chosen.spec.make, chosen.options, self._context(what))
-            self.enrichers.append(Enriching(chosen.label, enricher, self.post, self.say))
+            wanted = wanted_by(chosen.spec)
+            self.enrichers.append(Enriching(chosen.label, enricher, self.post, self.say, wanted))
         live = any(source.live for source in self.sources)
         for chosen in plan.sinks:
             self._make_sink(chosen, live)

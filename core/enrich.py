@@ -10,14 +10,22 @@ from kshark.breaker import Charge, Post
 from kshark.errors import explain
 from kshark.faults import others
 from kshark.given import Rubbish, sound
+from kshark.wanted import Wanted
 
 
 class Enriching:
     """One enricher of a run. What it fails to do is not done; an entry that it spoils is lost, and counted."""
 
     def __init__(
-        self, name: str, enricher: Enricher, post: Post, say: Callable[[str], None]
+        self,
+        name: str,
+        enricher: Enricher,
+        post: Post,
+        say: Callable[[str], None],
+        wanted: Wanted | None = None,
     ) -> None:
+        """`wanted` finds the entries that it is given; without it, it is given all."""
+        self.wanted = wanted
         self.name = name
         self.enricher = enricher
         self.post = post
@@ -31,6 +39,12 @@ class Enriching:
         """The batch as the enricher gives it, or as it was."""
         if self.charge.tripped or not batch:
             return batch
+        if self.wanted is None:
+            return self._applied(batch)
+        chosen = self.wanted.find(batch)
+        return merged(batch, chosen, self._applied(chosen)) if chosen else batch
+
+    def _applied(self, batch: list[Entry]) -> list[Entry]:
         try:
             result = self.post.call(self.charge, self._ask, batch)
         except (
@@ -64,3 +78,13 @@ class Enriching:
         if not self.errors:
             self.say(f"enricher {self.name} failed, entries go on without it: {why}")
         self.errors += 1
+
+
+def merged(batch: list[Entry], chosen: list[Entry], result: list[Entry]) -> list[Entry]:
+    """The batch with what became of the chosen: changed ones in their places, new ones at the end."""
+    if len(result) == len(chosen):
+        changed = {id(old): new for old, new in zip(chosen, result, strict=True) if old is not new}
+        return [changed.get(id(entry), entry) for entry in batch] if changed else batch
+    given, kept = set(map(id, chosen)), set(map(id, result))
+    rest = [entry for entry in batch if id(entry) not in given or id(entry) in kept]
+    return rest + [entry for entry in result if id(entry) not in given]
