@@ -16,6 +16,7 @@ SPEC = ProtocolSpec(
     request=WebSocketMessage,
     details=details,
     target_redact=Redact.URL,
+    over=("http",),
 )
 
 
