@@ -10,9 +10,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo) env PYTHONDONTWRITEBYTEC
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What is compiled: a change rebuilds it. The list of all modules: a new one is linked in.
-COMPILED := $(shell find core backends protocols sinks -name '*.pyx' -o -name '*.px[di]') \
-  $(shell find core backends protocols sinks -name '*.pxd' | sed 's/pxd$$/py/' | xargs -r ls 2>/dev/null)
-MODULES := $(shell find core backends protocols sinks -name '*.py' | sort | cksum | cut -d' ' -f1)
+COMPILED := $(shell find core backends protocols sinks enrichers -name '*.pyx' -o -name '*.px[di]') \
+  $(shell find core backends protocols sinks enrichers -name '*.pxd' | sed 's/pxd$$/py/' | xargs -r ls 2>/dev/null)
+MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | sort | cksum | cut -d' ' -f1)
 
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
@@ -90,4 +90,4 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 
 clean: ## remove what was built
 	@rm -rf build dist site $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
-	@find core backends protocols sinks \( -name '*.so' -o -name __pycache__ \) -exec rm -rf {} +
+	@find core backends protocols sinks enrichers \( -name '*.so' -o -name __pycache__ \) -exec rm -rf {} +

@@ -59,10 +59,10 @@ def details(message: Message) -> WebSocketMessage:
     """The typed details of a message."""
     rest = message.extra
     if not isinstance(rest, Rest):
-        rest = Rest(1, len(message.body), False, False, "")
+        rest = Rest(1, len(message.body), False, False, "", message.target)
     found = WebSocketMessage(
         type=message.verb,
-        path=message.target or None,
+        path=rest.path or None,
         subprotocol=rest.subprotocol or None,
         frames=rest.frames,
         compressed=rest.packed,

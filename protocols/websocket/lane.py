@@ -40,6 +40,7 @@ class Rest(msgspec.Struct, frozen=True, gc=False):
     packed: bool  # it was compressed ...
     unpacked: bool  # ... and `body` is not any more
     subprotocol: str
+    path: str  # of the upgrade
 
 
 class Building:
@@ -200,7 +201,7 @@ class Lane:
         made.cut = cut
         made.truncated = cut or one.hole
         made.notes = (*one.notes, "resync") if self.resync else one.notes
-        made.extra = Rest(one.frames, one.payload, one.packed, unpacked, self.terms.subprotocol)
+        made.extra = Rest(one.frames, one.payload, one.packed, unpacked, self.terms.subprotocol, made.target)
         if one.opcode == CLOSE and len(body) >= 2:
             code = int.from_bytes(body[:2], "big")
             if code not in NORMAL:
