@@ -38,9 +38,9 @@ class Wanted:
         if request is None:
             return False
         body, target = request.body, request.target
-        return bool(body) and (
-            body.startswith(self.begins) or any(mark in body for mark in self.marks)
-        ) or any(part in target for part in self.targets)
+        if body and (body.startswith(self.begins) or any(mark in body for mark in self.marks)):
+            return True
+        return any(part in target for part in self.targets)
 
 
 def wanted_by(spec: EnricherSpec) -> Wanted | None:
