@@ -111,7 +111,7 @@ def register_enrichers() -> list[EnricherSpec]:
             doc="GraphQL over HTTP and WebSocket: operation, errors",
             adds={"graphql": GraphQL},
             protocols=("http", "http2", "websocket"),
-            marks=(b'"query"', b'"persistedQuery"', b'"next"'),
+            marks=(b'"query"', b'"persistedQuery"'),
             begins=(b"query", b"mutation", b"subscription", GZIP),
             targets=("graphql", "query=", "extensions="),
         )

@@ -139,7 +139,7 @@ def selection(tokens: list[str], at: int, one: Operation) -> int:
     """The fields at the top, also those within fragments that are written there: the offset after them."""
     if token(tokens, at) != "{":
         raise NotGraphQL("no selection")
-    depth, count = 1, 0
+    depth = 1
     at += 1
     while depth:
         word = token(tokens, at)
@@ -147,16 +147,12 @@ def selection(tokens: list[str], at: int, one: Operation) -> int:
             depth -= 1
             at += 1
         elif word == "...":
-            count += 1
             at, inner = spread(tokens, at + 1, one)
             depth += inner
         elif is_name(word):
-            count += 1
             at = field(tokens, at, one)
         else:
             raise NotGraphQL(word)
-    if not count:
-        raise NotGraphQL("an empty selection")
     return at
 
 
