@@ -21,6 +21,8 @@ cdef extern from "Python.h":
 cdef object ENTRY = api.Entry, MESSAGE = api.Message
 known()
 
+cdef enum:
+    LETTERS = 8  # distinct rarest bytes that are looked for at once
 cdef bytes COMMON = b' "etaoinsrhldcumfpg,:wyb0123456789.-_/={}[]vkxjqz'  # the bytes of JSON, from frequent to rare
 
 
@@ -41,9 +43,6 @@ cdef class Part:
         self.at = ranks.index(max(ranks))
         self.rare = <unsigned char>self.text[self.at]
 
-    cdef bint begins(self, const char *text, Py_ssize_t size) noexcept:
-        return self.size <= size and memcmp(text, self.text, self.size) == 0
-
     cdef bint within(self, const char *text, Py_ssize_t size) noexcept:
         cdef const char *at = text + self.at
         cdef const char *last = text + size - self.size + self.at
@@ -58,18 +57,52 @@ cdef class Part:
 
 
 @cython.final
+cdef class Parts:
+    """Some of them, one of which is enough. Where none of their rarest bytes is, none of them is."""
+
+    cdef list parts
+    cdef unsigned char[LETTERS] rare
+    cdef int count
+
+    def __cinit__(self, texts):
+        self.parts = [Part(text) for text in texts]
+        letters = {(<Part>part).rare for part in self.parts}
+        self.count = -1 if len(letters) > LETTERS else 0
+        for letter in sorted(letters) if self.count == 0 else ():
+            self.rare[self.count] = letter
+            self.count += 1
+
+    cdef inline bint within(self, const char *text, Py_ssize_t size):
+        cdef int i
+        for i in range(self.count):
+            if memchr(text, self.rare[i], size) != NULL:
+                return self.closely(text, size)
+        return self.count < 0 and self.closely(text, size)
+
+    cdef bint closely(self, const char *text, Py_ssize_t size):
+        for part in self.parts:
+            if (<Part>part).within(text, size):
+                return True
+        return False
+
+
+@cython.final
 cdef class Wanted:
     """Finds them."""
 
     cdef frozenset protocols
-    cdef list marks, begins, targets
+    cdef tuple begins
+    cdef bint[256] first  # bytes that one of `begins` has first
+    cdef Parts marks, targets
     cdef bint looks
 
     def __init__(self, protocols, marks=(), begins=(), targets=()):
         self.protocols = frozenset(protocols)
-        self.marks = [Part(mark) for mark in marks]
-        self.begins = [Part(start) for start in begins]
-        self.targets = [Part(target.encode()) for target in targets]
+        self.marks = Parts(marks)
+        self.begins = tuple(begins)
+        for byte in range(256):
+            self.first[byte] = any([start[0] == byte for start in begins])
+        self.targets = Parts([target.encode() for target in targets])
         self.looks = bool(marks or begins or targets)
 
     def find(self, list batch):
@@ -105,19 +138,14 @@ cdef class Wanted:
         size = PyBytes_GET_SIZE(message.body)
         if size:
             text = PyBytes_AS_STRING(message.body)
-            for part in self.begins:
-                if (<Part>part).begins(text, size):
-                    return True
-            for part in self.marks:
-                if (<Part>part).within(text, size):
-                    return True
-        if not self.targets:
+            if self.first[<unsigned char>text[0]] and (<bytes>message.body).startswith(self.begins):
+                return True
+            if self.marks.within(text, size):
+                return True
+        if not self.targets.count:
             return False
         try:
             text = PyUnicode_AsUTF8AndSize(message.target, &size)
         except UnicodeEncodeError:
             return True
-        for part in self.targets:
-            if (<Part>part).within(text, size):
-                return True
-        return False
+        return self.targets.within(text, size)
