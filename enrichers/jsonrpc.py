@@ -208,6 +208,5 @@ def register_enrichers() -> list[EnricherSpec]:
             protocols=("http", "http2", "websocket"),
             marks=(b'"jsonrpc"',),
             begins=(GZIP,),
-            targets=("jsonrpc",),
         )
     ]

@@ -113,6 +113,6 @@ def register_enrichers() -> list[EnricherSpec]:
             protocols=("http", "http2", "websocket"),
             marks=(b'"query"', b'"persistedQuery"'),
             begins=(b"query", b"mutation", b"subscription", GZIP),
-            targets=("graphql", "query=", "extensions="),
+            targets=("graphql", "query="),
         )
     ]

@@ -81,8 +81,8 @@ def test_get() -> None:
     assert rows([entry]) == ["GET /graphql query getUser -> 200 [ok]"]
     assert graphql(entry).variables == '{"password":"x"}'  # redacted by whoever shows it
     persisted = quote(json.dumps({"persistedQuery": {"sha256Hash": HASH}}))
-    entry = exchange(f"GET /g?extensions={persisted} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), GOOD)
-    assert rows([entry]) == ["GET /g persisted ecf4edb46db4 -> 200 [ok]"]
+    entry = exchange(f"GET /graphql?extensions={persisted} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), GOOD)
+    assert rows([entry]) == ["GET /graphql persisted ecf4edb46db4 -> 200 [ok]"]
 
 
 @pytest.mark.parametrize(
