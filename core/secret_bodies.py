@@ -82,7 +82,7 @@ def parameters(text: str) -> str:
     """The same of JSON and GraphQL in the parameters of a URL.
 
     >>> parameters("/graphql?variables=%7B%22password%22%3A%22abc%22%7D")
-    '/graphql?variables=%7B%22password%22%3A%20%22REDACTED%22%7D'
+    '/graphql?variables=%7B%22password%22%3A%22REDACTED%22%7D'
     """
     return _QUOTED.sub(_parameter, text) if '"' in text or "%22" in text else text
 

@@ -34,22 +34,27 @@ HEAD: Final = 14
 class Frame:
     """The head of a frame. ``end`` is the offset after it, 0 where it is not whole yet."""
 
-    __slots__ = ("end", "first", "key", "length")
+    __slots__ = ("end", "first", "key", "length", "odd")
 
     def __init__(self) -> None:
         self.first = 0
         self.length = 0
         self.key = b""
         self.end = 0
+        self.odd = False  # a client's without a mask, or a server's with one
 
-    def read(self, data: bytes, at: int, client: bool, rsv: int) -> int:
-        """Read the head at `at`: the offset after it, 0 for "not whole". `rsv`: bits that an extension may use."""
+    def read(self, data: bytes, at: int, client: bool, rsv: int, lenient: bool = False) -> int:
+        """Read the head at `at`: the offset after it, 0 for "not whole".
+
+        `rsv`: bits that an extension may use. `lenient`: who should mask is not looked at.
+        """
         size = len(data) - at
         self.end = 0
         if size < 2:
             return 0
         first, second = data[at], data[at + 1]
-        if wrong := fault(first, second, client, rsv):
+        masked = second & MASKED != 0
+        if wrong := fault(first, second, masked if lenient else client, rsv):
             raise DissectError(wrong)
         length = second & 127
         end = at + 2
@@ -62,12 +67,13 @@ class Frame:
             if length < (126 if wide == 2 else 65_536) or length >> 63:
                 raise DissectError("a length that is not written as it must be")
         self.key = b""
-        if client:
+        if masked:
             end += 4
             if end > len(data):
                 return 0
             self.key = data[end - 4 : end]
         self.first, self.length, self.end = first, length, end
+        self.odd = masked != client
         return end
 
 

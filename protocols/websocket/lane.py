@@ -28,6 +28,8 @@ SEARCHED = limits.WS_SEARCHED
 HEAD, PAYLOAD, SEEK, OVER = range(4)
 NORMAL = (1000, 1001)
 """Codes of a close that is no error: done, and going away (a page that is left, a server that stops)."""
+UNMASKED = ("unmasked",)
+MASKED = ("masked",)
 PIECES = 256
 """Parts of a body that are joined at once."""
 
@@ -115,7 +117,7 @@ class Lane:
                 self.content(data[at:end], found)
                 at = end
             elif self.state == HEAD:
-                end = self.frame.read(data, at, self.client, self.rsv)
+                end = self.frame.read(data, at, self.client, self.rsv, self.terms.known)
                 if not end:
                     self.buffer = data[at:]
                     return
@@ -145,6 +147,8 @@ class Lane:
             one = self.data = Building(opcode, head, packed)
             if packed and self.inflater is not None:
                 self.inflater.begin()
+        if frame.odd and not one.notes:
+            one.notes = UNMASKED if self.client else MASKED
         one.frames += 1
         one.size += len(head)
         self.left = frame.length
@@ -188,7 +192,7 @@ class Lane:
                 if not one.hole:
                     one.keep(rest)
                 if fault:
-                    one.notes, one.hole = (fault,), True
+                    one.notes, one.hole = (*one.notes, fault), True
             found.append(self.message(one))
 
     def message(self, one: Building, cut: bool = False) -> Message:
@@ -276,6 +280,8 @@ class Lane:
 
 
 NOTES = {
+    "unmasked": "a client's frame without a mask, which servers must refuse, and some do not",
+    "masked": "a server's frame with a mask, which clients must refuse",
     "resync": "found by searching for a chain of frames, after a loss",
     "close-N": "closed with a code that is no normal end: 1002 and up",
     "bad-deflate": "the message does not inflate; it is shown as far as it did",

@@ -15,7 +15,7 @@ import pytest
 from kshark.api import Entry, Message, ProtocolSpec
 from kshark.backends.pcap import read_blocks
 from kshark.engine import Engine, EngineSettings
-from kshark.protocols import dns, http, http2, redis
+from kshark.protocols import dns, http, http2, redis, websocket
 from kshark.protocols._body import unpack
 from kshark.protocols.http.details import HttpRequest, HttpResponse, codings, details
 
@@ -26,6 +26,7 @@ SPECS: list[ProtocolSpec] = [
     *http.register_protocols(),
     *http2.register_protocols(),
     *redis.register_protocols(),
+    *websocket.register_protocols(),
 ]
 CAPTURES = tuple(
     sorted(

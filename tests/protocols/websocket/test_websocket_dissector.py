@@ -80,8 +80,6 @@ def test_lengths(size: int) -> None:
 @pytest.mark.parametrize(
     ("side", "data", "said"),
     [
-        (C, b"\x81\x00", "without a mask"),
-        (S, b"\x81\x80", "with a mask"),
         (S, b"\x83\x00", "reserved opcode 3"),
         (S, b"\x8b\x00", "reserved opcode 11"),
         (S, b"\xa1\x00", "a reserved bit"),
@@ -100,6 +98,17 @@ def test_lengths(size: int) -> None:
 def test_what_breaks_rfc_6455(side: Side, data: bytes, said: str) -> None:
     with pytest.raises(DissectError, match=said):
         list(dissector().feed(side, data))
+
+
+def test_who_should_mask_and_does_not() -> None:
+    """After an upgrade it is noted; where no upgrade was seen, it is a reason not to believe that these are frames."""
+    [found] = fed(dissector(), C, b"\x89\x02hi")
+    assert (found.body, found.notes) == (b"hi", ("unmasked",))
+    [found] = fed(dissector(), S, frame(C, FIN | TEXT, b"hi"))
+    assert (found.body, found.notes) == (b"hi", ("masked",))
+    for side, data in ((C, b"\x81\x00"), (S, b"\x81\x80")):
+        with pytest.raises(DissectError, match="mask"):
+            list(WebSocketDissector().feed(side, data))
 
 
 def test_control_frames_are_never_compressed() -> None:
