@@ -24,7 +24,6 @@ from kshark.context import RunContext
 from kshark.drain import DRAIN, Haste
 from kshark.engine import Engine, EngineSettings
 from kshark.enrich import Enriching
-from kshark.wanted import wanted_by
 from kshark.errors import explain
 from kshark.fanout import CLOSE_WAIT, Fanout
 from kshark.faults import Faults, others
@@ -33,6 +32,7 @@ from kshark.redact import redact_targets
 from kshark.render import Renderer
 from kshark.source import Source
 from kshark.steps import Guest
+from kshark.wanted import wanted_by
 
 STOP: Final = 1.0
 """Seconds that a backend has to stop before it is cancelled."""

@@ -268,9 +268,9 @@ def _value_end(text: str, found: re.Match[str]) -> tuple[str, int]:
 def _escape_end(text: str, found: re.Match[str]) -> tuple[str, int]:
     """A string within a string ends with a quote that is escaped no more than its first."""
     level = len(found[2])
-    for quote in _QUOTE.finditer(text, found.end()):
-        if len(quote[1]) <= level:
-            return (REDACTED if quote.start() > found.end() else ""), quote.start()
+    for end in _QUOTE.finditer(text, found.end()):
+        if len(end[1]) <= level:
+            return (REDACTED if end.start() > found.end() else ""), end.start()
     return REDACTED, len(text)
 
 

@@ -23,6 +23,8 @@ import click
 import msgspec
 
 from kshark import api, cli, grammar, hookspecs, limits, plugins, secret_names, wire
+from kshark.enrichers import jsonrpc
+from kshark.enrichers.graphql import details as graphql_details
 from kshark.entry_json import EndpointJson, EntryJson, RequestJson, ResponseJson
 from kshark.grammar import frames
 from kshark.grammar import rules as grammar_rules
@@ -31,6 +33,7 @@ from kshark.places import OTHERS, RunOptions
 from kshark.protocols.dns import dissector as dns_dissector
 from kshark.protocols.http import head
 from kshark.protocols.http2 import states
+from kshark.protocols.websocket import lane as websocket_lane
 from kshark.render import Renderer
 from kshark.settings import Field, fields, variable
 from kshark.units import show_size
@@ -238,6 +241,9 @@ def protocols_page() -> Iterable[str]:
     found = builtins().protocols
     for name in sorted(found, key=lambda name: (found[name].dissector.__name__ == "never", name)):
         yield from protocol(found[name])
+    for spec in builtins().enrichers.values():
+        for name, schema in spec.adds.items():
+            yield from enricher(name, schema, spec)
 
 
 def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
@@ -266,7 +272,24 @@ def protocol(spec: api.ProtocolSpec) -> Iterable[str]:
         yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[spec.name].items()))
 
 
-NOTES = {"http": head.NOTES, "http2": states.NOTES, "dns": dns_dissector.NOTES}
+NOTES = {
+    "http": head.NOTES,
+    "http2": states.NOTES,
+    "dns": dns_dissector.NOTES,
+    "websocket": websocket_lane.NOTES,
+    "graphql": graphql_details.NOTES,
+    "jsonrpc": jsonrpc.NOTES,
+}
+
+
+def enricher(name: str, schema: type[api.Details], spec: api.EnricherSpec) -> Iterable[str]:
+    """An object that a built-in enricher adds."""
+    yield f"## {name}\n"
+    yield f"{sentence(spec.doc)} Added by the enricher `{spec.name}` to entries of {', '.join(spec.protocols)}.\n"
+    yield from table(SCHEMA, schema_rows(schema))
+    if name in NOTES:
+        yield "Its `notes`:\n"
+        yield from table(("note", "meaning"), ([code(n), t] for n, t in NOTES[name].items()))
 
 
 def prefix(data: bytes) -> str:

@@ -38,7 +38,9 @@ class JsonRpc(Details):
 
     method: Annotated[str | None, doc("Method; of a batch the first", otel="rpc.method")] = None
     id: Annotated[str | None, doc("Id of the call", otel="rpc.jsonrpc.request_id")] = None
-    params: Annotated[str, doc("Parameters, as JSON; of a batch those of the first", redact=Redact.BODY)] = ""
+    params: Annotated[
+        str, doc("Parameters, as JSON; of a batch those of the first", redact=Redact.BODY)
+    ] = ""
     notification: Annotated[bool, doc("It has no id, and is not answered")] = False
     batch: Annotated[int, doc("Calls of the request")] = 1
     methods: Annotated[list[str], doc("Of a batch, the method of each")] = []

@@ -20,14 +20,18 @@ class GraphQL(Details):
         str | None, doc("query, mutation or subscription", otel="graphql.operation.type")
     ] = None
     name: Annotated[str | None, doc("Name of the operation", otel="graphql.operation.name")] = None
-    fields: Annotated[list[str], doc("Fields of the result that are asked for, without aliases")] = []
-    persisted: Annotated[str | None, doc("Hash of a persisted query that was sent without text")] = (
-        None
-    )
+    fields: Annotated[
+        list[str], doc("Fields of the result that are asked for, without aliases")
+    ] = []
+    persisted: Annotated[
+        str | None, doc("Hash of a persisted query that was sent without text")
+    ] = None
     variables: Annotated[str, doc("Variables, as JSON", redact=Redact.BODY)] = ""
     batch: Annotated[int, doc("Operations of the request; of several this tells of the first")] = 1
     operations: Annotated[list[str], doc("Of a batch, type and name of each")] = []
-    message: Annotated[str | None, doc("Over WebSocket: subscribe, next, error, complete ...")] = None
+    message: Annotated[str | None, doc("Over WebSocket: subscribe, next, error, complete ...")] = (
+        None
+    )
     id: Annotated[str | None, doc("Over WebSocket: the subscription that it belongs to")] = None
     errors: Annotated[int | None, doc("Errors of the response; null = not known")] = None
     error: Annotated[str | None, doc("Text of the first error", redact=Redact.BODY)] = None

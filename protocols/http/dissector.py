@@ -18,7 +18,7 @@ import re
 from collections import deque
 
 from kshark import limits
-from kshark.api import DissectError, Item, Kind, NotMine, Switch
+from kshark.api import DissectError, Item, Kind, Message, NotMine, Switch
 from kshark.feeder import Feeder, Found
 from kshark.protocols.http.head import (
     BAD_CHUNK,

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from kshark.api import Details, Message, Redact, doc
 from kshark.protocols import _body as body
+from kshark.protocols.websocket.frames import CODES
 from kshark.protocols.websocket.inflate import BAD, LOST, inflate
 from kshark.protocols.websocket.lane import Rest
-
-CODES: Final[dict[int, str]] = {
-    1000: "normal",
-    1001: "going-away",
-    1002: "protocol-error",
-    1003: "unsupported-data",
-    1007: "bad-payload",
-    1008: "policy-violation",
-    1009: "too-big",
-    1010: "missing-extension",
-    1011: "internal-error",
-    1012: "service-restart",
-    1013: "try-again-later",
-    1014: "bad-gateway",
-}
-"""Codes of a close that have a name (RFC 6455 section 7.4.1 and IANA's registry)."""
 
 
 class WebSocketMessage(Details):

@@ -8,7 +8,7 @@ Held at most a side: half a head, WS_SEARCHED bytes in search, BODY_KEPT of the 
 
 from __future__ import annotations
 
-from kshark.api import DissectError, Message, Side, Switch
+from kshark.api import DissectError, Item, Message, Side, Switch
 from kshark.feeder import Feeder, Found
 from kshark.protocols.websocket.lane import PAYLOAD, SEEK, Lane
 from kshark.protocols.websocket.negotiated import negotiated
@@ -32,15 +32,15 @@ class WebSocketDissector(Feeder):
         """Put the messages that `data` completes into `found`."""
         self.lanes[side].take(data, found)
 
-    def gap(self, side: Side, missing: int) -> list[Message | Switch]:
+    def gap(self, side: Side, missing: int) -> list[Item]:
         """Count the hole where it lies in a payload; else cut the message and search for the next."""
         found = Found()
         self.lanes[side].gap(missing, found)
         return found.drain()
 
-    def close(self) -> list[Message | Switch]:
+    def close(self) -> list[Item]:
         """What is under way is cut; a chain of frames that was searched for may be good by now."""
-        every: list[Message | Switch] = []
+        every: list[Item] = []
         for side, lane in enumerate(self.lanes):
             found = Found()
             try:
@@ -52,7 +52,8 @@ class WebSocketDissector(Feeder):
             lane.cut(0, found)
             messages = found.drain()
             for message in messages:
-                message.side = side  # type: ignore[union-attr]
+                if isinstance(message, Message):
+                    message.side = side
             every += messages
         return every
 

@@ -30,6 +30,22 @@ CONTROL: Final = 125
 HEAD: Final = 14
 """Bytes of the longest head: two, a length of eight, a mask of four."""
 
+CODES: Final[dict[int, str]] = {
+    1000: "normal",
+    1001: "going-away",
+    1002: "protocol-error",
+    1003: "unsupported-data",
+    1007: "bad-payload",
+    1008: "policy-violation",
+    1009: "too-big",
+    1010: "missing-extension",
+    1011: "internal-error",
+    1012: "service-restart",
+    1013: "try-again-later",
+    1014: "bad-gateway",
+}
+"""Codes of a close that have a name (RFC 6455 section 7.4.1 and IANA's registry)."""
+
 
 class Frame:
     """The head of a frame. ``end`` is the offset after it, 0 where it is not whole yet."""

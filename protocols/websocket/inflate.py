@@ -61,7 +61,9 @@ class Inflater:
                     self.lose(LIMIT)
                     break
                 data = self.engine.unconsumed_tail
-                if self.engine.eof:  # a last block, after which the message may go on (section 7.2.3.4)
+                if (
+                    self.engine.eof
+                ):  # a last block, after which the message may go on (section 7.2.3.4)
                     data = self.engine.unused_data
                     self.engine = zlib.decompressobj(-self.bits)
                     self.whole = False

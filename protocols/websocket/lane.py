@@ -9,6 +9,7 @@ from kshark.api import DissectError, Kind, Message
 from kshark.feeder import Found
 from kshark.protocols.websocket.frames import (
     CLOSE,
+    CODES,
     CONTINUATION,
     FIN,
     OPCODE,
@@ -205,11 +206,16 @@ class Lane:
         made.cut = cut
         made.truncated = cut or one.hole
         made.notes = (*one.notes, "resync") if self.resync else one.notes
-        made.extra = Rest(one.frames, one.payload, one.packed, unpacked, self.terms.subprotocol, made.target)
+        terms = self.terms
+        made.extra = Rest(
+            one.frames, one.payload, one.packed, unpacked, terms.subprotocol, terms.target
+        )
         if one.opcode == CLOSE and len(body) >= 2:
             code = int.from_bytes(body[:2], "big")
             if code not in NORMAL:
                 made.ok = False
+                path = made.target.partition("?")[0]
+                made.target = " ".join(filter(None, (path, str(code), CODES.get(code))))
                 made.notes += (f"close-{code}",)
         self.skipped = 0
         self.resync = False

@@ -12,7 +12,7 @@ import pytest
 from oracle import CAPTURES, CORPORA, replayed
 
 from kshark.api import Entry
-from kshark.protocols.websocket import WebSocketMessage, details
+from kshark.protocols.websocket.details import WebSocketMessage, details
 
 pytestmark = pytest.mark.corpora
 
@@ -38,7 +38,9 @@ def heard(name: str) -> list[tuple[Entry, WebSocketMessage]]:
 
 # ---------------------------------------------------------------- Zeek: every frame
 
-FRAME = re.compile(r"websocket_frame, \w+, ([TF]), fin, ([TF]), rsv, (\d), opcode, (\w+), payload_len, (\d+)")
+FRAME = re.compile(
+    r"websocket_frame, \w+, ([TF]), fin, ([TF]), rsv, (\d), opcode, (\w+), payload_len, (\d+)"
+)
 DATA = re.compile(r"websocket_frame_data, \w+, ([TF]), len, (\d+), data, (.*)", re.DOTALL)
 CLOSED = re.compile(r"websocket_close, \w+, ([TF]), status, (\d+), reason, (.*)")
 Said = tuple[str, str, int, int]  # side, type, frames, bytes
@@ -75,7 +77,7 @@ def zeek(lines: list[str]) -> tuple[list[Said], dict[str, bytes]]:
             else:
                 open_[side] = one
         elif (found := DATA.match(line)) and found[1] not in began:
-            began[found[1]] = codecs.escape_decode(found[3].encode("latin-1"))[0]  # type: ignore[attr-defined]
+            began[found[1]] = codecs.escape_decode(found[3].encode("latin-1"))[0]
     return said, began
 
 

@@ -18,11 +18,21 @@ ENRICHERS = (*graphql.register_enrichers(), *jsonrpc.register_enrichers())
 
 
 def head(first: str, body: bytes, kind: str, *more: str) -> bytes:
-    lines = [first, "Host: a", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *more, "", ""]
+    lines = [
+        first,
+        "Host: a",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        *more,
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode()
 
 
-def asked(body: bytes, target: str = "/graphql", kind: str = "application/json", *more: str) -> bytes:
+def asked(
+    body: bytes, target: str = "/graphql", kind: str = "application/json", *more: str
+) -> bytes:
     return head(f"POST {target} HTTP/1.1", body, kind, *more) + body
 
 

@@ -8,18 +8,19 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from enricher_kit import C, S, added, answered, asked, enriched, exchange, head
+from enricher_kit import C, S, added, answered, asked, enriched, exchange
 from http2_kit import HELLO, answer, post
 from http2_kit import settings as hello
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kshark.api import Entry, Kind, Message, Outcome
-from kshark.enrichers.graphql import GraphQL
-from kshark.enrichers.graphql.exchange import of_json, of_query, of_websocket
 from kshark.enrichers._json import read
+from kshark.enrichers.graphql.details import GraphQL
+from kshark.enrichers.graphql.exchange import of_json, of_query, of_websocket
 from kshark.filter import compile_filter
 from kshark.protocols import http, http2, websocket
+from kshark.protocols.websocket.details import details
 from kshark.protocols.websocket.lane import Rest
 from kshark.render import Renderer
 from kshark.testing import converse, rows
@@ -81,7 +82,9 @@ def test_get() -> None:
     assert rows([entry]) == ["GET /graphql query getUser -> 200 [ok]"]
     assert graphql(entry).variables == '{"password":"x"}'  # redacted by whoever shows it
     persisted = quote(json.dumps({"persistedQuery": {"sha256Hash": HASH}}))
-    entry = exchange(f"GET /graphql?extensions={persisted} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), GOOD)
+    entry = exchange(
+        f"GET /graphql?extensions={persisted} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), GOOD
+    )
     assert rows([entry]) == ["GET /graphql persisted ecf4edb46db4 -> 200 [ok]"]
 
 
@@ -120,7 +123,9 @@ def test_gzip_both_ways() -> None:
 
 
 def test_http2() -> None:
-    question = post(1, "/graphql", body(query="query getUser { user }"), ("content-type", "application/json"))
+    question = post(
+        1, "/graphql", body(query="query getUser { user }"), ("content-type", "application/json")
+    )
     failed = answer(1, 200, body(errors=[{"message": "no"}]), ("content-type", "application/json"))
     talk = [(C, HELLO + question), (S, hello() + failed)]
     [entry] = enriched(converse(http2.SPEC, talk))
@@ -185,7 +190,9 @@ def test_nothing_came_back() -> None:
 def test_a_request_that_is_cut() -> None:
     """Its whole members are read; what is missing is not guessed."""
     long = "x" * 70_000
-    request = asked(body(operationName="getUser", query="query getUser { user }", variables={"a": long}))
+    request = asked(
+        body(operationName="getUser", query="query getUser { user }", variables={"a": long})
+    )
     found = graphql(exchange(request, GOOD))
     assert (found.type, found.name, found.variables, found.notes) == (
         "query", "getUser", "", ["request-cut"],
@@ -214,10 +221,15 @@ def test_a_response_that_is_cut() -> None:
 
 def test_secrets_are_shown_nowhere() -> None:
     """Of variables, of literals in the document, of what a server quotes of them."""
-    document = 'mutation login($password: String) { login(password: $password, token: "hunter2") { id } }'
+    document = (
+        'mutation login($password: String) { login(password: $password, token: "hunter2") { id } }'
+    )
     failed = body(
         errors=[
-            {"message": 'Variable "$password" got invalid value "hunter2"; String cannot represent a non string value: "hunter2"'}
+            {
+                "message": 'Variable "$password" got invalid value "hunter2"; '
+                'String cannot represent a non string value: "hunter2"'
+            }
         ]
     )
     request = asked(body(query=document, variables={"password": "hunter2", "id": 5}))
@@ -301,7 +313,7 @@ def test_subscriptions(value: Any, target: str, outcome: str) -> None:
     entry = sent(value)
     assert entry.request is not None
     assert (entry.request.target, entry.outcome) == (target, outcome)
-    shown = websocket.details(entry.request)
+    shown = details(entry.request)
     assert shown.path == "/live"
 
 
@@ -344,4 +356,3 @@ def test_any_text(text: str, data: bytes) -> None:
     of_query(text)
     exchange(asked(data))
     exchange(asked(b"query" + data, "/x", "application/graphql"))
-    assert head

@@ -147,7 +147,9 @@ CALLS = st.dictionaries(
 
 
 @settings(max_examples=150, deadline=None)
-@given(CALLS | st.lists(CALLS, max_size=3), CALLS | st.lists(CALLS, max_size=3), st.integers(5, 200))
+@given(
+    CALLS | st.lists(CALLS, max_size=3), CALLS | st.lists(CALLS, max_size=3), st.integers(5, 200)
+)
 def test_whatever_comes(question: Any, answer: Any, cut: int) -> None:
     asks, tells = json.dumps(question).encode(), json.dumps(answer).encode()
     entry = exchange(asked(asks[:cut], "/jsonrpc"), answered(tells[:cut]))

@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from kshark.api import Entry
-from kshark.enrichers.graphql import GraphQL
+from kshark.enrichers.graphql.details import GraphQL
 from kshark.enrichers.jsonrpc import JsonRpc
 from kshark.testing import rows
 
@@ -51,12 +51,12 @@ class Subscription:
             yield number
 
 
-@dispatcher.add_method
+@dispatcher.add_method  # type: ignore[untyped-decorator]
 def add(a: int, b: int) -> int:
     return a + b
 
 
-@dispatcher.add_method
+@dispatcher.add_method  # type: ignore[untyped-decorator]
 def fail() -> None:
     raise JSONRPCDispatchException(7, "it failed")
 

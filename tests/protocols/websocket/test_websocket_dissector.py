@@ -25,7 +25,7 @@ from websocket_kit import (
 
 from kshark import limits
 from kshark.api import DissectError, Message, Side
-from kshark.protocols.websocket import details as shown
+from kshark.protocols.websocket.details import details as shown
 from kshark.protocols.websocket.dissector import WebSocketDissector
 from kshark.protocols.websocket.inflate import WINDOWS, Inflater, inflate
 from kshark.protocols.websocket.negotiated import Deflate, negotiated
@@ -204,7 +204,9 @@ def test_strange_contexts(context: object) -> None:
 
 
 def test_what_proves_who_somebody_is_is_no_subprotocol() -> None:
-    assert dissector("", "base64url.bearer.authorization.k8s.io.QQ").lanes[0].terms.subprotocol == ""
+    assert (
+        dissector("", "base64url.bearer.authorization.k8s.io.QQ").lanes[0].terms.subprotocol == ""
+    )
 
 
 # ---------------------------------------------------------------- permessage-deflate

@@ -73,7 +73,7 @@ def test_fragments() -> None:
 def test_a_close() -> None:
     """Nothing can follow it."""
     talk: Talk = [(C, text(C, "bye") + closed(C, 1000)), (S, closed(S, 1011, "no disk"))]
-    rows = ["text -> - [ok]", "close -> - [ok]", "close -> - [error]"]
+    rows = ["text -> - [ok]", "close -> - [ok]", "close 1011 internal-error -> - [error]"]
     check_laws(websocket.SPEC, talk, rows, recovers=False, examples=10)
 
 

@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 from kshark.api import Entry
 from kshark.engine import Engine, EngineSettings
 from kshark.protocols import http, websocket
-from kshark.protocols.websocket import WebSocketMessage
+from kshark.protocols.websocket.details import WebSocketMessage, details
 from kshark.testing import rows
 from kshark.testing.play import MadeFlow, play
 
@@ -72,7 +72,7 @@ def entries_of(talk: list[Chunk]) -> list[Entry]:
 def said_by(entries: list[Entry], client: bool) -> list[WebSocketMessage]:
     """The messages of one side."""
     return [
-        websocket.details(entry.request)
+        details(entry.request)
         for entry in entries
         if entry.protocol == "websocket" and entry.swapped != client and entry.request is not None
     ]
@@ -81,10 +81,17 @@ def said_by(entries: list[Entry], client: bool) -> list[WebSocketMessage]:
 @COMPRESSION
 def test_websockets(compression: str | None) -> None:
     """Text, binary, an empty one, a long one, fragments, a ping; then a close."""
-    sent: list[str | bytes] = ["hello, naïve", b"\0\1\2" * 50, "", LONG, '{"type": "hello"}', "hello"]
+    sent: list[str | bytes] = [
+        "hello, naïve",
+        b"\0\1\2" * 50,
+        "",
+        LONG,
+        '{"type": "hello"}',
+        "hello",
+    ]
     with server(compression=compression) as recorder:
         url = f"ws://127.0.0.1:{recorder.port}/chat?room=1"
-        with connect(url, compression=compression) as client:  # type: ignore[arg-type]
+        with connect(url, compression=compression) as client:
             for message in sent:
                 client.send(message)
                 assert client.recv() == message
@@ -115,7 +122,7 @@ def test_a_close_with_an_error() -> None:
             client.recv()
     found = entries_of(recorder.talks[0])
     closes = [entry for entry in found if entry.request and entry.request.verb == "close"]
-    assert rows(closes[:1]) == ["close / -> - [error]"]
+    assert rows(closes[:1]) == ["close / 1011 internal-error -> - [error]"]
     shown = said_by(found, False)[-1]
     assert (shown.close_code, shown.close_name, shown.close_reason) == (
         1011, "internal-error", "no disk",
@@ -134,7 +141,7 @@ def test_joined_in_mid_stream(compression: str | None) -> None:
 
     with server(ticks, compression) as recorder:
         url = f"ws://127.0.0.1:{recorder.port}/ticks"
-        with connect(url, compression=compression) as client:  # type: ignore[arg-type]
+        with connect(url, compression=compression) as client:
             answer(client)
     talk = after_the_upgrade(recorder.talks[0])
     found = joined(talk)
@@ -198,7 +205,9 @@ socket.onclose = () => resolve(heard.length);
 def test_a_browser(compression: str | None) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("chromium is not installed")
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+            "chromium is not installed"
+        )
     from playwright.sync_api import sync_playwright
 
     with server(compression=compression) as recorder, sync_playwright() as tools:
