@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from kshark.api import DissectError, Item, Message, Side, Switch
 from kshark.feeder import Feeder, Found
-from kshark.protocols.websocket.lane import PAYLOAD, SEEK, Lane
+from kshark.protocols.websocket.lane import Lane
 from kshark.protocols.websocket.negotiated import negotiated
+from kshark.protocols.websocket.states import PAYLOAD, SEEK
 
 
 class WebSocketDissector(Feeder):

@@ -50,13 +50,14 @@ CODES: Final[dict[int, str]] = {
 class Frame:
     """The head of a frame. ``end`` is the offset after it, 0 where it is not whole yet."""
 
-    __slots__ = ("end", "first", "key", "length", "odd")
+    __slots__ = ("end", "first", "key", "length", "odd", "reads")
 
     def __init__(self) -> None:
         self.first = 0
         self.length = 0
         self.key = b""
         self.end = 0
+        self.reads = 0  # heads that were looked at
         self.odd = False  # a client's without a mask, or a server's with one
 
     def read(self, data: bytes, at: int, client: bool, rsv: int, lenient: bool = False) -> int:
@@ -66,6 +67,7 @@ class Frame:
         """
         size = len(data) - at
         self.end = 0
+        self.reads += 1
         if size < 2:
             return 0
         first, second = data[at], data[at + 1]

@@ -22,11 +22,11 @@ from kshark.protocols.websocket.frames import (
 from kshark.protocols.websocket.inflate import LIMIT, Inflater
 from kshark.protocols.websocket.negotiated import Deflate, Negotiated
 from kshark.protocols.websocket.resync import find
+from kshark.protocols.websocket.states import HEAD, OVER, PAYLOAD, SEEK
 
 ONEWAY = int(Kind.ONEWAY)
 KEPT = limits.BODY_KEPT
 SEARCHED = limits.WS_SEARCHED
-HEAD, PAYLOAD, SEEK, OVER = range(4)
 NORMAL = (1000, 1001)
 """Codes of a close that is no error: done, and going away (a page that is left, a server that stops)."""
 UNMASKED = ("unmasked",)
@@ -80,7 +80,12 @@ class Building:
 
 
 class Lane:
-    """One side: `take` what comes, in order."""
+    """One side: `take` what comes, in order. Beside this file lies ``lane.pxd``, with which it is compiled."""
+
+    __slots__ = (
+        "buffer", "client", "control", "data", "deflate", "frame", "inflater", "left", "resync", "rsv", "searched",
+        "skipped", "state", "terms",
+    )  # fmt: skip
 
     def __init__(self, client: bool) -> None:
         self.client = client

@@ -2,12 +2,15 @@
 
 Evidence is a chain of frames, each of which is right and begins where the one before says. A head by itself says
 little: of 65,536 pairs of bytes 1,664 begin one. So its frames are counted in bits: what a chance would have to get
-right. A text that is UTF-8 (of a client: once its mask is undone) says more than any head.
+right. A text that is UTF-8 (of a client: once its mask is undone) says more than any head. What is repeated says nothing
+new: a client masks each frame otherwise, and a head that a server repeats may be another protocol's (MQTT has
+subscriptions that look like binary frames).
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Final
 
 from kshark.api import DissectError, Side, Verdict
@@ -32,24 +35,22 @@ HEADED: Final = 5
 MASKED_TEXT: Final = 24
 PLAIN_TEXT: Final = 6
 """Bits that a text counts at most. Bytes in the middle of a text are text as well, so that of a server says less."""
+READS: Final = 2_048
+"""Heads of frames that one search reads; nearly all of what is no frame is told by its first."""
 LOOKED: Final = 64
 """Bytes of a text that are looked at."""
 PENDING: Final = 0
 GOOD: Final = 1
 WRONG: Final = -1
-CANDIDATES: Final = frozenset(
-    bytes([bits | opcode])
-    for opcode in (TEXT, BINARY, CLOSE, CLOSE + 1, CLOSE + 2)
-    for bits in ((FIN, FIN | RSV1) if opcode < CLOSE else (FIN,))
-)
+CANDIDATES: Final = re.compile(b"[\x81\x82\x88-\x8a\xc1\xc2]")
 """First bytes of a chain: it begins with a whole message. Fragments are rare, and small numbers are not."""
 
 
-def follow(data: bytes, at: int, client: bool) -> int:
+def follow(data: bytes, at: int, client: bool, frame: Frame) -> int:
     """Whether a chain of frames begins at `at`: GOOD, WRONG, or PENDING where the bytes end too soon."""
-    frame = Frame()
     bits = count = 0
     inside = False
+    before: object = None
     while True:
         try:
             end = frame.read(data, at, client, RSV1)
@@ -63,7 +64,10 @@ def follow(data: bytes, at: int, client: bool) -> int:
         at = end + frame.length
         if at > len(data):
             return PENDING
-        bits += HEADED
+        told = news(frame, opcode)
+        if told is not None and told != before:
+            before = told
+            bits += HEADED
         if opcode == TEXT and not frame.first & RSV1:
             worth = worth_of(data[end : min(at, end + LOOKED)], frame)
             if worth < 0:
@@ -85,6 +89,14 @@ def sensible(frame: Frame, opcode: int, inside: bool) -> bool:
     return not inside and frame.length < 1 << 32
 
 
+def news(frame: Frame, opcode: int) -> object:
+    """What of a head must be another than that of the frame before, to say something; None if it says nothing."""
+    if frame.key:
+        return frame.key
+    plain = opcode in (BINARY, CONTINUATION) and not frame.first & RSV1
+    return None if plain else (frame.first, frame.length)
+
+
 def worth_of(text: bytes, frame: Frame) -> int:
     """Bits that the beginning of a text counts, -1 if it is none."""
     plain = unmask(text, frame.key, 0)
@@ -98,21 +110,24 @@ def worth_of(text: bytes, frame: Frame) -> int:
 def find(data: bytes, client: bool) -> tuple[int, int]:
     """The offset of the first good chain, or -1; and of the first one that may become good."""
     pending = len(data)
-    for at in range(len(data)):
-        if data[at : at + 1] in CANDIDATES:
-            verdict = follow(data, at, client)
-            if verdict == GOOD:
-                return at, at
-            if verdict == PENDING and pending == len(data):
-                pending = at
+    frame = Frame()
+    for found in CANDIDATES.finditer(data):
+        at = found.start()
+        verdict = follow(data, at, client, frame)
+        if verdict == GOOD:
+            return at, at
+        if verdict == PENDING and pending == len(data):
+            pending = at
+        if frame.reads > READS:  # made to be searched for long: what is left is searched with what comes
+            return -1, at
     return -1, pending
 
 
 def probe(data: bytes, side: Side) -> Verdict:
     """LIKELY for a chain of frames: of a flow whose upgrade was not seen. Half a chain is no reason to wait for."""
-    if data[:1] not in CANDIDATES:
+    if CANDIDATES.match(data) is None:
         return Verdict.NO if data else Verdict.MORE
-    verdict = follow(data, 0, side == Side.CLIENT)
+    verdict = follow(data, 0, side == Side.CLIENT, Frame())
     if verdict == GOOD:
         return Verdict.LIKELY
     return Verdict.MORE if verdict == PENDING else Verdict.NO

@@ -50,7 +50,8 @@ ROWS = [
 
 
 def test_a_conversation() -> None:
-    assert_dissector(websocket.SPEC, TALK, ROWS, again=AGAIN, examples=15)
+    """An upgrade tells what it is; without one, so short a talk does not."""
+    assert_dissector(websocket.SPEC, TALK, ROWS, again=AGAIN, examples=15, recognised=False)
 
 
 def test_fragments() -> None:
