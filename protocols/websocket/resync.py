@@ -118,7 +118,9 @@ def find(data: bytes, client: bool) -> tuple[int, int]:
             return at, at
         if verdict == PENDING and pending == len(data):
             pending = at
-        if frame.reads > READS:  # made to be searched for long: what is left is searched with what comes
+        if (
+            frame.reads > READS
+        ):  # made to be searched for long: what is left is searched with what comes
             return -1, at
     return -1, pending
 

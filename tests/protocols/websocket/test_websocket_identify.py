@@ -41,7 +41,11 @@ def taken_for(talk: Talk) -> set[str]:
     ("side", "frames", "verdict"),
     [
         (C, [text(C, "hello, hello"), text(C, "again, again")], Verdict.MORE),
-        (C, [text(C, "hello, hello"), text(C, "again, again"), text(C, "and more")], Verdict.LIKELY),
+        (
+            C,
+            [text(C, "hello, hello"), text(C, "again, again"), text(C, "and more")],
+            Verdict.LIKELY,
+        ),
         (S, [text(S, f"message {10**n}") for n in range(3)], Verdict.MORE),
         (S, [text(S, f"message {10**n}") for n in range(4)], Verdict.LIKELY),
         (S, [text(S, f"message {n}") for n in range(4)], Verdict.MORE),  # heads that are alike
