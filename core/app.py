@@ -22,7 +22,7 @@ from kshark.api import Block, CaptureStats, Entry, PluginError, ProtocolSpec
 from kshark.breaker import Charge, Post, Watch, interrupted, ours
 from kshark.context import RunContext
 from kshark.drain import DRAIN, Haste
-from kshark.engine import Engine, EngineSettings
+from kshark.engine import Engine, EngineSettings, needed
 from kshark.enrich import Enriching
 from kshark.errors import explain
 from kshark.fanout import CLOSE_WAIT, Fanout
@@ -380,9 +380,10 @@ class Capture:
 
 
 def active(plan: Plan) -> dict[str, ProtocolSpec]:
-    """The protocols that shall be dissected."""
-    only = plan.run.protocol
-    return {n: s for n, s in plan.registry.protocols.items() if not only or n in only}
+    """The protocols that shall be dissected: those that were asked for, and what they come in."""
+    known = plan.registry.protocols
+    only = needed(frozenset(plan.run.protocol), list(known.values()))
+    return {name: spec for name, spec in known.items() if not only or name in only}
 
 
 def make_engine(plan: Plan, backend: str, say: Say) -> Engine:

@@ -33,6 +33,8 @@ WORKERS: Final = 256
 """Engine processes at most."""
 HELD: Final = frozenset({"redis"})
 """Built-ins that never hand a flow over to another protocol: dissected only if their entries are wanted."""
+CARRIERS: Final = frozenset({"http", "http2"})
+"""Built-ins that others come in (`kshark.api.ProtocolSpec.over`): loaded with whatever protocol is asked for."""
 SHARED: Final = frozenset({"fanout", "worker"})
 """Options of a backend that several processes can share: their group, and the number of each."""
 
@@ -114,7 +116,7 @@ def _backend_uses(run: RunOptions, layers: Sequence[Layer]) -> list[Use]:
 
 
 def _protocols(run: RunOptions) -> set[str]:
-    return set(run.protocol) or builtin_names("protocols")
+    return {*run.protocol, *CARRIERS} if run.protocol else builtin_names("protocols")
 
 
 def _sink_uses(run: RunOptions, where: Places, layers: Sequence[Layer]) -> list[Use]:

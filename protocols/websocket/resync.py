@@ -2,8 +2,8 @@
 
 Evidence is a chain of frames, each of which is right and begins where the one before says. A head by itself says
 little: of 65,536 pairs of bytes 1,664 begin one. So its frames are counted in bits: what a chance would have to get
-right. A text that is UTF-8 (of a client: once its mask is undone) says more than any head. What is repeated says nothing
-new: a client masks each frame otherwise, and a head that a server repeats may be another protocol's (MQTT has
+right. A text that is UTF-8 (of a client: once its mask is undone) says more than any head. What is repeated says
+nothing new: a client masks each frame otherwise, and a head that a server repeats may be of another protocol (MQTT has
 subscriptions that look like binary frames).
 """
 

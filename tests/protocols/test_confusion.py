@@ -1,4 +1,4 @@
-"""Nothing foreign is taken for Redis, HTTP or WebSocket: in either direction, joined at any line, lines apart or together."""
+"""Nothing foreign is taken for Redis, HTTP or WebSocket: in either direction, at any line, lines apart or together."""
 
 from __future__ import annotations
 
