@@ -100,4 +100,7 @@ class Enricher:
 
 @hookimpl
 def register_enrichers():
-    return [EnricherSpec(name="genai", make=Enricher, doc="LLM calls: model, tokens", adds={"genai": GenAI})]
+    words = ("completions", "responses", "embeddings", "messages", "/api/", "enerateContent")
+    told = "LLM calls: model, tokens"
+    only = {"protocols": ("http",), "targets": words}
+    return [EnricherSpec(name="genai", make=Enricher, doc=told, adds={"genai": GenAI}, **only)]
