@@ -100,7 +100,4 @@ class Enricher:
 
 @hookimpl
 def register_enrichers():
-    words = ("completions", "responses", "embeddings", "messages", "/api/", "enerateContent")
-    told = "LLM calls: model, tokens"
-    only = {"protocols": ("http",), "targets": words}
-    return [EnricherSpec(name="genai", make=Enricher, doc=told, adds={"genai": GenAI}, **only)]
+    return [EnricherSpec(name="genai", make=Enricher, doc="LLM calls", adds={"genai": GenAI}, protocols=("http",))]
