@@ -193,9 +193,10 @@ DNS_VALUE: Final = 4 * KIB
 """Characters of a record's data that are shown. BIND prints them all, a TXT record may have 64 KiB."""
 
 # -- websocket
-WS_WINDOWS: Final = 512
-"""Windows of permessage-deflate that are kept, about 40 KiB each; who has not used its own for longest loses it, and
-messages of his that refer to earlier ones are not inflated. nginx and Envoy leave the extension off for this cost."""
+WS_WINDOWS: Final = 256
+"""Windows of permessage-deflate that are kept, about 40 KiB each, with 64 KiB of the message under way; who has not
+used his own for longest loses it, and messages of his that refer to earlier ones are not inflated. nginx and Envoy
+leave the extension off for this cost."""
 WS_ENDS: Final = 64
 """Deflate streams that one piece of a message may hold; a sender who flushes as RFC 7692 recommends never ends one."""
 WS_SEARCHED: Final = 16 * KIB

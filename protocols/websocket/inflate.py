@@ -5,7 +5,7 @@ zlib refuses references to what is not in it, so that messages which need none a
 
 Limits: a side's messages unpack to UNPACKED bytes, and to UNPACK_RATIO times what was received of them; a piece of a
 message holds WS_ENDS streams. A window costs about 40 KiB; WS_WINDOWS of them are kept in a process, and who has not
-used its own for longest loses it.
+used its own for longest loses it, with what was kept of the message under way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIMIT: Final = "unpack-limit"
 class Inflater:
     """The window of one side."""
 
-    __slots__ = ("bits", "credit", "engine", "fault", "whole")
+    __slots__ = ("bits", "credit", "engine", "fault", "pieces", "whole")
 
     def __init__(self, bits: int, whole: bool) -> None:
         self.bits = bits
@@ -37,10 +37,12 @@ class Inflater:
         self.credit = limits.UNPACKED  # bytes that may come out
         self.engine: Any = None
         self.fault = ""  # of the message under way
+        self.pieces: list[bytes] = []  # what is kept of it
 
-    def begin(self) -> None:
-        """A message begins."""
+    def begin(self, pieces: list[bytes]) -> None:
+        """A message begins; in `pieces` there will be what is kept of it."""
         self.fault = ""
+        self.pieces = pieces
 
     def more(self, data: bytes) -> bytes:
         """Bytes of the message; after a fault nothing more comes."""
@@ -78,6 +80,7 @@ class Inflater:
         if not takeover:
             self.engine = None
             self.whole = True
+        self.pieces = []
         return rest, self.fault
 
     def lose(self, fault: str = LOST) -> None:
@@ -105,6 +108,7 @@ class Windows:
         if len(self.order) > self.most:
             _, idle = self.order.popitem(last=False)
             idle.lose()
+            idle.pieces.clear()
 
     def leave(self, inflater: Inflater) -> None:
         self.order.pop(id(inflater), None)

@@ -152,7 +152,7 @@ class Lane:
         else:
             one = self.data = Building(opcode, head, packed)
             if packed and self.inflater is not None:
-                self.inflater.begin()
+                self.inflater.begin(one.pieces)
         if frame.odd and not one.notes:
             one.notes = UNMASKED if self.client else MASKED
         one.frames += 1

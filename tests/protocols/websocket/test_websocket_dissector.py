@@ -315,6 +315,20 @@ def test_windows_are_bounded() -> None:
     assert lost.notes == ("context-lost",)
 
 
+def test_what_is_kept_of_messages_under_way_is_bounded_with_their_windows() -> None:
+    """A hundred bytes may unpack to 64 KiB, and no flow is accounted for more than it was sent."""
+    half = frame(S, RSV1 | BINARY, packed(packer(), bytes(60_000)))
+    waiting = [dissector(DEFLATE) for _ in range(limits.WS_WINDOWS + 50)]
+    for made in waiting:
+        assert fed(made, S, half) == []
+    held = sum(len(piece) for made in waiting for piece in made.lanes[1].data.pieces)
+    assert held <= limits.WS_WINDOWS * 60_000
+    [lost] = fed(waiting[0], S, frame(S, FIN))
+    assert (lost.body, lost.truncated, lost.notes) == (b"", True, ("context-lost",))
+    [whole] = fed(waiting[-1], S, frame(S, FIN))
+    assert whole.body == bytes(60_000)
+
+
 # ---------------------------------------------------------------- what is shown
 
 
