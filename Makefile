@@ -10,9 +10,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo) env PYTHONDONTWRITEBYTEC
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What is compiled: a change rebuilds it. The list of all modules: a new one is linked in.
-COMPILED := $(shell find core backends protocols sinks -name '*.pyx' -o -name '*.px[di]') \
-  $(shell find core backends protocols sinks -name '*.pxd' | sed 's/pxd$$/py/' | xargs -r ls 2>/dev/null)
-MODULES := $(shell find core backends protocols sinks -name '*.py' | sort | cksum | cut -d' ' -f1)
+COMPILED := $(shell find core backends protocols sinks enrichers -name '*.pyx' -o -name '*.px[di]') \
+  $(shell find core backends protocols sinks enrichers -name '*.pxd' | sed 's/pxd$$/py/' | xargs -r ls 2>/dev/null)
+MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | sort | cksum | cut -d' ' -f1)
 
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
@@ -85,11 +85,11 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	@missing=""; \
 	need() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ] || missing="$$missing $$2"; }; \
 	need tshark tshark; need tcpdump tcpdump; need nginx nginx-light; need redis-server redis-server; need redis-cli redis-tools; need dig bind9-dnsutils; need dnsmasq dnsmasq-base; \
-	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need openssl openssl; need gnutls-cli gnutls-bin; \
+	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need chromium chromium; need openssl openssl; need gnutls-cli gnutls-bin; \
 	sh tests/apt.sh useful "$$missing"
 	@[ -x build/go/greeter_server ] || { mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
 	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || echo "no greeter in Go: its test cannot run"
 
 clean: ## remove what was built
 	@rm -rf build dist site $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
-	@find core backends protocols sinks \( -name '*.so' -o -name __pycache__ \) -exec rm -rf {} +
+	@find core backends protocols sinks enrichers \( -name '*.so' -o -name __pycache__ \) -exec rm -rf {} +

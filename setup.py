@@ -15,6 +15,7 @@ ROOTS = {
     "backends": "kshark.backends",
     "protocols": "kshark.protocols",
     "sinks": "kshark.sinks",
+    "enrichers": "kshark.enrichers",
 }
 DIRECTIVES = {
     "language_level": "3",

@@ -221,6 +221,11 @@ def _enricher(spec: EnricherSpec) -> list[str]:
             found.append(f"adds {name!r}, which is no name for an object of an entry")
         elif not (isinstance(kind, type) and issubclass(kind, Details)):
             found.append(f"adds {name}, which must be a subclass of kshark.api.Details")
+    looks = {"protocols": str, "marks": bytes, "begins": bytes, "targets": str}
+    for field, each in looks.items():
+        value: object = getattr(spec, field)
+        if not isinstance(value, tuple) or not all(isinstance(v, each) and v for v in value):
+            found.append(f"{field} must be a tuple of {each.__name__}, none of them empty")
     return found
 
 

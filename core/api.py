@@ -569,10 +569,18 @@ class SinkSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnricherSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """``adds``: typed objects that it puts into `Entry.extra`, by name; shown with full, like a protocol's."""
+    """``adds``: typed objects that it puts into `Entry.extra`, by name; shown with full, like a protocol's.
+
+    It is given entries of ``protocols`` alone (empty: of all); where ``marks``, ``begins`` or ``targets`` are said, of
+    those the ones whose request has one of them. Compiled code looks, so that entries of no interest cost nothing.
+    """
 
     name: str
     make: Callable[[Any, Context], Enricher]
     options: type[Options] = Options
     doc: str = ""
     adds: Mapping[str, type[Details]] = {}
+    protocols: tuple[str, ...] = ()
+    marks: tuple[bytes, ...] = ()  # anywhere in the request's body
+    begins: tuple[bytes, ...] = ()  # how that body begins
+    targets: tuple[str, ...] = ()  # anywhere in the request's target

@@ -22,7 +22,7 @@ from kshark.api import Block, CaptureStats, Entry, PluginError, ProtocolSpec
 from kshark.breaker import Charge, Post, Watch, interrupted, ours
 from kshark.context import RunContext
 from kshark.drain import DRAIN, Haste
-from kshark.engine import Engine, EngineSettings
+from kshark.engine import Engine, EngineSettings, needed
 from kshark.enrich import Enriching
 from kshark.errors import explain
 from kshark.fanout import CLOSE_WAIT, Fanout
@@ -32,6 +32,7 @@ from kshark.redact import redact_targets
 from kshark.render import Renderer
 from kshark.source import Source
 from kshark.steps import Guest
+from kshark.wanted import wanted_by
 
 STOP: Final = 1.0
 """Seconds that a backend has to stop before it is cancelled."""
@@ -118,7 +119,7 @@ class Capture:
             what = f"enricher {chosen.label}"
             enricher = made(self.post, what, chosen.spec.make, chosen.options, self._context(what))
             arguments = (chosen.label, enricher, self.post, self.say, chosen.spec.make)
-            self.enrichers.append(Enriching(*arguments))
+            self.enrichers.append(Enriching(*arguments, wanted_by(chosen.spec)))
         live = any(source.live for source in self.sources)
         for chosen in plan.sinks:
             self._make_sink(chosen, live)
@@ -379,9 +380,10 @@ class Capture:
 
 
 def active(plan: Plan) -> dict[str, ProtocolSpec]:
-    """The protocols that shall be dissected."""
-    only = plan.run.protocol
-    return {n: s for n, s in plan.registry.protocols.items() if not only or n in only}
+    """The protocols that shall be dissected: those that were asked for, and what they come in."""
+    known = plan.registry.protocols
+    only = needed(frozenset(plan.run.protocol), list(known.values()))
+    return {name: spec for name, spec in known.items() if not only or name in only}
 
 
 def make_engine(plan: Plan, backend: str, say: Say) -> Engine:

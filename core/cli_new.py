@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kshark import scaffold, talk
+from kshark import scaffold, scaffold_enricher, talk
 from kshark._spec_checks import NAME, OWN
 from kshark.api import PluginError, ProtocolSpec, Side
 from kshark.cli import DONE, common, registry
@@ -41,6 +41,9 @@ INTEGERS: Final = {1: "Int8u", 2: "Int16u", 3: "Int24u", 4: "Int32u"}
 @click.option("--binary", "style", flag_value="binary", help="Lengths in front of messages.")
 @click.option("--line", "style", flag_value="line", help="Lines of text.")
 @click.option("--construct", "style", flag_value="construct", help="A grammar: a construct struct.")
+@click.option(
+    "--enricher", "style", flag_value="enricher", help="No protocol: what rides in HTTP's messages."
+)
 @click.option("--into", metavar="FOLDER", default="", help="Where to [default: kshark-NAME].")
 @common
 def new_plugin(
@@ -58,20 +61,68 @@ def new_plugin(
     kshark new-plugin mqtt
     kshark new-plugin mqtt --from capture.pcap --flow 3    guesses the framing, too
     kshark new-plugin mqtt --construct
+    kshark new-plugin soap --enricher
     """
-    check(name, registry(plugins, config).protocols)
+    known = registry(plugins, config)
+    check(name, {**known.protocols, **known.enrichers})
     folder = Path(into or f"kshark-{name}")
     if folder.exists() and any(folder.iterdir()):
         raise PluginError(f"{folder} is there already; --into FOLDER writes somewhere else")
+    if style == "enricher":
+        if capture:
+            raise PluginError(
+                "--from FILE is for protocols: an enricher begins with an exchange of HTTP"
+            )
+        write(folder, enricher_files(name))
+        click.echo(f"{folder}: an enricher. Now: cd {folder} && pytest")
+        return DONE
     stream = chosen(capture, flow, plugins, config) if capture else None
     plan = Plan.of(name, style, stream, capture)
-    for path, text in plan.files().items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+    write(folder, plan.files())
     settle(folder, plan)
     click.echo(f"{folder}: {plan.told}. Now: cd {folder} && pytest")
     return DONE
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """A package."""
+    for path, text in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+
+def enricher_files(name: str) -> dict[str, str]:
+    """Path and text of each file of an enricher."""
+    own = name.replace("-", "_")
+    words = {
+        "NAME": name, "MODULE": f"kshark_{own}", "CLASS": class_name(name), "FIELD": own, "EXTRA": "",
+    }  # fmt: skip
+    pyproject = scaffold.PYPROJECT.replace(
+        '[tool.pytest.ini_options]\naddopts = "-p kshark.testing.pytest_plugin"\n',
+        "[tool.pytest.ini_options]\n",
+    )
+    files = {
+        "pyproject.toml": pyproject,
+        "README.md": scaffold_enricher.README,
+        ".gitignore": scaffold.IGNORE,
+        ".github/workflows/test.yml": scaffold.WORKFLOW,
+        f"kshark_{own}.py": scaffold_enricher.MODULE,
+        f"tests/test_{own}.py": scaffold_enricher.TESTS,
+    }
+    return {path: replaced(text, words) for path, text in files.items()}
+
+
+def class_name(name: str) -> str:
+    """my-own -> MyOwn"""
+    return "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
+
+
+def replaced(text: str, words: dict[str, str]) -> str:
+    """A template with its names."""
+    for word, value in words.items():
+        text = text.replace(f"@{word}@", value)
+    return text
 
 
 def check(name: str, taken: object) -> None:
@@ -170,7 +221,7 @@ class Plan:
         words = {
             "NAME": self.name,
             "MODULE": module,
-            "CLASS": "".join(part.capitalize() for part in self.name.replace("-", "_").split("_")),
+            "CLASS": class_name(self.name),
             "EXTRA": "[construct]" if self.style == "construct" else "",
             "ASSUME": f" --assume {port}={self.name}",
             "CASE": self.case,
@@ -187,8 +238,7 @@ class Plan:
             else "",
             "PORTS": repr(self.ports),
         }
-        for word, value in words.items():
-            text = text.replace(f"@{word}@", value)
+        text = replaced(text, words)
         if not frame.at:
             text = text.replace("import Bytes, GreedyBytes", "import GreedyBytes")
         return text.replace("import GreedyBytes, Int8ub, Int8ub,", "import GreedyBytes, Int8ub,")

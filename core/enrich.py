@@ -10,6 +10,7 @@ from kshark.breaker import Charge, Post, ours
 from kshark.errors import explain
 from kshark.faults import others
 from kshark.given import Rubbish, sound
+from kshark.wanted import Wanted
 
 
 class Enriching:
@@ -22,7 +23,10 @@ class Enriching:
         post: Post,
         say: Callable[[str], None],
         make: object = None,
+        wanted: Wanted | None = None,
     ) -> None:
+        """`wanted` finds the entries that it is given; without it, it is given all."""
+        self.wanted = wanted
         self.name = name
         self.enricher = enricher
         self.post = post
@@ -37,6 +41,12 @@ class Enriching:
         """The batch as the enricher gives it, or as it was."""
         if self.charge.tripped or not batch:
             return batch
+        if self.wanted is None:
+            return self._applied(batch)
+        chosen = self.wanted.find(batch)
+        return merged(batch, chosen, self._applied(chosen)) if chosen else batch
+
+    def _applied(self, batch: list[Entry]) -> list[Entry]:
         try:
             result = self.post.call(self.charge, self._ask, batch)
         except (
@@ -72,3 +82,13 @@ class Enriching:
         if not self.errors:
             self.say(f"enricher {self.name} failed, entries go on without it: {why}")
         self.errors += 1
+
+
+def merged(batch: list[Entry], chosen: list[Entry], result: list[Entry]) -> list[Entry]:
+    """The batch with what became of the chosen: changed ones in their places, new ones at the end."""
+    if len(result) == len(chosen):
+        changed = {id(old): new for old, new in zip(chosen, result, strict=True) if old is not new}
+        return [changed.get(id(entry), entry) for entry in batch] if changed else batch
+    given, kept = set(map(id, chosen)), set(map(id, result))
+    rest = [entry for entry in batch if id(entry) not in given or id(entry) in kept]
+    return rest + [entry for entry in result if id(entry) not in given]

@@ -244,6 +244,15 @@ TLS_TRIES: Final = 4_096
 """... and of one loss in all, whatever looks like the beginning of a record."""
 TLS_HUNT: Final = 64
 """Places that are tried as the beginning of a record after a loss; then the flow is opaque."""
+# -- websocket
+WS_WINDOWS: Final = 256
+"""Windows of permessage-deflate that are kept, about 40 KiB each, with 64 KiB of the message under way; who has not
+used his own for longest loses it, and messages of his that refer to earlier ones are not inflated. nginx and Envoy
+leave the extension off for this cost."""
+WS_ENDS: Final = 64
+"""Deflate streams that one piece of a message may hold; a sender who flushes as RFC 7692 recommends never ends one."""
+WS_SEARCHED: Final = 16 * KIB
+"""Bytes a side that are kept in search of a frame, after a loss."""
 
 # -- details, only when somebody asks
 UNPACKED: Final = 1 * MIB

@@ -82,6 +82,7 @@ def make_plan(where: Places, plugin_files: Sequence[str] = (), *, with_sinks: bo
         "protocols": builtin_names("protocols") if filtered else _protocols(run),
         "backends": {u.name for u in backend_uses} - {AUTO} or builtin_names("backends"),
         "sinks": {u.name for u in sink_uses},
+        "enrichers": builtin_names("enrichers"),
     }
     registry = load(plugin_files, where.plugin_options(), needed=needed)
     configure(registry, where, layers)
@@ -269,9 +270,11 @@ def _choose_filters(plan: Plan, layers: Sequence[Layer]) -> None:
     for chosen in plan.sinks:
         if chosen.lane.filter.strip():
             chosen.filter = _compiled(plan, chosen.lane.filter, f"sink {chosen.label} filter")
-    strangers = [spec for spec in plan.registry.enrichers.values() if not ours(spec.make)]
-    if plan.only or strangers:  # which may learn from what nobody else wants
-        return
+    curious = [
+        spec.protocols for spec in plan.registry.enrichers.values() if not ours(spec.make)
+    ]
+    if plan.only or any(not of or HELD & set(of) for of in curious):
+        return  # an enricher may learn from what nobody else wants
     spared = HELD - _matched(plan) - set(plan.assume.values())
     if spared & set(plan.registry.protocols):
         plan.only = frozenset(plan.registry.protocols) - spared - FLOWS

@@ -54,11 +54,14 @@ DEFAULT_PLUGINS: Final = (
     "kshark.protocols.http2",
     "kshark.protocols.redis",
     "kshark.protocols.tls",
+    "kshark.protocols.websocket",
     "kshark.backends.pcap",
     "kshark.backends.af_packet",
     "kshark.sinks.console",
     "kshark.sinks.jsonl",
     "kshark.sinks.pcap",
+    "kshark.enrichers.graphql",
+    "kshark.enrichers.jsonrpc",
 )
 """The built-ins. The last part of each is the name that it registers, so that a run may import only
 those that it needs (a test holds them to it)."""

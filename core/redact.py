@@ -18,7 +18,7 @@ from msgspec import inspect
 
 from kshark import _pure
 from kshark.api import Details, Entry, ProtocolSpec, Redact
-from kshark.secret_bodies import body
+from kshark.secret_bodies import body, parameters
 from kshark.secret_names import REDACTED, header, secret_parameter, url
 
 NAMES_KEPT: Final = 4096
@@ -54,7 +54,7 @@ def _hide_url(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, str):
-        return url(value)
+        return parameters(url(value))
     if isinstance(value, list | tuple):
         return type(value)(_hide_url(item) for item in value)
     return _hide_value(value)

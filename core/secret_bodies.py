@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 
@@ -37,6 +38,14 @@ _TOKEN = re.compile(
 )
 _ESCAPED = re.compile(r'(?<![\w.-])([\w.-]{1,128})(?:\\+")?\s*[:=]\s*(\\+)"')
 _QUOTE = re.compile(r'(\\*)"')
+_LITERAL = re.compile(r'(?<![\w.-])([\w-]{1,128})\s*:\s*(?=")')
+_JSON = re.compile(r'[\s\ufeff]*(?:\{\s*["}]|\[)')
+_CALL = re.compile(r'"method"\s*:\s*"([^"\\]{1,128})"')
+_SECRET_CALL = re.compile(r"unlock|log_?in|auth|passw|passphrase|credential|sign|import_?raw", re.I)
+_REFUSED = re.compile(  # what a GraphQL server says of a variable that it does not take, within JSON or not
+    r"((?:got invalid value|cannot represent [\w' -]{1,60} value:) )"
+    r"(?:\\\"(?:[^\"\\]|\\[^\"])*\\\"|\"[^\"\\;]*\"(?=;|\s|\Z)|'[^'\"]*'|\\.|[^\"\\;])*"
+)
 _SECRET_OBJECT = re.compile(r'"kind"\s*:\s*"Secret(?:List)?"')
 _SECRET_MEMBERS: Final = frozenset(
     {"data", "stringdata", "kubectlkubernetesio/lastappliedconfiguration"}
@@ -52,6 +61,7 @@ _PART_NAME = re.compile(
     r"(?<![\w*-])name(?:\*\d*\*?)?\s*=\s*(?:\"((?:[^\"\\]|\\.)*)|(?:[\w-]*'[\w-]*')?([^\s;\"]+))",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r"=([^&#=]*(?:\"|%22)[^&#]*)")
 _HTTP = re.compile(r"[A-Z]{1,32} [^\r\n]{0,8192} HTTP/\d|HTTP/\d ")
 
 
@@ -68,8 +78,25 @@ def body(text: str) -> str:
     return _body(text, DEPTH)
 
 
+def parameters(text: str) -> str:
+    """The same of JSON and GraphQL in the parameters of a URL.
+
+    >>> parameters("/graphql?variables=%7B%22password%22%3A%22abc%22%7D")
+    '/graphql?variables=%7B%22password%22%3A%22REDACTED%22%7D'
+    """
+    return _QUOTED.sub(_parameter, text) if '"' in text or "%22" in text else text
+
+
+def _parameter(found: re.Match[str]) -> str:
+    value = unquote_plus(found[1])
+    shown = _body(value, DEPTH)
+    return found[0] if shown == value else f"={quote(shown, safe='')}"
+
+
 def _body(text: str, depth: int) -> str:
-    if may_name_secrets(text):
+    if " value" in text:
+        text = _REFUSED.sub(rf"\1{REDACTED}", text)
+    if may_name_secrets(text) or _calls_secret(text):
         found = _PARTS.search(text) if "--" in text else None
         if found is not None:
             return _multipart(text, found[1], depth - 1) if depth else REDACTED
@@ -111,9 +138,13 @@ def _json(text: str) -> str:
     secret = _secret_member
     if _SECRET_OBJECT.search(text):
         secret = _secret_of_kubernetes
+    elif _calls_secret(text):
+        secret = _secret_of_call
     text = _hidden(text, partial(_strings, secret=secret), _value_end)
     if text.lstrip("\ufeff \t\r\n")[:1] not in ("{", "["):
         text = _hidden(text, partial(_members, secret=secret), _value_end)
+    if not _JSON.match(text):
+        text = _hidden(text, partial(_literals, secret=secret), _literal_end)
     if '\\"' in text:
         text = _hidden(text, partial(_escaped, secret=secret), _escape_end)
     return text
@@ -126,6 +157,17 @@ def _secret_member(name: str) -> bool:
 def _secret_of_kubernetes(name: str) -> bool:
     """In a Secret all data are secret, whatever their names; and kubectl keeps a copy of them."""
     return plain(name) in _SECRET_MEMBERS or _secret_member(name)
+
+
+def _calls_secret(text: str) -> bool:
+    """Whether this is a call of JSON-RPC whose parameters are secret, though they may have no names."""
+    if '"jsonrpc"' not in text:
+        return False
+    return any(_SECRET_CALL.search(m) or secret_parameter(m) for m in _CALL.findall(text))
+
+
+def _secret_of_call(name: str) -> bool:
+    return plain(name) == "params" or _secret_member(name)
 
 
 def _unescaped(name: str) -> str:
@@ -151,6 +193,23 @@ def _members(text: str, at: int, secret: Secret) -> re.Match[str] | None:
     while found is not None and not secret(found[1]):
         found = _MEMBER.search(text, found.end())
     return found
+
+
+def _literals(text: str, at: int, secret: Secret) -> re.Match[str] | None:
+    """A literal in a GraphQL query, a value of YAML."""
+    for found in _LITERAL.finditer(text, at):
+        if secret(found[1]):
+            return found
+    return None
+
+
+def _literal_end(text: str, found: re.Match[str]) -> tuple[str, int]:
+    """A string ends with its quote, a block of text with three."""
+    at = found.end()
+    if text.startswith('"""', at):
+        end = text.find('"""', at + 3)
+        return f'"{REDACTED}"', end + 3 if end >= 0 else len(text)
+    return _value_end(text, found)
 
 
 def _escaped(text: str, at: int, secret: Secret) -> re.Match[str] | None:
@@ -209,9 +268,9 @@ def _value_end(text: str, found: re.Match[str]) -> tuple[str, int]:
 def _escape_end(text: str, found: re.Match[str]) -> tuple[str, int]:
     """A string within a string ends with a quote that is escaped no more than its first."""
     level = len(found[2])
-    for quote in _QUOTE.finditer(text, found.end()):
-        if len(quote[1]) <= level:
-            return (REDACTED if quote.start() > found.end() else ""), quote.start()
+    for end in _QUOTE.finditer(text, found.end()):
+        if len(end[1]) <= level:
+            return (REDACTED if end.start() > found.end() else ""), end.start()
     return REDACTED, len(text)
 
 

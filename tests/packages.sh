@@ -17,7 +17,7 @@ wheel=$(echo "$work"/dist/*.whl) sdist=$(echo "$work"/dist/*.tar.gz)
 .venv/bin/python -m zipfile -l "$wheel" | awk 'NR > 1 {print $1}' | sort >"$work/wheel.txt"
 tar tzf "$sdist" | sed 's,^[^/]*/,,' | sort >"$work/sdist.txt"
 in_wheel() { grep -qE "$1" "$work/wheel.txt" || fail "the wheel has no $1"; }
-for source in $(git ls-files core backends protocols sinks); do
+for source in $(git ls-files core backends protocols sinks enrichers); do
     inside=kshark/${source#core/}
     in_wheel "^$inside\$"
     grep -qx "$source" "$work/sdist.txt" || fail "the sdist has no $source"

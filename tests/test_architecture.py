@@ -1,4 +1,4 @@
-"""Imports go one way: api <- core, protocols, backends, sinks <- app and cli."""
+"""Imports go one way: api <- core, protocols, backends, sinks, enrichers <- app and cli."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PUBLIC = {"kshark.api", "kshark.feeder", "kshark.limits", "kshark._pure"}
 TOP = {"app", "cli", "face", "workers", "doctor", "session", "__main__"}  # they know all
-FILES = [p for d in ("core", "protocols", "backends", "sinks") for p in (ROOT / d).rglob("*.py")]
+FILES = [
+    p
+    for d in ("core", "protocols", "backends", "sinks", "enrichers")
+    for p in (ROOT / d).rglob("*.py")
+]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -27,7 +31,13 @@ def imports(path: Path) -> Iterator[str]:
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            if node.module in {"kshark", "kshark.protocols", "kshark.backends", "kshark.sinks"}:
+            if node.module in {
+                "kshark",
+                "kshark.protocols",
+                "kshark.backends",
+                "kshark.sinks",
+                "kshark.enrichers",
+            }:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
                 yield node.module
@@ -57,7 +67,7 @@ def test_arrows(path: Path) -> None:
             wrong = {
                 n
                 for n in ours
-                if n.split(".")[1] in {"protocols", "backends", "sinks", *TOP, "cli"}
+                if n.split(".")[1] in {"protocols", "backends", "sinks", "enrichers", *TOP, "cli"}
             }
             assert not wrong, f"{path}: {wrong}"
     else:

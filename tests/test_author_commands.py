@@ -133,6 +133,21 @@ def test_a_new_plugin_passes_its_tests(
     assert mine["fields"]["request"]
 
 
+def test_a_new_enricher_passes_its_tests(
+    tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, err = said(capfd, 0, "new-plugin", "my-own", "--enricher")
+    assert err == ""
+    assert "an enricher. Now: cd kshark-my-own && pytest" in out
+    folder = tmp_path / "kshark-my-own"
+    assert "9 passed" in own_tests(folder)
+    module = str(folder / "kshark_my_own.py")
+    out, _ = said(capfd, 0, "plugins", "--plugin", module, "--json")
+    assert "enricher my-own" in out
+    said(capfd, 0, "fields", "--plugin", module, "my-own")
+
+
 def test_a_new_plugin_leaves_nothing_else(tmp_path: Path) -> None:
     for command in (
         ["new-plugin", "mine", "--construct"],
@@ -195,6 +210,8 @@ def test_what_new_plugin_refuses(
         (["mine", "--from", path, "--flow", "9"], "has no flow '9'"),
         (["mine", "--from", "no.pcap"], "no.pcap"),
         (["mine", "--into", str(tmp_path)], "is there already"),
+        (["graphql", "--enricher"], "there is a protocol 'graphql' already"),
+        (["mine", "--enricher", "--from", path], "--from FILE is for protocols"),
     ):
         _, err = said(capfd, 2, "new-plugin", *arguments)
         assert text in err

@@ -75,7 +75,8 @@ def test_a_file_to_json_lines_on_standard_output(pcap: Path) -> None:
     assert {row["protocol"] for row in rows} == {"udp"}
     opening, closing = said(done)
     assert re.search(
-        r"kshark: pcap .*x\.pcap; protocols dns, grpc, http, http2, redis, tls; sinks jsonl", opening
+        r"kshark: pcap .*x\.pcap; protocols dns, grpc, http, http2, redis, tls, websocket; sinks jsonl",
+        opening,
     )
     assert re.search(r"20 packets; 20 entries \(20 unanswered\); jsonl 20", closing)
 

@@ -163,6 +163,23 @@ def test_the_enricher_and_the_command_of_the_docs(tmp_path: Path) -> None:
     assert told.stdout.split() == ["hello"]
 
 
+def test_the_plugin_that_reads_bodies(tmp_path: Path) -> None:
+    """Its own test passes, and a run gives it what it wants."""
+    for title, body in files_of(DOCS / "write-a-sink.md").items():
+        (tmp_path / title).write_text(body)
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_soap_enricher.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout
+    ping = "ffffffffffff 000000000000 0800 4500001c 0001 0000 4001 0000 0a000001 0a000002 0800 0000 0001 0001"
+    done = kshark(
+        "run", "-q", "--plugin", "one_backend.py", "--plugin", "soap_enricher.py", "--backend", f"one:{ping}",
+        "--sink", "jsonl:-", cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_filters_in_a_file_and_in_python(tmp_path: Path) -> None:
     files = files_of(DOCS / "filter.md")
     script = str(ROOT / "benchmarks" / "generate.py")

@@ -33,7 +33,8 @@ def modules() -> dict[str, int]:
             name = ".".join([package, *parts]).removesuffix(".__init__")
             examples = len(EXAMPLE.findall(path.read_text()))
             if examples and (
-                package != "kshark" or parts[0] not in ("backends", "protocols", "sinks")
+                package != "kshark"
+                or parts[0] not in ("backends", "protocols", "sinks", "enrichers")
             ):
                 found[name] = examples
     return found

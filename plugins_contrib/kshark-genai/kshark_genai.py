@@ -100,4 +100,4 @@ class Enricher:
 
 @hookimpl
 def register_enrichers():
-    return [EnricherSpec(name="genai", make=Enricher, doc="LLM calls: model, tokens", adds={"genai": GenAI})]
+    return [EnricherSpec(name="genai", make=Enricher, doc="LLM calls", adds={"genai": GenAI}, protocols=("http",))]

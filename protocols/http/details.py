@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from kshark import limits
 from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols import _body as body
 from kshark.protocols.http.states import Rest
 
 Headers = list[tuple[str, str]]
 
-_VERSION = re.compile(r"[ \t]HTTP/(1\.\d)")
+_VERSION = re.compile(r"[ \t]HTTP/(1\.\d)\Z")
 _STATUS = re.compile(r"HTTP/(1\.\d)(?:[ \t]++\d{3}[ \t]?(.*))?[ \t]*", re.DOTALL)
 _CHUNKED: Final = "chunked"
 
@@ -158,7 +159,7 @@ def details(message: Message) -> HttpRequest | HttpResponse:
             body_size=shown.size,
             notes=shown.notes,
         )
-    target = split_target(message.verb, message.target)
+    target = split_target(message.verb, sent_target(message, start))
     return HttpRequest(
         method=message.verb,
         path=target.path,
@@ -176,6 +177,14 @@ def details(message: Message) -> HttpRequest | HttpResponse:
         body_size=shown.size,
         notes=shown.notes,
     )
+
+
+def sent_target(message: Message, start: str) -> str:
+    """The target, as it stands in the head: what a row shows of it may say more, or less."""
+    if message.target in start:
+        return message.target
+    sent = start.rstrip(" \t\r").partition(" ")[2].strip(" \t")
+    return _VERSION.sub("", sent)[: limits.TARGET]
 
 
 def parse_headers(section: str) -> Headers:

@@ -17,7 +17,7 @@ cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, PROBE_BYTES
 cdef class HttpDissector(Feeder):
     cdef public CLane client, server
     cdef public long long asked, answered
-    cdef public object specials, fault
+    cdef public object specials, fault, upgrading
     cdef public bint careful, due
     @cython.locals(out=Found)
     cpdef list gap(self, int side, object missing)

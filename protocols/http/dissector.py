@@ -18,7 +18,7 @@ import re
 from collections import deque
 
 from kshark import limits
-from kshark.api import DissectError, Item, Kind, NotMine, Switch
+from kshark.api import DissectError, Item, Kind, Message, NotMine, Switch
 from kshark.feeder import Feeder, Found
 from kshark.protocols.http.head import (
     BAD_CHUNK,
@@ -75,7 +75,9 @@ _UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
 class HttpDissector(Feeder):
     """The dissector of one flow; see the module."""
 
-    __slots__ = ("answered", "asked", "careful", "client", "due", "fault", "server", "specials")
+    __slots__ = (
+        "answered", "asked", "careful", "client", "due", "fault", "server", "specials", "upgrading",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.client = Lane(False)
@@ -88,6 +90,7 @@ class HttpDissector(Feeder):
         self.careful = False  # after a gap the order is a guess
         self.fault: DissectError | None = None  # said by a feed() that has nothing else to say
         self.due = False  # the response that is being read says that the held bytes are HTTP
+        self.upgrading: Message | None = None  # the last request that asked for another protocol
 
     def take(self, side: int, data: bytes, found: Found) -> None:
         """Put the messages that `data` completes into `found`."""
@@ -377,9 +380,12 @@ class HttpDissector(Feeder):
         start = len(out)
         self.cut(client, 0, out)
         mark_client(out, start)
+        start = len(out)
         self.finish(lane, out)
         name = token[1].decode("latin-1").lower() if token else ""
-        out.append(Switch(UPGRADES.get(name, name), held, data[end:]))
+        known = asks > 0 and asks & (IS_UPGRADE | IS_CONNECT)
+        context = (self.upgrading if known else None, out[start : start + 1][0])
+        out.append(Switch(UPGRADES.get(name, name), held, data[end:], context))
         lane.state = client.state = OVER
         return -1
 
@@ -470,7 +476,10 @@ class HttpDissector(Feeder):
 
     def finish(self, lane: Lane, out: Out) -> None:
         """Give the message under construction; the next one may begin."""
-        out.append(lane.message())
+        message = lane.message()
+        out.append(message)
+        if lane.then == HELD:
+            self.upgrading = message
         lane.size = 0
         lane.flags = 0
         lane.fresh = False
@@ -561,6 +570,7 @@ class HttpDissector(Feeder):
 
     def release(self, out: Out) -> None:
         """The upgrade did not happen: what the client sent meanwhile is HTTP."""
+        self.upgrading = None
         lane = self.client
         held = bytes(lane.buffer)
         lane.buffer = bytearray()

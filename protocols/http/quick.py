@@ -19,7 +19,15 @@ from kshark.api import Item, Kind, Message
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.head import MANY, VERBS
 from kshark.protocols.http.lane import PIECES, Lane
-from kshark.protocols.http.states import CHUNK_DATA, CHUNK_LINE, COUNTED, HEAD, IS_HEAD, NONE
+from kshark.protocols.http.states import (
+    CHUNK_DATA,
+    CHUNK_LINE,
+    COUNTED,
+    HEAD,
+    HELD,
+    IS_HEAD,
+    NONE,
+)
 
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
@@ -274,6 +282,8 @@ class QuickDissector(HttpDissector):
         lane.raw = b""
         lane.kind = NONE
         lane.fresh = False
+        if lane.then == HELD:
+            self.upgrading = made
         lane.state = lane.then
         lane.then = HEAD
         return [made]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from kshark import limits
 from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols import _body
 from kshark.protocols.http2.hpack import fields
@@ -163,7 +164,8 @@ def details(message: Message) -> Http2Request | Http2Response:
 
 def request(message: Message, listed: Listed) -> Http2Request:
     """What only a request has."""
-    path, mark, query = message.target.partition("?")
+    sent = listed.pseudo.get(":path") or message.target  # what a row shows may say more, or less
+    path, mark, query = sent[: limits.TARGET].partition("?")
     return Http2Request(
         method=message.verb,
         path=path,

@@ -15,7 +15,7 @@ import pytest
 from kshark.api import Entry, Message, ProtocolSpec
 from kshark.backends.pcap import read_blocks
 from kshark.engine import Engine, EngineSettings
-from kshark.protocols import dns, http, http2, redis, tls
+from kshark.protocols import dns, http, http2, redis, tls, websocket
 from kshark.protocols._body import unpack
 from kshark.protocols.http.details import HttpRequest, HttpResponse, codings, details
 
@@ -27,6 +27,7 @@ SPECS: list[ProtocolSpec] = [
     *http2.register_protocols(),
     *redis.register_protocols(),
     *tls.register_protocols(),
+    *websocket.register_protocols(),
 ]
 CAPTURES = tuple(
     sorted(

@@ -18,12 +18,12 @@ import kshark
 from kshark import session, settings
 from kshark._spec_checks import FANOUT_KEYS
 from kshark.api import PluginError
-from kshark.app import Capture
+from kshark.app import Capture, active
 from kshark.cli import cli, main
 from kshark.filter import known_fields
 from kshark.lane import LaneOptions
 from kshark.places import places
-from kshark.plan import HELD, Plan, builtin_names, make_plan
+from kshark.plan import CARRIERS, HELD, Plan, builtin_names, make_plan
 from kshark.plugins import load
 from kshark.settings import Given
 from kshark.testing._packets import Peers
@@ -367,3 +367,10 @@ def test_fields() -> None:
 def test_options_of_every_sink_are_taken() -> None:
     """A plugin's sink may not have an option of the same name: it would never get it."""
     assert frozenset(field.key for field in settings.fields(LaneOptions)) == FANOUT_KEYS
+
+
+def test_what_others_come_in_is_loaded_with_them() -> None:
+    """``--protocol websocket`` reads HTTP up to the upgrade, and hides its secrets."""
+    plan = planned(protocol=["websocket"])
+    assert {spec for one in load().protocols.values() for spec in one.over} <= CARRIERS
+    assert set(active(plan)) == {"http", "websocket"}

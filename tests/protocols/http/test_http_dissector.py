@@ -134,7 +134,8 @@ def test_bare_line_ends_and_no_reason(make: Make) -> None:
 def test_upgrade_hands_over_what_each_side_sent(make: Make) -> None:
     found = play(make, [(C, UPGRADE + b"\x81\x00frame"), (S, SWITCHING + b"\x82")])
     assert [type(m).__name__ for m in found] == ["Message", "Message", "Switch"]
-    assert found[-1] == Switch("websocket", b"\x81\x00frame", b"\x82")
+    asked, answered, switch = found
+    assert switch == Switch("websocket", b"\x81\x00frame", b"\x82", (asked, answered))
     assert messages(found)[1].kind == Kind.RESPONSE
 
 
@@ -151,9 +152,10 @@ def test_upgrade_that_is_refused_releases_the_pipeline_in_order(make: Make) -> N
 @builds
 def test_upgrade_behind_another_request_waits_for_its_own_answer(make: Make) -> None:
     dissector = make()
-    dissector.feed(C, GET + UPGRADE + b"\x81frame")
+    _, asked = dissector.feed(C, GET + UPGRADE + b"\x81frame")
     assert len(dissector.feed(S, OK)) == 1
-    assert dissector.feed(S, SWITCHING)[-1] == Switch("websocket", b"\x81frame", b"")
+    answered, switch = dissector.feed(S, SWITCHING)
+    assert switch == Switch("websocket", b"\x81frame", b"", (asked, answered))
 
 
 @builds
@@ -161,7 +163,7 @@ def test_h2c_and_a_body_before_the_switch(make: Make) -> None:
     request = b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab"
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c, x\r\n\r\n"
     found = play(make, [(C, request + b"PRI * HTTP/2.0\r\n"), (S, answer + b"\0\0")])
-    assert found[-1] == Switch("http2", b"PRI * HTTP/2.0\r\n", b"\0\0")
+    assert found[-1] == Switch("http2", b"PRI * HTTP/2.0\r\n", b"\0\0", tuple(found[:2]))
     assert messages(found)[0].body == b"ab"
 
 
@@ -175,7 +177,8 @@ def test_connect(make: Make) -> None:
     assert rows(dissector.feed(S, refused))[0][2] == b"no"
     (again,) = dissector.feed(C, request + b"\x16\x03\x01")
     assert again.target == "h:443"
-    assert dissector.feed(S, accepted + b"\x16")[-1] == Switch("", b"\x16\x03\x01", b"\x16")
+    answered, switch = dissector.feed(S, accepted + b"\x16")
+    assert switch == Switch("", b"\x16\x03\x01", b"\x16", (again, answered))
     assert dissector.feed(C, b"more") == dissector.feed(S, b"more") == dissector.close() == []
 
 
@@ -193,7 +196,7 @@ def test_a_switch_that_lost_a_part_answers_all_the_same(make: Make) -> None:
 def test_unasked_upgrade_is_marked(make: Make) -> None:
     found = play(make, [(C, GET), (S, SWITCHING)])
     assert messages(found)[1].notes == ("unasked-upgrade",)
-    assert found[-1] == Switch("websocket")
+    assert found[-1] == Switch("websocket", context=(None, found[1]))
 
 
 @builds
