@@ -233,6 +233,10 @@ DEAD_LINKS: Final = 256
 BPF_LINKS: Final = 500
 """Interfaces that the kernel filter compares; with more, packets are sorted out after they were copied."""
 
+# -- programs in the kernel
+BPF_LOG_LINES: Final = 200
+"""Lines of libbpf and of the verifier kept to explain a refusal; a verifier's log may have a million."""
+
 # -- filters
 FILTER_TEXT: Final = 16 * KIB
 """Characters of a filter: a list of 900 IPv4 addresses. cel-cpp accepts 100,000."""
