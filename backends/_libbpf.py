@@ -262,11 +262,15 @@ class Object:
         with os.fdopen(descriptor, "rb", buffering=0) as reader:
             return reader.readall() or b""
 
-    def close(self) -> None:
-        """Detach and unload everything."""
+    def detach(self) -> None:
+        """Detach everything; what is loaded stays."""
         links, self._links = self._links, []
         for link in links:
             self._lib.bpf_link__destroy(link)
+
+    def close(self) -> None:
+        """Detach and unload everything."""
+        self.detach()
         pointer, self._pointer = self._pointer, None
         if pointer:
             self._lib.bpf_object__close(pointer)

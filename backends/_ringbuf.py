@@ -75,8 +75,8 @@ class Ring:
                 index, count = indexes[kind], counts[kind]
                 if (count + 1) * INDEX.size > len(index):
                     break
-                kept = length - HEAD.size
-                row = ns + shift, place + HEAD.size, kept, max(wire, kept), iface, 0
+                kept = min(length - HEAD.size, wire)
+                row = ns + shift, place + HEAD.size, kept, wire, iface, 0
                 INDEX.pack_into(index, count * INDEX.size, *row)
                 counts[kind] += 1
                 self.seen += 1

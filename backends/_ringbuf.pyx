@@ -106,8 +106,8 @@ cdef class Ring:
                     break
                 row.ns = <int64_t>head.ns + shift
                 row.offset = <uint32_t>(at - start + HEADER + sizeof(Head))
-                row.kept = length - <uint32_t>sizeof(Head)
-                row.wire = max(head.wire, row.kept)
+                row.kept = min(length - <uint32_t>sizeof(Head), head.wire)
+                row.wire = head.wire
                 row.number = head.iface
                 memcpy(places[i] + counts[i] * 24, &row, 24)
                 counts[i] += 1

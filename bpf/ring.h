@@ -9,7 +9,7 @@
 
 struct head {
 	__u64 ns; /* CLOCK_MONOTONIC */
-	__u32 wire; /* length of the content, had nothing been cut off */
+	__u32 wire; /* length of the content, had nothing been cut off; a record that is longer has room to spare */
 	__u16 kind; /* which index the record goes to */
 	__u16 iface; /* number of the interface, as `Block.ifaces` has it */
 };

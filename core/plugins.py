@@ -54,6 +54,8 @@ DEFAULT_PLUGINS: Final = (
     "kshark.protocols.redis",
     "kshark.backends.pcap",
     "kshark.backends.af_packet",
+    "kshark.backends.cgroup",
+    "kshark.backends.tc",
     "kshark.sinks.console",
     "kshark.sinks.jsonl",
     "kshark.sinks.pcap",
