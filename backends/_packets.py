@@ -100,7 +100,7 @@ class Packets:
                 pause = SHORTEST if found else min(pause * 2, LONGEST)
                 await asyncio.sleep(0 if found >= BUSY else pause)
             self._points.detach()
-            while self._ring and self._ring.waiting and not self._ring.unsound:
+            while self._objects and self._ring and self._ring.waiting and not self._ring.unsound:
                 for block in self._read():
                     yield block
                 await asyncio.sleep(0)  # a packet may be being written still
