@@ -7,6 +7,7 @@ names: those whose process has ended are removed at the next start, with the dis
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ from kshark.backends._netns import inside
 
 PARENTS: Final = (0xFFFF_FFF2, 0xFFFF_FFF3)
 """Where filters of ingress and of egress are: TC_H_CLSACT with TC_H_MIN_INGRESS and TC_H_MIN_EGRESS."""
-OURS: Final = re.compile(r"kshark:(\d+):(\d+)")
+OURS: Final = re.compile(r"kshark:(\d+):(\d+):\d+")
+"""Name of a filter: the process, when it began, and which of its captures."""
 HINT: Final = "TCX needs Linux 6.6, and clsact needs pyroute2: pip install 'kshark[tc]'"
 
+_serial = itertools.count()
 Result = TypeVar("Result")
 
 
@@ -38,7 +41,7 @@ class Clsact:
 
     def __init__(self, netns: str) -> None:
         self._netns = netns
-        self._name = f"kshark:{os.getpid()}:{_started(os.getpid())}"
+        self._name = f"kshark:{os.getpid()}:{_started(os.getpid())}:{next(_serial)}"
         self._made: dict[int, bool] = {}
         """Links with filters of ours, and whether the discipline is ours, too."""
         # pyroute2 runs an event loop of its own, which cannot be where another one runs.

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from kshark.api import PluginError
 from kshark.backends._clsact import Clsact
 from kshark.backends._clsact import missing as no_clsact
-from kshark.backends._libbpf import BpfError, Object
+from kshark.backends._libbpf import Object
 from kshark.backends._links import Change, Link, Links
 from kshark.backends._netns import inside, label
 from kshark.backends._tap import Numbers
@@ -72,8 +72,12 @@ class Hooked:
         self._numbered = programs.map("links")
         wanted = [link for link in self.links.known.values() if self.wants(link.name)]
         self._hook, way = self._choose(how, wanted)
+        refused = [why for link in wanted if (why := self._add(link))]
+        if refused and not self._attached:
+            raise PluginError(f"tc: {refused[0]}")
+        for why in refused:
+            self._note(why)
         for link in wanted:
-            self._add(link)
             if self._globs and not link.up:
                 self._note(f"{self._prefix}{link.name} is down")
         return way
@@ -120,8 +124,10 @@ class Hooked:
         had = before is not None and self.wants(before.name)
         has = after is not None and self.wants(after.name)
         if after and has:
-            self._add(after)
-            if not before or not had:
+            why = self._add(after)
+            if why:
+                self._note(why)
+            elif not before or not had:
                 self._note(f"{self._prefix}{after.name} appeared")
             elif before.name != after.name:
                 self._note(f"{self._prefix}{before.name} is called {after.name} now")
@@ -132,30 +138,27 @@ class Hooked:
                 wanted = "+".join(self._globs) or "at all"
                 self._note(f"no interface {wanted} is left: waiting for one")
 
-    def _add(self, link: Link) -> None:
+    def _add(self, link: Link) -> str:
+        """Number, name and attach to a link; gives why not, where that is worth saying."""
         key = self._place, link.number
         self._numbers.give(key, self._prefix + link.name)
         number = self._numbers.find(key)
         if number < 0 or self._hook is None or link.number in self._attached:
-            return
+            return ""
         program = self._programs.fd("frame" if link.hardware in FRAMED else "bare")
         index = link.number.to_bytes(4, sys.byteorder)
         try:
             self._numbered.put(index, number.to_bytes(2, sys.byteorder))
             with inside(self._netns):
                 self._hook.attach(link.number, program, both=link.hardware != LOOPBACK)
-        except OSError as error:
+        except (OSError, PluginError) as error:
             self._numbered.drop(index)
-            if error.errno != errno.ENODEV:  # it went while we were at it
-                self._failed(link, error)
-            return
+            if isinstance(error, OSError) and error.errno == errno.ENODEV:
+                return ""  # it went while we were at it
+            reason = error.strerror if isinstance(error, OSError) else error
+            return f"{self._prefix}{link.name} is not captured: {reason}"
         self._attached.add(link.number)
-
-    def _failed(self, link: Link, error: OSError) -> None:
-        said = f"{self._prefix}{link.name} is not captured: {error.strerror}"
-        if not self._attached and not isinstance(error, BpfError):
-            raise PluginError(f"tc: {said}") from None
-        self._note(said)
+        return ""
 
     def _drop(self, link: Link) -> None:
         self._numbers.retire((self._place, link.number))

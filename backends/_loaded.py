@@ -69,7 +69,7 @@ def load(wanted: Wanted, first: Sequence[Object] = ()) -> Object:
     try:
         found = _object(wanted, first)
     except BpfError as error:
-        raise PluginError(f"{wanted.name}: {_explained(error)}") from None
+        raise PluginError(f"{wanted.name}: {explained(error)}") from None
     for port in wanted.options.ports:
         found.map("ports").put(port.to_bytes(2, sys.byteorder), b"\1")
     return found
@@ -86,7 +86,7 @@ def missing(programs: tuple[str, ...]) -> str:
     try:
         _object(Wanted("", programs, PacketOptions(ring_bytes=LEAST_RING))).close()
     except BpfError as error:
-        return _explained(error)
+        return explained(error)
     return ""
 
 
@@ -108,7 +108,8 @@ def _object(wanted: Wanted, first: Sequence[Object] = ()) -> Object:
     return found
 
 
-def _explained(error: BpfError) -> str:
+def explained(error: OSError) -> str:
+    """What to tell the user where the kernel refuses."""
     if error.errno in (errno.EPERM, errno.EACCES):
         python = os.path.realpath(sys.executable)
         return (

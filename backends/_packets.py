@@ -79,7 +79,7 @@ class Packets:
             return
         self._wanted.check()
         with ExitStack() as undo:
-            undo.callback(self._release)
+            undo.callback(self.release)
             self._points.attach(self._load)
             if self._wanted.options.user:
                 _privileges.drop(self._wanted.options.user)
@@ -100,13 +100,13 @@ class Packets:
                 pause = SHORTEST if found else min(pause * 2, LONGEST)
                 await asyncio.sleep(0 if found >= BUSY else pause)
             self._points.detach()
-            while self._ring and self._ring.waiting and not self._ring.unsound:
+            while self._objects and self._ring and self._ring.waiting and not self._ring.unsound:
                 for block in self._read():
                     yield block
                 await asyncio.sleep(0)  # a packet may be being written still
         finally:
             self._running = False
-            self._release()
+            self.release()
 
     def stats(self) -> CaptureStats:
         """Packets handed over, and those that were lost: ``kernel`` (the ring was full)."""
@@ -130,7 +130,7 @@ class Packets:
         """End `blocks`, once it has given what the ring holds."""
         self._closing = True
         if not self._running:
-            self._release()
+            self.release()
 
     def _load(self) -> Object:
         """The programs, loaded once more, with the ring and the counters of the first."""
@@ -169,7 +169,7 @@ class Packets:
         if len(self._notes) < NOTES:
             self._notes.append(text)
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Detach and close everything that is open."""
         self._closing = True
         self._points.detach()

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from kshark.api import BackendSpec, PluginError, hookimpl, option
 from kshark.backends._libbpf import Object
-from kshark.backends._loaded import PacketOptions, Wanted, missing
+from kshark.backends._loaded import LEAST_RING, PacketOptions, Wanted, explained
 from kshark.backends._packets import Packets
 
 PROGRAMS = ("egress", "ingress")
@@ -52,7 +52,7 @@ class Cgroups:
             except FileNotFoundError:
                 raise PluginError(f"cgroup: there is no cgroup {path}") from None
             except OSError as error:
-                raise PluginError(f"cgroup: {path}: {error.strerror}") from None
+                raise PluginError(f"cgroup: {explained(error)}") from None
 
     def follow(self) -> None:
         """Cgroups below the chosen ones come and go without us."""
@@ -97,13 +97,13 @@ def _root() -> str:
 
 
 def unavailable() -> str:
-    """Why this backend cannot run here; "" where it can."""
-    if why := missing(PROGRAMS):
-        return why
+    """Why this backend cannot run here; "" where it can: it does, for a moment."""
+    backend = make(CgroupOptions(ring_bytes=LEAST_RING))
     try:
-        _root()
+        backend.open()
     except PluginError as error:
         return str(error).removeprefix("cgroup: ")
+    backend.release()
     return ""
 
 
