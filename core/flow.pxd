@@ -2,7 +2,7 @@ from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
-from kshark.feeder cimport Feeder, Found
+from kshark.feeder cimport Feeder, Found, fault_of
 from kshark.given cimport checked, gather
 from kshark.wire.listener cimport Listener
 cimport cython
