@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kshark.api import DissectError, Message, Switch, Take
+from kshark.api import DissectError, Inner, Item, Message, Switch, Take
 
 if TYPE_CHECKING:
     from kshark.api import Framed, Side, Step
@@ -53,9 +53,9 @@ class Stepper:
         self._room = 0  # bytes it still keeps
         self._kept = b""
 
-    def feed(self, data: bytes) -> Iterable[Message | Switch]:
+    def feed(self, data: bytes) -> Iterable[Item]:
         """The messages that `data` completes. An error comes after the messages before it."""
-        out: list[Message | Switch] = []
+        out: list[Item] = []
         if self._state >= FAILED:
             return out
         if self._buf:
@@ -69,9 +69,9 @@ class Stepper:
             return self._failed(out, error)
         return out
 
-    def gap(self, missing: int) -> Iterable[Message | Switch]:
+    def gap(self, missing: int) -> Iterable[Item]:
         """Skip a hole that lies within a `Take`; else give up the message and look for the next."""
-        out: list[Message | Switch] = []
+        out: list[Item] = []
         if self._state == DONE:
             return out
         try:
@@ -95,10 +95,10 @@ class Stepper:
         """Whether a `Take` waits for bytes: the extent of the message is known."""
         return self._taking
 
-    def close(self) -> Iterable[Message | Switch]:
+    def close(self) -> Iterable[Item]:
         """The stream ended: let the generator say what that completes."""
-        out: list[Message | Switch] = []
-        found: Iterable[Message | Switch] = out
+        out: list[Item] = []
+        found: Iterable[Item] = out
         try:
             self._end(out)
         except DissectError as error:
@@ -110,7 +110,7 @@ class Stepper:
                 one.side = self._side
         return found
 
-    def _run(self, out: list[Message | Switch]) -> None:
+    def _run(self, out: list[Item]) -> None:
         """Answer the generator's wishes while the buffer can."""
         spins = SPINS + 4 * (len(self._buf) - self._at)
         gen = self._gen
@@ -120,7 +120,7 @@ class Stepper:
                 self._want = next(gen)
             while True:
                 piece: Any = None
-                if isinstance(self._want, (Message, Switch)):
+                if isinstance(self._want, (Message, Switch, Inner)):
                     self._emit(self._want, out)
                 else:
                     piece = self._piece(self._want)
@@ -136,7 +136,7 @@ class Stepper:
             self._stop(DONE)
         self._trim()
 
-    def _emit(self, message: Message | Switch, out: list[Message | Switch]) -> None:
+    def _emit(self, message: Item, out: list[Item]) -> None:
         if isinstance(message, Message):
             if not message.size:
                 message.size = self._used
@@ -159,7 +159,9 @@ class Stepper:
         if isinstance(want, Take):
             return self._taken(want)
         name, what = type(self._framed).__name__, type(want).__name__
-        raise TypeError(f"{name}.parse() yielded {what}, not int, bytes, Take, Message or Switch")
+        raise TypeError(
+            f"{name}.parse() yielded {what}, not int, bytes, Take, Message, Switch or Inner"
+        )
 
     def _exactly(self, size: int) -> bytes | None:
         if size < 0:
@@ -238,7 +240,7 @@ class Stepper:
         self._state = RUNNING
         return True
 
-    def _end(self, out: list[Message | Switch]) -> None:
+    def _end(self, out: list[Item]) -> None:
         """Raise EOFError where the generator waits, and take what it still says."""
         gen, self._gen = self._gen, None
         if gen is not None:
@@ -246,7 +248,7 @@ class Stepper:
             self._used += len(self._buf) - self._at
             try:
                 want = gen.throw(EOFError(bytes(partial)))
-                while isinstance(want, (Message, Switch)):
+                while isinstance(want, (Message, Switch, Inner)):
                     self._emit(want, out)
                     want = gen.send(None)
             except (StopIteration, EOFError):
@@ -261,9 +263,7 @@ class Stepper:
         self._at = self._seen = self._used = self._lost = 0
         self._taking = self._skipped = False
 
-    def _failed(
-        self, out: list[Message | Switch], error: DissectError
-    ) -> Iterable[Message | Switch]:
+    def _failed(self, out: list[Item], error: DissectError) -> Iterable[Item]:
         """Close this side; the messages that came before the error go first, then it is raised."""
         self._stop(FAILED)
         if not out:
@@ -274,6 +274,6 @@ class Stepper:
         return DissectError(f"frame over {self._framed.limit / 1024:g} KiB")
 
 
-def _then_raise(out: list[Message | Switch], error: DissectError) -> Iterator[Message | Switch]:
+def _then_raise(out: list[Item], error: DissectError) -> Iterator[Item]:
     yield from out
     raise error

@@ -7,8 +7,8 @@ cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
-        PyObject *body, *cut, *extra, *first_ns, *gap_bytes, *head, *key, *kind, *last_ns, *notes, *ok, *side, *size,
-            *status, *target, *truncated, *verb;
+        PyObject *body, *cut, *extra, *first_ns, *gap_bytes, *head, *key, *kind, *last_ns, *notes, *ok, *protocol, *side,
+            *size, *status, *target, *truncated, *verb;
     } KsharkMessage;
     typedef struct {
         PyObject_HEAD
@@ -28,6 +28,7 @@ cdef extern from *:
         cdef object last_ns
         cdef object notes
         cdef object ok
+        cdef object protocol
         cdef object side
         cdef object size
         cdef object status

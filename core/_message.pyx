@@ -31,7 +31,7 @@ cdef void known() noexcept:
 
 
 MESSAGE = (
-    "body cut extra first_ns gap_bytes head key kind last_ns notes ok side size status target truncated verb"
+    "body cut extra first_ns gap_bytes head key kind last_ns notes ok protocol side size status target truncated verb"
 )
 ENTRY = "extra flow gap_bytes midstream outcome packets protocol request response seq swapped truncated"
 
@@ -47,13 +47,14 @@ cdef extern from *:
     """
     static PyObject *kshark_message(PyTypeObject *type, PyObject *kind, PyObject *verb, PyObject *target,
                                     PyObject *status, PyObject *ok, PyObject *size, PyObject *head, PyObject *body,
-                                    PyObject *zero, PyObject *minus, PyObject *empty) {
+                                    PyObject *zero, PyObject *minus, PyObject *empty, PyObject *nothing) {
         KsharkMessage *m = (KsharkMessage *)type->tp_alloc(type, 0);
         if (m == NULL) return NULL;
         #define KSHARK_SET(field, value) Py_INCREF(value); m->field = value
         KSHARK_SET(body, body); KSHARK_SET(cut, Py_False); KSHARK_SET(extra, Py_None); KSHARK_SET(first_ns, zero);
         KSHARK_SET(gap_bytes, zero); KSHARK_SET(head, head); KSHARK_SET(key, zero); KSHARK_SET(kind, kind);
-        KSHARK_SET(last_ns, zero); KSHARK_SET(notes, empty); KSHARK_SET(ok, ok); KSHARK_SET(side, minus);
+        KSHARK_SET(last_ns, zero); KSHARK_SET(notes, empty); KSHARK_SET(ok, ok);
+        KSHARK_SET(protocol, nothing); KSHARK_SET(side, minus);
         KSHARK_SET(size, size); KSHARK_SET(status, status); KSHARK_SET(target, target);
         KSHARK_SET(truncated, Py_False); KSHARK_SET(verb, verb);
         return (PyObject *)m;
@@ -73,7 +74,7 @@ cdef extern from *:
     """
     Message kshark_message(
         type, object kind, object verb, object target, object status, object ok, object size, object head, object body,
-        object zero, object minus, object empty,
+        object zero, object minus, object empty, object nothing,
     )
 
     Entry kshark_entry(
@@ -81,10 +82,10 @@ cdef extern from *:
         object zero, object empty,
     )
 
-cdef object ZERO = 0, MINUS = -1, EMPTY = ()
+cdef object ZERO = 0, MINUS = -1, EMPTY = (), NOTHING = ""
 
 DEFAULTS = {"key": 0, "gap_bytes": 0, "first_ns": 0, "last_ns": 0, "notes": (), "packets": (), "extra": None, "cut": False,
-            "truncated": False, "side": -1, "midstream": False, "swapped": False}
+            "truncated": False, "side": -1, "protocol": "", "midstream": False, "swapped": False}
 for plain in (api.Message(0), api.Entry(None, 0, "", None, None, None)):
     for name in plain.__struct_fields__:
         if name in DEFAULTS and getattr(plain, name) != DEFAULTS[name]:
@@ -94,7 +95,7 @@ for plain in (api.Message(0), api.Entry(None, 0, "", None, None, None)):
 cdef Message make(
     int kind, str verb, str target, int status, bint ok, long long size, bytes head, bytes body
 ):
-    return kshark_message(Message, kind, verb, target, status, ok, size, head, body, ZERO, MINUS, EMPTY)
+    return kshark_message(Message, kind, verb, target, status, ok, size, head, body, ZERO, MINUS, EMPTY, NOTHING)
 
 
 cdef Entry entry(flow, long long seq, protocol, Message request, Message response, outcome):

@@ -22,6 +22,7 @@ from kshark.api import (
     ProtocolSpec,
     Redact,
     SinkSpec,
+    never,
 )
 from kshark.entry_json import EntryJson
 
@@ -134,7 +135,7 @@ def _options(spec: Any) -> list[str]:
 
 
 def _protocol(spec: ProtocolSpec) -> list[str]:
-    found = _callable(spec, "dissector") + _optional(spec, "probe", "details")
+    found = _callable(spec, "dissector") + _optional(spec, "probe", "details", "layer")
     if spec.transport not in ("tcp", "udp"):
         found.append(f"transport must be tcp or udp, not {spec.transport!r}")
     for field in ("magic", "replies"):
@@ -150,7 +151,23 @@ def _protocol(spec: ProtocolSpec) -> list[str]:
             found.append(f"{field} must be a subclass of kshark.api.Details")
     if not isinstance(spec.target_redact, Redact):
         found.append("target_redact must be a kshark.api.Redact")
-    return found + _also(spec)
+    return found + _over(spec) + _also(spec)
+
+
+def _over(spec: ProtocolSpec) -> list[str]:
+    """What comes in other protocols."""
+    found = []
+    for field in ("over", "types"):
+        value: object = getattr(spec, field)
+        if not isinstance(value, tuple) or not all(
+            isinstance(name, str) and name for name in value
+        ):
+            found.append(f"{field} must be a tuple of names, none of them empty")
+    if spec.layer is not None and not (spec.over and spec.types):
+        found.append("a layer needs over (its carriers) and types (of content)")
+    if spec.dissector is never and spec.layer is None and spec.name not in OWN:
+        found.append("it has neither a dissector nor a layer")
+    return found
 
 
 SHARED: Final = ("name", "request", "response", "details", "target_redact")

@@ -104,18 +104,44 @@ class Message(msgspec.Struct, gc=False):
     side: int = (
         -1
     )  # who sent it, where that is not the side that was fed; of a one-way message in close()
+    protocol: str = (
+        ""  # one that lies on top of the flow's own, whose entry this is: gRPC on HTTP/2
+    )
 
 
 class Switch(msgspec.Struct, frozen=True):
     """Yielded by a dissector to hand the flow over (HTTP Upgrade, CONNECT, STARTTLS).
 
     ``protocol`` is a name, or "" to identify afresh. ``client`` and ``server`` are the bytes of each
-    side that the old dissector was given and that belong to the new one.
+    side that the old dissector was given and that belong to the new one. ``context`` is for the new one's
+    `switched`. With ``opaque`` (why) nobody takes over: what follows cannot be read by anyone.
     """
 
     protocol: str = ""
     client: bytes = b""
     server: bytes = b""
+    context: Any = None
+    opaque: str = ""
+
+
+class Inner(msgspec.Struct, frozen=True):
+    """Yielded by a dissector that finds another protocol within its own (TLS with its keys).
+
+    ``data`` are bytes of ``side`` in the flow within, after ``missing`` bytes that are lost; they are identified and
+    dissected as a flow of their own, between the same ends. ``protocol`` names it outright, ``hint`` breaks
+    ties. ``size`` counts the bytes that the dissector consumed for them, like `Message.size`.
+    """
+
+    side: Side
+    data: bytes
+    size: int = 0
+    missing: int = 0
+    protocol: str = ""
+    hint: str = ""
+
+
+Item = Message | Switch | Inner
+"""What a dissector yields."""
 
 
 class DissectError(Exception):
@@ -129,7 +155,7 @@ class NotMine(DissectError):
 class Dissector(Protocol):
     """One instance a flow: synchronous, no I/O, no clock, no globals. ``data`` is yours to keep."""
 
-    def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
+    def feed(self, side: Side, data: bytes) -> Iterable[Item]:
         """Take the next bytes of one side; give the messages that they complete. Empty = need more.
 
         `DissectError` may be raised while iterating, after the messages before it. Then `gap` with
@@ -137,19 +163,45 @@ class Dissector(Protocol):
         """
         ...
 
-    def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
+    def gap(self, side: Side, missing: int) -> Iterable[Item]:
         """`missing` bytes of this side were lost. Skip them if the framing allows, else start over."""
         ...
 
-    def close(self) -> Iterable[Message | Switch]:
+    def close(self) -> Iterable[Item]:
         """The flow ended: give what only its end completes, and what it cut (``cut=True``)."""
         ...
 
     # Optional: ``inside(side) -> bool``. True while that side is within a message whose extent is known (a
     # counted body, or one that runs until the end), so that a gap there loses no pair, a long body is
     # not taken for silence and a slow answer that has begun is not taken for none.
+    # Optional: ``switched(switch: Switch) -> None``: told before it is fed what handed the flow over.
+    # Optional: ``carry(layers: Layers) -> None``: told before it is fed whom to ask for layers; see `Layer`.
     # Optional: ``slim() -> int``: memory is short. Forget the bodies kept so far of messages under way, which then
     # end ``truncated``, and give the number of bytes still held. Without it such a flow is not dissected any more.
+
+
+class Layer(Protocol):
+    """A protocol that rides in another's exchanges, as gRPC in HTTP/2: one instance an exchange.
+
+    The carrier's dissector gives it what the exchange carries, as it comes and in order; it gives back messages with
+    its own name as ``protocol``. Synchronous, no I/O, no clock, no globals.
+    """
+
+    def feed(self, side: Side, data: bytes) -> Iterable[Message]:
+        """The next bytes of content from one side; messages that they complete, one-way as a rule."""
+        ...
+
+    def gap(self, side: Side, missing: int) -> Iterable[Message]:
+        """`missing` bytes of content are lost, -1 where nobody knows how many."""
+        ...
+
+    def end(self, side: Side, message: Message) -> Iterable[Message]:
+        """The carrier's own message of that side is over, or cut: what to give in its place, mostly itself, changed."""
+        ...
+
+
+Layers = Callable[[str, Message], Layer | None]
+"""Asked by a carrier's dissector when it knows a request's head: the content type, and the request without its body."""
 
 
 class Take(msgspec.Struct, frozen=True):
@@ -163,7 +215,7 @@ class Take(msgspec.Struct, frozen=True):
     keep: int = 65_536
 
 
-Step = int | bytes | Take | Message | Switch
+Step = int | bytes | Take | Message | Switch | Inner
 
 
 class Framed:
@@ -208,16 +260,16 @@ class Framed:
         self._steppers = (Stepper(self, Side.CLIENT), Stepper(self, Side.SERVER))
         return self
 
-    def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
+    def feed(self, side: Side, data: bytes) -> Iterable[Item]:
         return self._steppers[side].feed(data)
 
-    def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
+    def gap(self, side: Side, missing: int) -> Iterable[Item]:
         return self._steppers[side].gap(missing)
 
     def inside(self, side: Side) -> bool:
         return self._steppers[side].inside()
 
-    def close(self) -> Iterable[Message | Switch]:
+    def close(self) -> Iterable[Item]:
         return [*self._steppers[0].close(), *self._steppers[1].close()]
 
 
@@ -251,6 +303,11 @@ class Details(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Base of a protocol's typed schema; annotate every field with `doc`."""
 
 
+def never() -> Dissector:
+    """The dissector of a protocol that has none: it is what nobody dissects, or a layer."""
+    raise PluginError("this protocol has no dissector of its own")
+
+
 class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol: how to recognise it, who dissects it, what its fields are.
 
@@ -259,10 +316,14 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     equally sure; by themselves they decide nothing.
     ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
     name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
+
+    ``over`` names protocols that this one may come in: they are dissected wherever it is asked for. One with a
+    ``layer`` rides in their exchanges: `layer` is asked for a `Layer` of each request whose content type begins
+    with one of ``types``.
     """
 
     name: str
-    dissector: Callable[[], Dissector]
+    dissector: Callable[[], Dissector] = never
     doc: str = ""
     transport: str = "tcp"
     magic: tuple[bytes, ...] = ()
@@ -274,6 +335,9 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     details: Callable[[Message], Details] | None = None
     target_redact: Redact = Redact.NONE  # of Message.target
     also: tuple[ProtocolSpec, ...] = ()  # DNS: over TCP, and also over UDP
+    over: tuple[str, ...] = ()  # WebSocket: over "http"
+    layer: Callable[[Message], Layer | None] | None = None
+    types: tuple[str, ...] = ()  # gRPC: "application/grpc"
 
 
 # ---------------------------------------------------------------- what sinks receive

@@ -28,7 +28,17 @@ PERIOD_NS: Final = int(PERIOD * limits.SECOND)
 CALLERS: Final = frozenset(
     {
         f"kshark.{m}"
-        for m in ("alarm", "breaker", "engine", "feeder", "flow", "given", "identify", "quick")
+        for m in (
+            "alarm",
+            "breaker",
+            "engine",
+            "feeder",
+            "flow",
+            "given",
+            "identify",
+            "layers",
+            "quick",
+        )
     }
 )
 """Modules that call into plugins. Nothing is raised within their own code, but at the next look in the plugin's."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kshark import talk
-from kshark.api import Details, DissectError, Kind, Message, ProtocolSpec, Side, Switch
+from kshark.api import Details, DissectError, Inner, Kind, Message, ProtocolSpec, Side, Switch
 from kshark.cli import DONE, FAILED, WRONG, common, registry
 from kshark.stderr import say
 from kshark.talk import Piece
@@ -154,6 +154,9 @@ class _Run:
             for one in found:
                 if isinstance(one, Message):
                     self._show(spec, one, side)
+                    continue
+                if isinstance(one, Inner):
+                    say(f"{len(one.data)} bytes of another protocol within")
                     continue
                 switches += 1
                 say(f"hands over to {one.protocol or 'whoever recognises it'}")

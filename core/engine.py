@@ -18,11 +18,13 @@ from types import FunctionType
 import msgspec
 
 from kshark import limits, wire
-from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec, Side, Verdict
+from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec, Side, Verdict, never
 from kshark.breaker import Charge, ProtocolState, Watch, interrupted, ours
 from kshark.faults import kind_of, line
 from kshark.flow import Guard
 from kshark.identify import Choice, Identifier, View
+from kshark.inner import InnerFlow
+from kshark.layers import carried
 from kshark.leaks import Scales
 from kshark.ledger import Ledger, Tally
 from kshark.pairing import Emitter
@@ -68,14 +70,21 @@ class Engine:
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.blamed: set[tuple[str, str]] = set()
         known = [s for s in specs if s.name not in FLOWS]  # they have no dissector
-        wanted = [s for s in known if not settings.only or s.name in settings.only]
+        wanted = [s for s in known if not settings.only or s.name in needed(settings.only, known)]
+        self.shown = settings.only | FLOWS if settings.only else None
         self.specs = {spec.name: spec for spec in wanted}
-        self.states = {s.name: ProtocolState(s, not ours(s.dissector)) for s in wanted}
+        self.states = {s.name: ProtocolState(s, not ours(s.layer or s.dissector)) for s in wanted}
+        self.carried = carried(self, wanted)
         self.broken = False  # a plugin failed, or was switched off
         self.scales = Scales(self, self.states.values())
         self.identifiers = {
             transport: Identifier(
-                [v for s in wanted for v in (s, *s.also) if v.transport == transport],
+                [
+                    v
+                    for s in wanted
+                    for v in (s, *s.also)
+                    if v.transport == transport and v.dissector is not never
+                ],
                 settings.assume,
                 self.probe,
             )
@@ -124,6 +133,10 @@ class Engine:
         """A new flow."""
         if not self.since:
             self.since = flow.first_ns
+        return self.guarded(flow)
+
+    def guarded(self, flow: WireFlow) -> Guard:
+        """The guard of a flow, or of one within another."""
         guard = self.guard(self, flow)
         self.guards[guard] = None
         return guard
@@ -138,7 +151,7 @@ class Engine:
         return TRANSPORTS.get(flow.proto, "other")
 
     def assumed(self, flow: WireFlow) -> Choice | None:
-        if not self.settings.assume:
+        if not self.settings.assume or isinstance(flow, InnerFlow):
             return None
         identifier = self.identifiers[self.transport(flow)]
         return identifier.assumed((flow.client_port, flow.server_port))
@@ -153,7 +166,7 @@ class Engine:
     def named(self, name: str, reason: str) -> Choice | None:
         """The protocol of that name, as a choice."""
         spec = self.specs.get(name)
-        return None if spec is None else Choice(spec, reason)
+        return None if spec is None or spec.dissector is never else Choice(spec, reason)
 
     def state_of(self, spec: ProtocolSpec) -> ProtocolState:
         return self.states[spec.name]
@@ -164,6 +177,8 @@ class Engine:
         server = Endpoint(address(flow.server), flow.server_port)
         if flip:
             client, server = server, client
+        if isinstance(flow, InnerFlow):
+            reason = f"in {flow.carrier}: {reason}"
         return Flow(
             identity(flow),
             self.transport(flow),
@@ -180,7 +195,7 @@ class Engine:
     ) -> Emitter:
         """Who makes the flow's entries; numbers go on where `before` stopped."""
         kept = source if self.settings.keep_packets else None
-        emitter = Emitter(flow, self.out, self.tally, midstream, kept)
+        emitter = Emitter(flow, self.out, self.tally, midstream, kept, self.shown)
         if before is not None:
             emitter.seq = before.seq
         self.ledger.count(self.ledger.flows, flow.protocol)
@@ -278,6 +293,16 @@ class Engine:
             self.wire.evict(EVICT_STEP)
 
 
+def needed(only: frozenset[str], known: Sequence[ProtocolSpec]) -> set[str]:
+    """Those names, and the protocols in which theirs may come."""
+    over = {spec.name: spec.over for spec in known}
+    names, new = set(only), set(only)
+    while new:
+        new = {carrier for name in new for carrier in over.get(name, ())} - names
+        names |= new
+    return names
+
+
 def guard_class() -> type[Guard]:
     """The guard of this build: the compiled one, or the plain one with its shortcut."""
     if not isinstance(Guard.chunk, FunctionType):
@@ -301,4 +326,6 @@ def identity(flow: WireFlow) -> str:
         flow.proto,
         flow.first_ns,
     )
+    if isinstance(flow, InnerFlow):
+        key += b"|%d" % flow.depth
     return hashlib.blake2b(key, digest_size=8).hexdigest()

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from kshark.api import Details, Framed, Message, Side, Step, Switch, Take
+from kshark.api import Details, Framed, Inner, Message, Side, Step, Switch, Take
 from kshark.talk import legible, printable, quote
 
 SHOWN = 16 * 16
@@ -68,7 +68,7 @@ class Trace:
             raise
         while True:
             self._look(inner, want, self._parse)
-            label = "" if isinstance(want, (Message, Switch)) else _label(inner)
+            label = "" if isinstance(want, (Message, Switch, Inner)) else _label(inner)
             try:
                 got = yield want
             except EOFError as error:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from kshark.api import DissectError
+from kshark.api import DissectError, Item
 
 if TYPE_CHECKING:
-    from kshark.api import Message, Switch
+    pass
 
 
 class Found:
@@ -30,12 +30,12 @@ class Found:
     __slots__ = ("count", "first", "more", "now")
 
     def __init__(self) -> None:
-        self.first: Message | Switch | None = None
-        self.more: list[Message | Switch] = []  # after the first
+        self.first: Item | None = None
+        self.more: list[Item] = []  # after the first
         self.count = 0
         self.now = 0  # ns: when what is fed came, for who dates messages himself; 0: not said
 
-    def append(self, message: Message | Switch) -> None:
+    def append(self, message: Item) -> None:
         """One more."""
         if self.count:
             self.more.append(message)
@@ -43,13 +43,13 @@ class Found:
             self.first = message
         self.count += 1
 
-    def only(self) -> Message | Switch | None:
+    def only(self) -> Item | None:
         """The one that there is, taken out."""
         message, self.first = self.first, None
         self.count = 0
         return message
 
-    def drain(self) -> list[Message | Switch]:
+    def drain(self) -> list[Item]:
         """All of them, taken out."""
         found = self[:]
         self.first = None
@@ -58,7 +58,7 @@ class Found:
         self.count = 0
         return found
 
-    def __getitem__(self, part: slice) -> list[Message | Switch]:
+    def __getitem__(self, part: slice) -> list[Item]:
         return [self.first, *self.more][part] if self.first is not None else []
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class Feeder:
         """As `kshark.api.Dissector.feed`, but what `data` completes goes into `found`."""
         raise NotImplementedError
 
-    def feed(self, side: int, data: bytes) -> Iterable[Message | Switch]:
+    def feed(self, side: int, data: bytes) -> Iterable[Item]:
         """The messages that `data` completes."""
         found = Found()
         fault = fault_of(self, side, data, found)
@@ -94,7 +94,7 @@ def fault_of(feeder: Feeder, side: int, data: bytes, found: Found) -> DissectErr
     return None
 
 
-def before(found: list[Message | Switch], fault: DissectError) -> Iterator[Message | Switch]:
+def before(found: list[Item], fault: DissectError) -> Iterator[Item]:
     """What was found, then the error."""
     yield from found
     raise fault

@@ -2,7 +2,7 @@ from kshark._message cimport Message, known
 from kshark.ledger cimport Tally
 from kshark.pairing cimport Emitter, Pairing
 from kshark.breaker cimport ProtocolState
-from kshark.feeder cimport Feeder, Found
+from kshark.feeder cimport Feeder, Found, fault_of
 from kshark.given cimport checked, gather
 from kshark.wire.listener cimport Listener
 cimport cython
@@ -11,9 +11,10 @@ cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
 cdef int REQUEST, RESPONSE, INTERIM
 cdef long long SILENT_BYTES, EARLY_MESSAGES, MESSAGES, HELD
 cdef tuple SIDES, NO_NOTES
+cdef object NOTHING
 
 cdef class Guard(Listener):
-    cdef public object engine, wire, dissector, feed, refused, reason, server_name
+    cdef public object engine, wire, dissector, feed, refused, reason, server_name, hint, inner
     cdef public Tally tally
     cdef public Feeder feeder
     cdef public int state, flip

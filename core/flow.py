@@ -11,10 +11,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
-from kshark.api import DissectError, Dissector, Kind, Message, NotMine, Outcome, Side, Switch
+from kshark.api import (
+    DissectError,
+    Dissector,
+    Item,
+    Kind,
+    Message,
+    NotMine,
+    Outcome,
+    Side,
+    Switch,
+)
 from kshark.breaker import ProtocolState, interrupted
 from kshark.feeder import Feeder, Found, direct, fault_of
 from kshark.given import Rubbish, checked, gather, handed, said, taken, within
+from kshark.handover import end_inner, finish, introduce, other
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.pairing import Emitter, Pairing
@@ -41,6 +52,7 @@ EARLY_MESSAGES = limits.EARLY_MESSAGES
 MESSAGES = limits.MESSAGES
 HELD = limits.UNDISSECTED + limits.BODY_KEPT
 NO_NOTES = Message(0).notes
+NOTHING = Message(0).protocol
 NOBODY = "no dissector matched"
 EMPTY = "no payload"
 
@@ -62,7 +74,7 @@ class Guard(Listener):
         # dissection
         self.proto: ProtocolState | None = None
         self.dissector: Dissector | None = None
-        self.feed: Callable[[Side, bytes], Iterable[Message | Switch]] | None = None
+        self.feed: Callable[[Side, bytes], Iterable[Item]] | None = None
         self.feeder: Feeder | None = None  # the dissector again, where it is fed by `take`
         self.strict = True
         self.emitter: Emitter | None = None
@@ -77,7 +89,8 @@ class Guard(Listener):
         self.timed = False
         self.replaying = self.proven = False
         self.settled = 0
-        self.reason = self.server_name = ""
+        self.reason = self.server_name = self.hint = ""
+        self.inner: Guard | None = None  # of the flow within
 
     # ------------------------------------------------------------ what the wire calls
 
@@ -113,7 +126,8 @@ class Guard(Listener):
         if reason == END_EVICTED:
             self.engine.since = ns
         if self.state == DISSECT:
-            self.close_dissector(ns)
+            finish(self, ns)
+            end_inner(self, reason)
             outcome = Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED
             self.close_pairs(outcome, reason in (END_FIN, END_IDLE))
             self.settle("")
@@ -162,7 +176,9 @@ class Guard(Listener):
     def view(self, first: tuple[bytes, bytes]) -> View:
         wire = self.wire
         ports = (wire.client_port, wire.server_port)
-        return View(first, ports, self.oriented, self.engine.transport(wire), self.refused)
+        return View(
+            first, ports, self.oriented, self.engine.transport(wire), self.refused, self.hint
+        )
 
     def undecided(self, side: int) -> bool:
         """The window is over. A flow joined inside a long message gets further ones, for what comes after it."""
@@ -175,7 +191,7 @@ class Guard(Listener):
         self.window.clear()
         self.reserve(0)
 
-    def begin(self, choice: Choice) -> bool:
+    def begin(self, choice: Choice, after: Switch | None = None) -> bool:
         """Start a dissector and give it what came so far."""
         if choice.flip:
             self.flip ^= 1
@@ -196,6 +212,7 @@ class Guard(Listener):
             dissector = self.call(choice.spec.dissector)
             self.feed = self.call(getattr, dissector, "feed")
             self.feeder = self.call(direct, dissector)
+            introduce(self, dissector, after)
         except BaseException as error:
             return self.broke(error)
         self.dissector = dissector
@@ -262,22 +279,24 @@ class Guard(Listener):
         self.reserve(min(self.held[0], HELD) + min(self.held[1], HELD) - self.spared)
         return self.silent[side] > SILENT_BYTES and self.quiet(side)
 
-    def accept(self, found: Sequence[Message | Switch], side: int, ns: int) -> bool:
+    def accept(self, found: Sequence[Item], side: int, ns: int) -> bool:
         """The messages of one feed."""
         if len(found) > MESSAGES:
             raise Rubbish(f"it gave more than {MESSAGES} messages at once")
         for item in found:
             if self.heard(item, side, ns):
                 return True
-            if type(item) is not Message:  # another one has the flow now
+            if type(item) is Switch:  # another one has the flow now
                 return False
         return self.rest(side, ns)
 
-    def heard(self, item: Message | Switch | None, side: int, ns: int) -> bool:
+    def heard(self, item: Item | None, side: int, ns: int) -> bool:
         """Date one message and pair it; true when nothing more is wanted."""
         if type(item) is not Message:
-            return self.switch(handed(item), ns)
+            return other(self, handed(item), ns)
         message = checked(item) if self.strict else item
+        if message.protocol is not NOTHING and message.protocol:
+            self.registered(message.protocol)
         sender = message.side
         if sender >= 0 and sender != side:
             self.date_other(message, ns)
@@ -301,6 +320,17 @@ class Guard(Listener):
         self.silent[side] = 0
         self.route(message, side)
         return False
+
+    def registered(self, name: str) -> None:
+        """A message is of another protocol than its flow."""
+        if name not in self.engine.states:
+            raise Rubbish("it gave a Message of a protocol that is not there")
+
+    def consumed(self, side: int, size: int, ns: int) -> None:
+        """Bytes of a side are in no message, but done with."""
+        self.held[side] = max(0, self.held[side] - size)
+        self.silent[side] = 0
+        self.since[side] = ns
 
     def rest(self, side: int, ns: int) -> bool:
         """What is held after messages is the beginning of the next one, which is wanted: false."""
@@ -469,7 +499,8 @@ class Guard(Listener):
         return True
 
     def leave(self) -> None:
-        """Forget the dissector."""
+        """Forget the dissector, and end what was within."""
+        end_inner(self, END_EVICTED)
         if self.dissector is not None:
             self.tally.dissectors -= 1
         self.dissector = self.feed = self.feeder = None
@@ -481,46 +512,13 @@ class Guard(Listener):
 
     # ------------------------------------------------------------ hand-over and end
 
-    def switch(self, switch: Switch, ns: int) -> bool:
-        """The dissector hands the flow to another protocol."""
-        self.close_pairs(Outcome.UNANSWERED)
-        self.settle("")
-        self.leave()
-        previous = self.name()
-        self.switches += 1
-        if self.switches > limits.SWITCHES:
-            self.engine.ledger.count(self.engine.ledger.limits, "switches")
-            return self.give_up(f"handed over more than {limits.SWITCHES} times")
+    def restart(self) -> None:
+        """Nothing is known of what comes now."""
         self.state = IDENTIFY
         self.window = Window()
         self.proven = False
         self.messages = 0
         self.refused = frozenset()
-        pieces = [(0, switch.client, ns), (1, switch.server, ns)]
-        pieces = [(side ^ self.flip, data, at) for side, data, at in pieces if data]
-        choice = self.engine.named(switch.protocol, f"switched from {previous}")
-        if choice is not None:
-            self.window.replay(pieces)
-            return self.begin(choice)
-        if switch.protocol:
-            return self.give_up(f"{switch.protocol} (switched from {previous}): no dissector")
-        return any(self.chunk(side, data, at) for side, data, at in pieces)
-
-    def close_dissector(self, ns: int) -> None:
-        """What only the end completes."""
-        if not self.running():
-            return
-        try:
-            found, fault = self.given("close")
-            if fault is not None:
-                self.count_error(fault)
-            for item in found:
-                if type(item) is Message:
-                    self.route_last(checked(item) if self.strict else item, ns)
-                else:
-                    handed(item)  # nobody is left to take the flow over
-        except BaseException as error:
-            self.blame(error)
 
     def route_last(self, message: Message, ns: int) -> None:
         """Date a message that the end completes, and pair it."""
@@ -548,9 +546,7 @@ class Guard(Listener):
         finally:
             tally.current = None
 
-    def given(
-        self, name: str, *arguments: Any
-    ) -> tuple[list[Message | Switch], DissectError | None]:
+    def given(self, name: str, *arguments: Any) -> tuple[list[Item], DissectError | None]:
         """The messages that a method of the dissector gives, and the error that follows them."""
         try:
             found, fault = self.call(taken, self.dissector, name, arguments)

@@ -14,7 +14,19 @@ from typing import Any
 from msgspec.structs import astuple
 
 from kshark import limits
-from kshark.api import DissectError, Endpoint, Entry, Flow, Kind, Message, Outcome, Side, Switch
+from kshark.api import (
+    DissectError,
+    Endpoint,
+    Entry,
+    Flow,
+    Inner,
+    Item,
+    Kind,
+    Message,
+    Outcome,
+    Side,
+    Switch,
+)
 
 MESSAGES = limits.MESSAGES
 TEXT = limits.TARGET
@@ -33,9 +45,9 @@ class Rubbish(TypeError):
     """A plugin gave what its contract does not allow."""
 
 
-def gather(found: Iterable[Message | Switch]) -> tuple[list[Message | Switch], DissectError | None]:
+def gather(found: Iterable[Item]) -> tuple[list[Item], DissectError | None]:
     """What a call into a dissector gives, as a list; what it gives before an error counts."""
-    given: list[Message | Switch] = []
+    given: list[Item] = []
     try:
         for message in islice(listed(found), MESSAGES + 1):
             given.append(message)  # noqa: PERF402 - an error must not take them along
@@ -77,6 +89,7 @@ def checked(message: Message) -> Message:
         _,
         cut,
         side,
+        protocol,
     ) = values
     if (
         (type(kind) is Kind or type(kind) is int)
@@ -95,6 +108,7 @@ def checked(message: Message) -> Message:
         and type(last) is int
         and type(cut) is bool
         and (type(side) is int or type(side) is Side)
+        and type(protocol) is str
         and not notes
         and 1 <= kind <= 4
         and -LARGEST <= status <= LARGEST
@@ -133,6 +147,7 @@ def mended(message: Message) -> Message:
         message.extra,
         truth(message.cut, "cut"),
         number(message.side, "side", -1, 1),
+        text(message.protocol, "protocol"),
     )
     if max(len(made.verb), len(made.target)) > TEXT or max(len(made.head), len(made.body)) > BODY:
         made.verb, made.target = made.verb[:TEXT], made.target[:TEXT]
@@ -169,7 +184,7 @@ def whole(message: object) -> bool:
     """The same of one half."""
     if type(message) is not Message:
         return False
-    (_, verb, target, status, _, _, size, head, body, _, notes, gap, first, last, _, _, _) = (
+    (_, verb, target, status, _, _, size, head, body, _, notes, gap, first, last, _, _, _, _) = (
         astuple(message)
     )
     return (
@@ -205,14 +220,27 @@ def known(end: object) -> bool:
     )
 
 
-def handed(switch: object) -> Switch:
-    """A hand-over; `Rubbish` where it is none."""
-    if type(switch) is not Switch:
-        raise Rubbish(f"it gave {type(switch).__name__}, not Message or Switch")
-    protocol, client, server = astuple(switch)
-    if type(protocol) is not str or type(client) is not bytes or type(server) is not bytes:
-        raise Rubbish("it gave a Switch that is not of str, bytes, bytes")
-    return switch
+def handed(item: object) -> Switch | Inner:
+    """What is no message; `Rubbish` where it is none of what else may be given."""
+    if type(item) is Switch:
+        protocol, client, server, _, opaque = astuple(item)
+        if not (type(protocol) is type(opaque) is str and type(client) is type(server) is bytes):
+            raise Rubbish("it gave a Switch that is not of str and bytes")
+        return item
+    if type(item) is Inner:
+        side, data, size, missing, protocol, hint = astuple(item)
+        if not (
+            (type(side) is int or type(side) is Side)
+            and type(data) is bytes
+            and type(size) is type(missing) is int
+            and type(protocol) is type(hint) is str
+            and 0 <= side <= 1
+            and 0 <= size <= LARGEST
+            and 0 <= missing <= LARGEST
+        ):
+            raise Rubbish("it gave an Inner that is not of a side, bytes, sizes and names")
+        return item
+    raise Rubbish(f"it gave {type(item).__name__}, not Message, Switch or Inner")
 
 
 def said(error: BaseException) -> str:
@@ -286,6 +314,6 @@ def within(dissector: Any, side: Side) -> bool:
 
 def taken(
     dissector: Any, name: str, arguments: tuple[Any, ...]
-) -> tuple[list[Message | Switch], DissectError | None]:
+) -> tuple[list[Item], DissectError | None]:
     """What a method gives, taken while that is charged to the plugin."""
     return gather(getattr(dissector, name)(*arguments))

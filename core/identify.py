@@ -30,6 +30,7 @@ class View(msgspec.Struct):
     oriented: bool  # the SYN (or the first datagram) told who asks
     transport: str
     refused: frozenset[str] = frozenset()  # protocols that were tried and failed
+    hint: str = ""  # a protocol that breaks ties
 
 
 class Prefixes:
@@ -111,7 +112,7 @@ class Identifier:
             for as_side, flip, data in looks(view):
                 verdict = self.ask(spec, data, as_side)
                 more = more or verdict == Verdict.MORE
-                hinted = bool(set(spec.ports) & set(view.ports))
+                hinted = spec.name == view.hint or bool(set(spec.ports) & set(view.ports))
                 rank = (verdict, hinted, not flip)
                 if verdict >= Verdict.LIKELY and rank > best_rank:
                     side = "client" if as_side == Side.CLIENT else "server"

@@ -34,6 +34,7 @@ import msgspec
 from kshark import limits
 from kshark.breaker import ProtocolState
 from kshark.flow import Guard
+from kshark.layers import Carried, Guarded
 from kshark.units import show_size
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ SAMPLE: Final = 256
 """Items visited of one list or table, which stand for the others."""
 SHARED: Final = (
     type,
+    Carried,
+    Guarded,
     ModuleType,
     FunctionType,
     BuiltinFunctionType,

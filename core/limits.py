@@ -93,6 +93,8 @@ ERRORS: Final = 8
 """DissectErrors after which a flow turns opaque."""
 SWITCHES: Final = 8
 """Hand-overs of a flow from protocol to protocol (CONNECT within CONNECT); then it turns opaque."""
+INNERS: Final = 2
+"""Flows in each other (HTTP/2 in TLS in a tunnel by TLS); what is deeper is not dissected."""
 WAITING: Final = 65_536
 """Requests a flow that wait for an answer; the oldest ends unanswered. Pipelines of 10,000 commands are seen
 (redis-cli --pipe, bulk loaders), and each that waits is accounted for in MEMORY."""

@@ -3,11 +3,12 @@ from kshark._message cimport Entry, Message, known
 from kshark.ledger cimport Tally
 cimport cython
 
+cdef object NOTHING
 cdef long long WAITING, PATIENCE, CALM, STEADY, MATCHED, COST
 
 @cython.final
 cdef class Emitter:
-    cdef public object flow, protocol, wire
+    cdef public object flow, protocol, wire, shown
     cdef public list out
     cdef public Tally tally
     cdef public bint midstream

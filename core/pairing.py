@@ -28,13 +28,20 @@ STEADY = limits.STEADY
 MATCHED = limits.MATCHED
 COST = limits.MESSAGE_COST
 INTERIM_NOTES = 8
+NOTHING = Message(0).protocol
 
 
 class Emitter:
     """Makes the entries of one flow and numbers them."""
 
     def __init__(
-        self, flow: Flow, out: list[Entry], tally: Tally, midstream: bool, wire: WireFlow | None
+        self,
+        flow: Flow,
+        out: list[Entry],
+        tally: Tally,
+        midstream: bool,
+        wire: WireFlow | None,
+        shown: frozenset[str] | None = None,
     ) -> None:
         self.flow = flow
         self.protocol = flow.protocol
@@ -42,12 +49,20 @@ class Emitter:
         self.tally = tally
         self.midstream = midstream
         self.wire = wire  # where packets are kept, else None
+        self.shown = shown  # protocols whose entries are wanted, None for all
         self.seq = 0
 
     def emit(
         self, request: Message | None, response: Message | None, outcome: Outcome, swapped: bool
     ) -> None:
         """One entry, at least one half given."""
+        protocol = self.protocol
+        if request is not None and request.protocol is not NOTHING:
+            protocol = request.protocol or protocol
+        elif response is not None and response.protocol is not NOTHING:
+            protocol = response.protocol or protocol
+        if self.shown is not None and protocol not in self.shown:
+            return
         tally = self.tally
         if outcome is OK:
             tally.ok += 1
@@ -67,7 +82,7 @@ class Emitter:
             gap += response.gap_bytes
             if response.truncated:
                 capped = True
-        entry = made.entry(self.flow, self.seq, self.protocol, request, response, outcome)
+        entry = made.entry(self.flow, self.seq, protocol, request, response, outcome)
         if gap:
             entry.gap_bytes = gap
         if capped:

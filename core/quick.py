@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from kshark.api import DissectError, Entry, Message, Outcome, Side, Switch
+from kshark.api import DissectError, Entry, Item, Message, Outcome, Side
 from kshark.flow import (
     DISSECT,
     EARLY_MESSAGES,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kshark.pairing import Emitter, Pairing
     from kshark.wire import WireFlow
 
-Found = Iterable[Message | Switch]
+Found = Iterable[Item]
 OK = Outcome.OK
 ERROR = Outcome.ERROR
 
@@ -73,7 +73,7 @@ class QuickGuard(Guard):
         asked = pairs.first
         if (
             type(message) is not Message or message.side >= 0 or message.key
-            or message.notes or message.first_ns or message.last_ns or pairs.unsure
+            or message.notes or message.first_ns or message.last_ns or message.protocol or pairs.unsure
         ):  # fmt: skip
             return self.take(found, side, size, ns)
         if side:
@@ -196,8 +196,8 @@ class QuickGuard(Guard):
         proto, maker, pairs = self.proto, self.emitter, self.asked
         if (
             self.state == DISSECT and self.proven and not self.strict and proto is not None
-            and maker is not None and maker.wire is None and pairs is not None and self.feeder is None
-            and self.messages >= EARLY_MESSAGES
+            and maker is not None and maker.wire is None and maker.shown is None and pairs is not None
+            and self.feeder is None and self.messages >= EARLY_MESSAGES
         ):  # fmt: skip
             self.swift, self.speaks, self.maker, self.pairs = self.feed, proto, maker, pairs
         return enough

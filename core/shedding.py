@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kshark.flow import Guard
 from kshark.given import Rubbish
+from kshark.handover import finish
 
 if TYPE_CHECKING:
     from kshark.engine import Engine
@@ -58,7 +59,7 @@ def pay(guard: Guard, now: int) -> None:
             if pairing is not None:
                 pairing.shed()
     elif not slimmed(guard):
-        guard.close_dissector(now)
+        finish(guard, now)
         guard.give_up(REASON)
 
 

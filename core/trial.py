@@ -19,11 +19,11 @@ from kshark.api import (
     Details,
     DissectError,
     Framed,
+    Item,
     Message,
     ProtocolSpec,
     Side,
     Step,
-    Switch,
 )
 from kshark.breaker import Overrun, interrupted, within
 from kshark.explain import Trace
@@ -53,15 +53,15 @@ class Trial:
         if isinstance(self.dissector, Framed):
             self.trace = Trace(self.dissector, look, keep=explain)
 
-    def feed(self, side: Side, data: bytes) -> Iterator[Message | Switch]:
+    def feed(self, side: Side, data: bytes) -> Iterator[Item]:
         """What the dissector says of the next bytes."""
         return self._ask("feed", side, data)
 
-    def gap(self, side: Side, missing: int) -> Iterator[Message | Switch]:
+    def gap(self, side: Side, missing: int) -> Iterator[Item]:
         """What it says of a hole."""
         return self._ask("gap", side, missing)
 
-    def close(self) -> Iterator[Message | Switch]:
+    def close(self) -> Iterator[Item]:
         """What it says at the end."""
         return self._ask("close")
 
@@ -74,7 +74,7 @@ class Trial:
             raise Mistake(f"details(): {wrong}")
         return self._call(renderer.details, message, spec.name)
 
-    def _ask(self, name: str, *arguments: Any) -> Iterator[Message | Switch]:
+    def _ask(self, name: str, *arguments: Any) -> Iterator[Item]:
         found = self._call(lambda: listed(getattr(self.dissector, name)(*arguments)))
         while (one := self._call(next, found, None)) is not None:
             try:
@@ -95,7 +95,7 @@ class Trial:
             raise Mistake(f"{what}{_place(error)}") from error
 
 
-def sound(one: object) -> Message | Switch:
+def sound(one: object) -> Item:
     """A message as the engine would take it over, or a hand-over; `Rubbish` where it is neither."""
     return checked(one) if isinstance(one, Message) else handed(one)
 
@@ -111,7 +111,7 @@ def look(generator: object, want: Step | None, parse: Any) -> None:
             checked(want)
         elif not isinstance(want, Step):
             what = f"{of}.parse() yielded {type(want).__name__}"
-            raise Rubbish(f"{what}, not int, bytes, Take, Message or Switch")
+            raise Rubbish(f"{what}, not int, bytes, Take, Message, Switch or Inner")
     except Rubbish as error:
         raise Mistake(f"{error}{_waiting(generator)}") from error
 

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from kshark.api import (
     Details,
-    Dissector,
     Kind,
     Message,
     Outcome,
-    PluginError,
     ProtocolSpec,
     doc,
     hookimpl,
@@ -74,13 +72,6 @@ def flow_details(message: Message) -> Details:
     return message.extra if isinstance(message.extra, FlowDetails) else FlowDetails()
 
 
-def never() -> Dissector:
-    """These protocols are what is left when nobody dissects."""
-    raise PluginError(
-        "tcp, udp and icmp are the flows that nobody dissects: they have no dissector"
-    )
-
-
 @hookimpl
 def register_protocols() -> Iterable[ProtocolSpec]:
     """tcp, udp, icmp."""
@@ -92,7 +83,6 @@ def register_protocols() -> Iterable[ProtocolSpec]:
     return [
         ProtocolSpec(
             name=name,
-            dissector=never,
             doc=line,
             transport=name,
             request=FlowDetails,
@@ -108,6 +98,8 @@ def emit_flow(guard: Guard, end: int) -> None:
     wire, engine = guard.wire, guard.engine
     name = guard.server_name or guard.window.sni(guard.flip)
     request, response, outcome = whole(wire, guard.flip, guard.reason, name, end == END_RST)
+    if request is None and response is None:
+        return  # a flow within another: its packets are the other's
     flow = engine.describe(wire, bool(guard.flip), engine.transport(wire), guard.reason)
     emitter = engine.emitter(flow, guard.midstream, wire, guard.emitter)
     emitter.emit(request, response, outcome, False)

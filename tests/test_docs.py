@@ -15,6 +15,7 @@ import pytest
 import kshark.grammar as kshark_grammar
 import kshark.testing as kshark_testing
 from kshark import api, cli, hookspecs, limits, plugins, settings
+from kshark._spec_checks import check
 from kshark.filter import Field as FilterField
 from kshark.filter import known_fields
 from kshark.lane import LaneOptions
@@ -256,3 +257,20 @@ def test_what_is_undocumented_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         "limit PLANTED", "hook register_planted: no reference", "hook register_planted: no example",
         "option planted of A run", "field http.planted", "command planted", "Planted on grammars.md",
     ]  # fmt: skip
+
+
+def test_the_layer_of_the_docs() -> None:
+    (code,) = files_of(DOCS / "carriers.md").values()
+    names: dict[str, Any] = {}
+    exec(compile(code, "kshark_upper.py", "exec"), names)
+    (spec,) = names["register_protocols"]()
+    assert not check(spec, api.ProtocolSpec)
+    assert spec.layer(api.Message(api.Kind.REQUEST, "GET")) is None
+    layer = spec.layer(api.Message(api.Kind.REQUEST, "POST"))
+    lines = [*layer.feed(api.Side.CLIENT, b"one\ntw"), *layer.feed(api.Side.CLIENT, b"o\n")]
+    assert [(m.verb, m.target, m.size, m.protocol) for m in lines] == [
+        ("line", "one", 4, "upper"),
+        ("line", "two", 4, "upper"),
+    ]
+    (whole,) = layer.end(api.Side.CLIENT, api.Message(api.Kind.REQUEST, "POST"))
+    assert (whole.verb, whole.target, whole.protocol) == ("call", "one", "upper")

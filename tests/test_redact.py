@@ -23,7 +23,6 @@ from kshark.api import (
     Redact,
     doc,
 )
-from kshark.unknown import never
 
 try:
     from kshark import _rows
@@ -77,7 +76,7 @@ def test_every_shape_is_redacted_and_still_fits_its_type() -> None:
 
 
 def specs(kind: Redact) -> dict[str, ProtocolSpec]:
-    return {"http": ProtocolSpec(name="http", dissector=never, target_redact=kind)}
+    return {"http": ProtocolSpec(name="http", target_redact=kind)}
 
 
 @pytest.mark.parametrize(

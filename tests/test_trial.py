@@ -54,7 +54,7 @@ MISTAKES = {
     ),
     "a wish of str": (
         FRAMED.format("yield '5'", ""),
-        "P.parse() yielded str, not int, bytes, Take, Message or Switch (oops.py line 9)",
+        "P.parse() yielded str, not int, bytes, Take, Message, Switch or Inner (oops.py line 9)",
     ),
     "no yield": (
         "class P(Framed):\n    def parse(self, side):\n        return\ndef details(m): return D()\n",
@@ -88,7 +88,7 @@ MISTAKES = {
     "by hand, nothing": (BY_HAND.format("pass"), "it gave NoneType, not a list of messages"),
     "by hand, a number": (
         BY_HAND.format("yield 5"),
-        "it gave int, not Message or Switch (oops.py line 7)",
+        "it gave int, not Message, Switch or Inner (oops.py line 7)",
     ),
     "by hand, a target of bytes": (
         BY_HAND.format("yield Message(Kind.REQUEST, target=data)"),

@@ -11,6 +11,7 @@ from kshark.api import (
     DissectError,
     Dissector,
     Framed,
+    Item,
     Kind,
     Message,
     PluginError,
@@ -18,7 +19,6 @@ from kshark.api import (
     Redact,
     Side,
     Step,
-    Switch,
     Verdict,
 )
 from kshark.grammar import rules
@@ -390,7 +390,7 @@ class _Datagrams:
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
 
-    def feed(self, side: Side, data: bytes) -> Iterable[Message | Switch]:
+    def feed(self, side: Side, data: bytes) -> Iterable[Item]:
         whole, raw = len(data) <= LIMIT, data[:LIMIT]
         message = self.grammar.message(raw, side) if whole else self.grammar.remains(raw, side)
         if message is None:
@@ -398,8 +398,8 @@ class _Datagrams:
         message.size = len(data)
         return (message,)
 
-    def gap(self, side: Side, missing: int) -> Iterable[Message | Switch]:
+    def gap(self, side: Side, missing: int) -> Iterable[Item]:
         return ()
 
-    def close(self) -> Iterable[Message | Switch]:
+    def close(self) -> Iterable[Item]:
         return ()

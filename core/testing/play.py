@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from kshark.api import (
     DissectError,
     Dissector,
     Entry,
+    Inner,
+    Item,
     Kind,
     Message,
     Packet,
@@ -69,6 +73,7 @@ class Heard:
 
     messages: list[tuple[Side, Message]] = field(default_factory=list)
     switch: Switch | None = None  # what it handed over, with all bytes that it never saw
+    inner: list[Inner] = field(default_factory=list)  # what it found of a flow within
     errors: list[str] = field(default_factory=list)  # texts of its DissectErrors
     closed: int = 0  # how many of the messages only close() gave
 
@@ -105,6 +110,9 @@ def _hear(dissector: Dissector, pieces: Sequence[Piece], patient: bool) -> Heard
             if isinstance(found, Switch):
                 heard.switch = _handed_over(found, rest)
                 return heard
+            if isinstance(found, Inner):
+                heard.inner.append(found)
+                continue
             heard.messages.append((Side(found.side) if found.side >= 0 else side, found))
         if heard.errors and not (patient and len(heard.errors) < ERRORS):
             return heard
@@ -118,9 +126,7 @@ def _hear(dissector: Dissector, pieces: Sequence[Piece], patient: bool) -> Heard
     return heard
 
 
-def _answers(
-    dissector: Dissector, side: Side, piece: bytes | int, heard: Heard
-) -> Iterator[Message | Switch]:
+def _answers(dissector: Dissector, side: Side, piece: bytes | int, heard: Heard) -> Iterator[Item]:
     try:
         if isinstance(piece, int):
             yield from dissector.gap(side, piece)
@@ -131,14 +137,14 @@ def _answers(
         yield from _new_start(dissector, side, heard)
 
 
-def _new_start(dissector: Dissector, side: Side, heard: Heard) -> Iterator[Message | Switch]:
+def _new_start(dissector: Dissector, side: Side, heard: Heard) -> Iterator[Item]:
     try:
         yield from dissector.gap(side, 0)
     except DissectError as error:
         heard.errors.append(str(error))
 
 
-def _closing(dissector: Dissector, heard: Heard) -> Iterator[Message | Switch]:
+def _closing(dissector: Dissector, heard: Heard) -> Iterator[Item]:
     try:
         yield from dissector.close()
     except DissectError as error:
@@ -150,7 +156,7 @@ def _handed_over(switch: Switch, rest: Iterable[Piece]) -> Switch:
     both = [switch.client, switch.server]
     for side, piece in rest:
         both[side] += piece if isinstance(piece, bytes) else b"?" * piece
-    return Switch(switch.protocol, both[0], both[1])
+    return replace(switch, client=both[0], server=both[1])
 
 
 # ---------------------------------------------------------------- through the engine

@@ -11,7 +11,8 @@ Limits: those of `WireLimits`; a chain of the hash table holds CHAIN flows, so t
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -50,9 +51,30 @@ cdef extern from *:
     uint64_t fold(uint64_t a, uint64_t b) noexcept nogil
     void prefetch "__builtin_prefetch"(const void* p) noexcept nogil
 
+cdef extern from *:
+    """
+    /* Fill a bytes object anew that nobody else holds, as _PyBytes_Resize takes one that nobody else holds. */
+    static inline int kshark_refill(PyObject *lent, const uint8_t *data, Py_ssize_t size) {
+    #ifdef Py_GIL_DISABLED
+        return 0;
+    #else
+        PyBytesObject *bytes = (PyBytesObject *)lent;
+        if (Py_REFCNT(lent) != 1) return 0;
+        Py_SET_SIZE(bytes, size);
+        bytes->ob_shash = -1;
+        memcpy(bytes->ob_sval, data, size);
+        bytes->ob_sval[size] = 0;
+        return 1;
+    #endif
+    }
+    """
+    bint refill "kshark_refill"(PyObject* lent, const uint8_t* data, Py_ssize_t size) noexcept
+
 cdef enum:
     DUPLICATES = 4
     CHAIN = 32
+    LENT = 2_048  # bytes of a payload that may be lent: a packet's, on most networks
+    SMALL = 512  # ... and not less: Python has small ones at hand, and who keeps one keeps room for LENT
     BUCKETS = 1 << 22  # at most: 32 MiB of pointers
     RECORD = 24
     # kshark.wire.COUNTERS, in that order
@@ -138,6 +160,7 @@ cdef class Wire(Shelves):
     cdef object on_flow
     cdef object limits
     cdef bint dedupe
+    cdef bint twice  # packets of this block may have been seen before, on another interface
     cdef bint keep
     cdef uint32_t mask
     cdef int64_t most_memory, duplicate_wait, leap
@@ -146,6 +169,7 @@ cdef class Wire(Shelves):
     cdef int tunnels
     cdef tuple ifaces
     cdef list numbers
+    cdef bytes lent  # a payload that its consumer did not keep: the next one takes its place
     cdef int iface  # of the last packet
     cdef uint64_t number  # ... and what `numbers` has for it
 
@@ -219,6 +243,7 @@ cdef class Wire(Shelves):
                 self.books.counts[C_RECEIVED] += wanted - count
                 self.books.counts[C_BAD_RECORD] += wanted - count
                 self.name_ifaces(block.ifaces)
+                self.twice = self.dedupe and (len(self.ifaces) > 0 or block.linktype in (113, 276))
                 self.records(
                     <const uint8_t*>data.buf, data.len, <const uint8_t*>index.buf, count, block.linktype
                 )
@@ -399,7 +424,7 @@ cdef class Wire(Shelves):
             at = (<Flow>at).chain
         if flow is not None:
             half = &flow.halves[swapped ^ flow.flip]
-            if self.dedupe and self.copied(half, found, packet):
+            if self.twice and self.copied(half, found, packet):
                 self.books.counts[C_DUPLICATE] += captured
                 return
             if tcp and found.flags & (SYN | RST) == SYN and flow.fresh(half, found):
@@ -409,7 +434,7 @@ cdef class Wire(Shelves):
         if flow is None:
             flow = self.open(found, key, swapped, bucket, packet)
             half = &flow.halves[swapped ^ flow.flip]
-            if self.dedupe:
+            if self.twice:
                 self.copied(half, found, packet)
         if flow.ended:
             self.books.counts[C_LATE] += captured
@@ -426,6 +451,18 @@ cdef class Wire(Shelves):
             self.segment(flow, half, found, packet.ns)
         else:
             flow.datagram(half, found, packet.ns)
+
+    cdef bytes payload(self, Found* found):
+        """The bytes of a segment: in the memory of the last ones, where these are done with."""
+        cdef int64_t size = found.length
+        if size < SMALL or size > LENT:
+            return found.payload[:size]
+        if self.lent is None or not refill(<PyObject*>self.lent, found.payload, size):
+            self.lent = None  # its consumer keeps it
+            self.lent = PyBytes_FromStringAndSize(NULL, LENT)
+            if not refill(<PyObject*>self.lent, found.payload, size):
+                return found.payload[:size]
+        return self.lent
 
     cdef segment(self, Flow flow, Half* half, Found* found, int64_t ns):
         """TCP. In order, with nothing held and nothing special about it: the common case, in few steps."""
@@ -444,7 +481,7 @@ cdef class Wire(Shelves):
                 if flow.opaque:
                     half.bytes += found.length
                 else:
-                    flow.give(half, found.payload[:found.length], ns)
+                    flow.give(half, self.payload(found), ns)
                 if half.waits:
                     flow.watch(half)
         elif found.flags & RST:

@@ -18,7 +18,7 @@ import re
 from collections import deque
 
 from kshark import limits
-from kshark.api import DissectError, Kind, Message, NotMine, Switch
+from kshark.api import DissectError, Item, Kind, NotMine, Switch
 from kshark.feeder import Feeder, Found
 from kshark.protocols.http.head import (
     BAD_CHUNK,
@@ -58,7 +58,7 @@ from kshark.protocols.http.states import (
     UNTIL_CLOSE,
 )
 
-Out = Found | list[Message | Switch]
+Out = Found | list[Item]
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)
@@ -96,7 +96,7 @@ class HttpDissector(Feeder):
             fault, self.fault = self.fault, None
             raise fault
 
-    def gap(self, side: int, missing: int) -> list[Message | Switch]:
+    def gap(self, side: int, missing: int) -> list[Item]:
         """Skip the hole where it lies in a body; else cut the message and search for the next."""
         out = Found()
         lane = self.server if side else self.client
@@ -114,7 +114,7 @@ class HttpDissector(Feeder):
             self.release(out)
         return out.drain()
 
-    def close(self) -> list[Message | Switch]:
+    def close(self) -> list[Item]:
         """The end of the flow completes a body without length and cuts everything else."""
         out = Found()
         for lane in (self.client, self.server):

@@ -9,7 +9,7 @@ import re
 
 from kshark import limits
 from kshark._pure import pure
-from kshark.api import Kind, Message, Switch
+from kshark.api import Item, Kind, Message
 from kshark.feeder import Found
 from kshark.protocols.http.head import (
     BAD,
@@ -261,7 +261,7 @@ class Lane:
         return -1
 
 
-def mark_client(out: Found | list[Message | Switch], start: int) -> None:
+def mark_client(out: Found | list[Item], start: int) -> None:
     """Messages that the client had sent before, given while the server's bytes are fed."""
     for message in out[start:]:
         if isinstance(message, Message):

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from kshark import limits
-from kshark.api import Kind, Message, Switch
+from kshark.api import Item, Kind, Message
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.head import MANY, VERBS
 from kshark.protocols.http.lane import PIECES, Lane
@@ -64,7 +64,7 @@ class QuickDissector(HttpDissector):
         self.sure = True  # the same of the server; and which request it answers is certain
         self.special = False  # ... but for that, some requests ask for something special
 
-    def feed(self, side: int, data: bytes) -> Iterable[Message | Switch]:
+    def feed(self, side: int, data: bytes) -> Iterable[Item]:
         """The messages that `data` completes. Here are the two that most segments are, and no others."""
         found = None
         if side:
@@ -102,10 +102,10 @@ class QuickDissector(HttpDissector):
 
     def other(
         self, lane: Lane, side: int, data: bytes, found: re.Match[bytes] | None
-    ) -> Iterable[Message | Switch]:
+    ) -> Iterable[Item]:
         """What is rarer; `found` is a head where one was looked for."""
         state = lane.state
-        made: Iterable[Message | Switch] | None = None
+        made: Iterable[Item] | None = None
         if state == COUNTED:
             made = self.more(lane, data)
         elif state == HEAD:
@@ -120,19 +120,19 @@ class QuickDissector(HttpDissector):
             made = self.more_chunks(lane, data)
         return self.slowly(side, data) if made is None else made
 
-    def slowly(self, side: int, data: bytes) -> Iterable[Message | Switch]:
+    def slowly(self, side: int, data: bytes) -> Iterable[Item]:
         """Whatever is not plain."""
         try:
             return _feed(self, side, data)
         finally:
             self.look()
 
-    def gap(self, side: int, missing: int) -> list[Message | Switch]:
+    def gap(self, side: int, missing: int) -> list[Item]:
         """Skip the hole where it lies in a body; else cut the message and search for the next."""
         self.calm = self.sure = self.special = False
         return super().gap(side, missing)
 
-    def close(self) -> list[Message | Switch]:
+    def close(self) -> list[Item]:
         """The end of the flow completes a body without length and cuts everything else."""
         self.calm = self.sure = self.special = False
         return super().close()
@@ -148,7 +148,7 @@ class QuickDissector(HttpDissector):
 
     # ------------------------------------------------------------ heads
 
-    def ask(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def ask(self, lane: Lane, data: bytes) -> list[Item] | None:
         """A request that `data` begins with, and that it holds wholly or but for the end of its body."""
         found = _request(data)
         size = len(data)
@@ -175,9 +175,7 @@ class QuickDissector(HttpDissector):
             remember(data[found.end(2) + 1 :])
         return [Message(REQUEST, verb, target, 0, True, 0, size, data[:end], data[end:])]
 
-    def answer(
-        self, lane: Lane, data: bytes, found: re.Match[bytes]
-    ) -> Iterable[Message | Switch] | None:
+    def answer(self, lane: Lane, data: bytes, found: re.Match[bytes]) -> Iterable[Item] | None:
         """The same of the response to a request that asked for nothing special."""
         size = len(data)
         if size > BODY_KEPT:
@@ -201,7 +199,7 @@ class QuickDissector(HttpDissector):
         lane.fresh = False
         return [Message(RESPONSE, "", "", status, status < 400, 0, size, data[:end], data[end:])]
 
-    def answer_special(self, lane: Lane, data: bytes) -> Iterable[Message | Switch] | None:
+    def answer_special(self, lane: Lane, data: bytes) -> Iterable[Item] | None:
         """A response while it matters which of the requests before were HEAD: their answers have no body."""
         found = _response(data)
         number, asks = self.specials[0] if self.specials else (0, 0)
@@ -226,7 +224,7 @@ class QuickDissector(HttpDissector):
 
     def part(
         self, lane: Lane, kind: int, verb: str, target: str, status: int, data: bytes, end: int, stop: int
-    ) -> list[Message | Switch]:  # fmt: skip
+    ) -> list[Item]:  # fmt: skip
         """A message begins, whose head ends at `end`, and whose body will end at `stop`: after `data`."""
         size = len(data)
         lane.kind = kind
@@ -242,7 +240,7 @@ class QuickDissector(HttpDissector):
             lane.pieces.append(data[end:])
         return []
 
-    def more(self, lane: Lane, data: bytes) -> list[Message | Switch] | None:
+    def more(self, lane: Lane, data: bytes) -> list[Item] | None:
         """A part of a counted body, up to its end at most."""
         size = len(data)
         left = lane.left - size
@@ -259,14 +257,14 @@ class QuickDissector(HttpDissector):
             lane.kept = kept
         return [] if left else self.whole(lane)
 
-    def whole(self, lane: Lane) -> list[Message | Switch]:
+    def whole(self, lane: Lane) -> list[Item]:
         """The message under construction is complete: what `finish` makes of it, in one go."""
         pieces, size = lane.pieces, lane.size
         if (
             lane.flags or lane.gap or lane.broken or lane.trailers or lane.hole
             or lane.body_size != lane.kept
         ):  # fmt: skip
-            out: list[Message | Switch] = []
+            out: list[Item] = []
             self.finish(lane, out)
             return out
         kind, status, head, body = lane.kind, lane.status, lane.raw, b"".join(pieces)
@@ -280,9 +278,7 @@ class QuickDissector(HttpDissector):
         lane.then = HEAD
         return [made]
 
-    def chunked(
-        self, lane: Lane, data: bytes, end: int, status: int
-    ) -> Iterable[Message | Switch] | None:
+    def chunked(self, lane: Lane, data: bytes, end: int, status: int) -> Iterable[Item] | None:
         """A response of whose chunked body `data` holds the beginning, at `end`, or all."""
         pieces: list[bytes] = []
         pos, line = scan(data, end, pieces)
@@ -296,7 +292,7 @@ class QuickDissector(HttpDissector):
         lane.size = end
         return self.chunks(lane, data, end, pos, line, pieces)
 
-    def more_chunks(self, lane: Lane, data: bytes) -> Iterable[Message | Switch] | None:
+    def more_chunks(self, lane: Lane, data: bytes) -> Iterable[Item] | None:
         """A part of a chunk; or its end, and the chunks that follow."""
         size, left = len(data), lane.left
         if lane.hole or lane.kept + size > BODY_KEPT or self.due or self.fault is not None:
@@ -314,7 +310,7 @@ class QuickDissector(HttpDissector):
 
     def chunks(
         self, lane: Lane, data: bytes, begin: int, pos: int, line: re.Match[bytes] | None, pieces: list[bytes]
-    ) -> Iterable[Message | Switch]:  # fmt: skip
+    ) -> Iterable[Item]:  # fmt: skip
         """From `begin` to `pos` there were chunks; what comes now, after `line`, is none, or is not whole."""
         size = len(data)
         if pieces and not pieces[-1]:

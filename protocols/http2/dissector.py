@@ -15,7 +15,7 @@ Beside this file lies ``dissector.pxd``, with which the same source is compiled.
 from __future__ import annotations
 
 from kshark import limits
-from kshark.api import DissectError, Message, Switch
+from kshark.api import DissectError, Item
 from kshark.feeder import Feeder, Found
 from kshark.protocols.http2.frames import (
     ACK,
@@ -42,7 +42,7 @@ from kshark.protocols.http2.resync import MOST, search
 from kshark.protocols.http2.states import BODY, FRAME, LONG_HEADERS, SEEK, SKIP, UNKNOWN_HEADERS
 from kshark.protocols.http2.streams import Streams
 
-Out = Found | list[Message | Switch]
+Out = Found | list[Item]
 HEADER_BLOCK = limits.HEADER_BLOCK
 
 
@@ -67,7 +67,7 @@ class Http2Dissector(Feeder):
             text, self.fault = self.fault, ""
             raise DissectError(text)
 
-    def gap(self, side: int, missing: int) -> list[Message | Switch]:
+    def gap(self, side: int, missing: int) -> list[Item]:
         """A hole within a frame costs that frame; another one all that is not known again."""
         out = Found()
         lane = self.server if side else self.client
@@ -78,7 +78,7 @@ class Http2Dissector(Feeder):
             self.lose(lane)
         return out.drain()
 
-    def close(self) -> list[Message | Switch]:
+    def close(self) -> list[Item]:
         """The flow ended: what is complete but waits, and what is cut."""
         out = Found()
         self.streams.close(out)

@@ -10,7 +10,7 @@ Beside this file lies ``streams.pxd``, with which the same source is compiled.
 from __future__ import annotations
 
 from kshark import limits
-from kshark.api import Kind, Message, Switch
+from kshark.api import Item, Kind, Message
 from kshark.feeder import Found
 from kshark.protocols.http2.frames import error_name
 from kshark.protocols.http2.lane import Lane
@@ -29,7 +29,7 @@ from kshark.protocols.http2.states import (
 )
 from kshark.protocols.http2.stream import Half, Stream
 
-Out = Found | list[Message | Switch]
+Out = Found | list[Item]
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 INTERIM = int(Kind.INTERIM)

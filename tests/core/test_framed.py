@@ -57,8 +57,8 @@ class Record(Framed):
         return data.find(b"3:")
 
 
-def shape(found: Iterable[Message | Switch]) -> list[Any]:
-    return [m if isinstance(m, Switch) else (m.verb, m.body, m.size) for m in found]
+def shape(found: Iterable[object]) -> list[Any]:
+    return [(m.verb, m.body, m.size) if isinstance(m, Message) else m for m in found]
 
 
 def drain(framed: Framed, *pieces: bytes) -> list[Any]:

@@ -211,10 +211,10 @@ RUBBISH = [
     (5, "it gave int, not a list of messages"),
     ("text", "it gave str, not a list of messages"),
     ({"a": GOOD}, "it gave dict, not a list of messages"),
-    ([GOOD, None], "it gave NoneType, not Message or Switch"),
-    ((GOOD, 5), "it gave int, not Message or Switch"),
-    ([Switch(5, b"", b"")], "it gave a Switch that is not of str, bytes, bytes"),  # type: ignore[arg-type]
-    ([Switch("", None, "x")], "it gave a Switch that is not of str, bytes, bytes"),  # type: ignore[arg-type]
+    ([GOOD, None], "it gave NoneType, not Message, Switch or Inner"),
+    ((GOOD, 5), "it gave int, not Message, Switch or Inner"),
+    ([Switch(5, b"", b"")], "it gave a Switch that is not of str and bytes"),  # type: ignore[arg-type]
+    ([Switch("", None, "x")], "it gave a Switch that is not of str and bytes"),  # type: ignore[arg-type]
     *(
         ([Message(**{"kind": Kind.ONEWAY} | fields)], f"it gave a Message {said}")
         for fields, said in (

@@ -491,3 +491,31 @@ def test_an_idle_flow_ends_with_its_holes_told(kind: Any) -> None:
     tape.wire.tick(START + 300 * SECOND)
     assert said(tape.flows[0]) == [("gap", 0, 4), ("chunk", 0, b"held")]
     assert tape.flows[0].reason == END_IDLE
+
+
+def test_who_keeps_a_payload_keeps_its_bytes(kind: Any) -> None:
+    talk = Talk().open()
+    sent = [bytes([65 + n]) * (300 + 211 * n) for n in range(12)]
+    for data in sent:
+        talk.send(0, data)
+
+    class Forgetful(Listener):
+        """Keeps two of three payloads; of the others what they were."""
+
+        count = 0
+
+        def chunk(self, side: int, data: bytes, ns: int) -> bool:
+            Forgetful.count += 1
+            if Forgetful.count % 3:
+                kept.append(data)
+            else:
+                copies.append((len(data), data[:1], hash(data) == hash(bytes(bytearray(data)))))
+            return False
+
+    kept: list[bytes] = []
+    copies: list[tuple[int, bytes, bool]] = []
+    tape = Tape(kind)
+    wire = kind(lambda flow: Forgetful(flow, tape))
+    wire.feed(frames(*talk.packets))
+    assert kept == [data for n, data in enumerate(sent) if (n + 1) % 3]
+    assert copies == [(len(data), data[:1], True) for n, data in enumerate(sent) if not (n + 1) % 3]
