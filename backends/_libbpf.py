@@ -39,6 +39,7 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("bpf_program__fd", c_int, (c_void_p,)),
     ("bpf_program__set_autoload", c_int, (c_void_p, c_bool)),
     ("bpf_program__attach", c_void_p, (c_void_p,)),
+    ("bpf_program__attach_tracepoint", c_void_p, (c_void_p, c_char_p, c_char_p)),
     ("bpf_program__attach_perf_event", c_void_p, (c_void_p, c_int)),
     ("bpf_program__attach_cgroup", c_void_p, (c_void_p, c_int)),
     ("bpf_program__attach_iter", c_void_p, (c_void_p, c_void_p)),
@@ -77,7 +78,7 @@ class _Log:
 
     def _take(self, level: int, form: int, arguments: int) -> int:
         if level == 0:
-            room = ctypes.create_string_buffer(4096)
+            room = ctypes.create_string_buffer(1 << 20)  # a verifier's log is one line to libbpf
             self._libc.vsnprintf(room, len(room), c_void_p(form), c_void_p(arguments))
             self.lines += room.value.decode(errors="replace").splitlines()
             del self.lines[:-BPF_LOG_LINES]
@@ -231,9 +232,19 @@ class Object:
     def attach(self, program: str) -> int:
         """Attach a program where its section says; gives the descriptor of the link."""
         kind, _, event = self.section(program).partition("/")
-        if kind in ("tp", "tracepoint") and not _tracefs.mounted():
-            return self._tracepoint(program, event)
+        if kind == "tp":
+            return self.attach_tracepoint(program, event)
         return self._linked(program, self._lib.bpf_program__attach(self._programs[program]))
+
+    def attach_tracepoint(self, program: str, event: str) -> int:
+        """Attach a program to ``syscalls/sys_exit_read``; one may be attached to many."""
+        if not _tracefs.mounted():
+            return self._own_tracepoint(program, event)
+        group, _, name = event.partition("/")
+        pointer = self._lib.bpf_program__attach_tracepoint(
+            self._programs[program], group.encode(), name.encode()
+        )
+        return self._linked(program, pointer)
 
     def attach_cgroup(self, program: str, cgroup: int) -> int:
         """Attach a program to the cgroup that a descriptor is of."""
@@ -264,7 +275,7 @@ class Object:
         if pointer:
             self._lib.bpf_object__close(pointer)
 
-    def _tracepoint(self, program: str, event: str) -> int:
+    def _own_tracepoint(self, program: str, event: str) -> int:
         """Without a mounted tracefs, where libbpf looks for the number of an event."""
         try:
             descriptor = _tracefs.opened(event)

@@ -27,12 +27,17 @@ struct {
 	__type(value, __u64);
 } counts SEC(".maps");
 
-static __always_inline void count(__u32 which)
+static __always_inline void count_some(__u32 which, __u64 some)
 {
 	__u64 *value = bpf_map_lookup_elem(&counts, &which);
 
 	if (value)
-		(*value)++;
+		*value += some;
+}
+
+static __always_inline void count(__u32 which)
+{
+	count_some(which, 1);
 }
 
 /* clang before 16 loses the bound of a length that it has just compared; the verifier does not lose this one. */

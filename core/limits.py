@@ -241,6 +241,12 @@ PACKET_ROOM: Final = 256 * KIB
 up to 512 KiB; of longer ones so much is taken. libpcap MAXIMUM_SNAPLEN."""
 PORTS: Final = 1_024
 """Ports that the kernel filter compares with."""
+SOCKET_PIDS: Final = 1_024
+"""Processes that the kernel filter compares with."""
+SOCKET_COMMS: Final = 256
+"""Names of processes that the kernel filter compares with."""
+SOCKET_OWNERS: Final = 65_536
+"""Ends of connections whose process is remembered, as many as there are flows; the oldest are forgotten."""
 BPF_LOG_LINES: Final = 200
 """Lines of libbpf and of the verifier kept to explain a refusal; a verifier's log may have a million."""
 

@@ -55,6 +55,7 @@ DEFAULT_PLUGINS: Final = (
     "kshark.backends.pcap",
     "kshark.backends.af_packet",
     "kshark.backends.cgroup",
+    "kshark.backends.ebpf",
     "kshark.backends.tc",
     "kshark.sinks.console",
     "kshark.sinks.jsonl",
