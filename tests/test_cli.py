@@ -669,7 +669,11 @@ def test_a_missing_file_costs_no_earlier_one(pcap: Path, tmp_path: Path) -> None
     ("name", "value", "told"),
     [
         ("KSHARK_SINK", "jsonk", "KSHARK_SINK=jsonk: no sink 'jsonk'; did you mean jsonl?"),
-        ("KSHARK_BACKEND", "x", "KSHARK_BACKEND=x: no backend 'x'; there is af_packet, cgroup, ebpf, pcap, tc"),
+        (
+            "KSHARK_BACKEND",
+            "x",
+            "KSHARK_BACKEND=x: no backend 'x'; there is af_packet, cgroup, ebpf, pcap, tc",
+        ),
         ("KSHARK_ASSUME", "x", "KSHARK_ASSUME=x: must be PORT=NAME, as in 6380=redis"),
         ("KSHARK_WORKERS", "0", "KSHARK_WORKERS=0: must be a number from 1 to 256, or auto"),
         ("KSHARK_CONFIG", "none", "KSHARK_CONFIG=none: No such file or directory"),
