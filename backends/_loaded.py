@@ -16,8 +16,8 @@ from kshark.limits import KIB, LINKS, MIB, PACKET_ROOM, PORTS
 
 SHARED: Final = ("ring", "counts", "ports")
 """Maps that all copies of the programs have in common."""
-LEAST_RING: Final = 256 * KIB
-"""Bytes: a few of the longest packets."""
+LEAST_RING: Final = 512 * KIB
+"""Bytes: the longest packet fits."""
 LEAST_SNAPLEN: Final = 64
 """Bytes: the headers of most packets."""
 

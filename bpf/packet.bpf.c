@@ -15,7 +15,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Set before the programs are loaded; the verifier knows them as constants. */
-const volatile __u32 snaplen = 65600;
+const volatile __u32 snaplen = 262144;
 const volatile __u32 by_port = 0; /* whether only the packets of `ports` are taken */
 
 enum { KIND_FRAME, KIND_BARE }; /* kinds of records: from the Ethernet header on, from the IP header on */
@@ -88,7 +88,9 @@ static __always_inline void take(struct __sk_buff *skb, __u16 kind, __u16 iface)
 	PUT_IN(9216)
 	PUT_IN(20480)
 	PUT_IN(36864)
-	PUT_IN(65600) /* 65,535 bytes of IP behind an Ethernet header with two tags */
+	PUT_IN(65792) /* what segmentation offload makes: 65,536 bytes of payload, and headers */
+	PUT_IN(131328)
+	PUT_IN(262144) /* BIG TCP */
 }
 
 static __always_inline int at_link(struct __sk_buff *skb, __u16 kind)

@@ -236,9 +236,9 @@ BPF_LINKS: Final = 500
 """Interfaces that the kernel filter compares; with more, packets are sorted out after they were copied."""
 
 # -- programs in the kernel
-PACKET_ROOM: Final = 65_600
-"""Bytes of the longest packet that a program copies whole: 65,535 of IP behind an Ethernet header with tags. What
-segmentation offload makes is no longer, unless BIG TCP is on; of longer ones so much is taken."""
+PACKET_ROOM: Final = 256 * KIB
+"""Bytes of the longest packet that a program copies whole. Segmentation offload makes 65,536 and headers, BIG TCP
+up to 512 KiB; of longer ones so much is taken. libpcap MAXIMUM_SNAPLEN."""
 PORTS: Final = 1_024
 """Ports that the kernel filter compares with."""
 SOCKET_PIDS: Final = 1_024

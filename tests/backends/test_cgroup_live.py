@@ -194,7 +194,7 @@ import asyncio, os, sys
 from kshark.backends import cgroup, tc
 
 async def main():
-    backend = tc.make(tc.TcOptions(netns=[sys.argv[1]], user="nobody", ring_bytes=1 << 18))
+    backend = tc.make(tc.TcOptions(netns=[sys.argv[1]], user="nobody", ring_bytes=1 << 19))
     backend.open()
     print("open", os.getuid(), flush=True)
     sys.stdin.readline()

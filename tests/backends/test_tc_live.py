@@ -247,7 +247,7 @@ def test_a_ring_that_is_too_small_loses_and_says_how_much(lab: Lab) -> None:
     sent = 3000
 
     async def main() -> None:
-        async with watching(netns=[space], ports=[7], ring_bytes=256 * 1024) as watch:
+        async with watching(netns=[space], ports=[7], ring_bytes=512 * 1024) as watch:
             watch.open.clear()
             with bound(space, "127.0.0.1", 0) as one, bound(space, "127.0.0.1", 7) as two:
                 for _ in range(sent):
@@ -455,8 +455,8 @@ def test_an_interface_that_is_not_there(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"ring_bytes": 1000}, "tc: ring_bytes must be between 262144 and 1073741824"),
-        ({"snaplen": 100_000}, "tc: snaplen must be between 64 and 65600"),
+        ({"ring_bytes": 1000}, "tc: ring_bytes must be between 524288 and 1073741824"),
+        ({"snaplen": 300_000}, "tc: snaplen must be between 64 and 262144"),
         ({"ports": [0]}, "tc: ports must be between 1 and 65535"),
         ({"ports": list(range(1, 1026))}, "tc: at most 1024 ports"),
         ({"user": "nobody-of-that-name"}, "user nobody-of-that-name: there is no such user"),
