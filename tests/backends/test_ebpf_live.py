@@ -203,7 +203,8 @@ def test_both_ends_here_are_one_entry_with_both_processes(
     for entry in found:
         assert entry["src"]["comm"] == clients[entry["protocol"]], entry
         assert entry["dst"]["comm"] == servers[entry["protocol"]], entry
-        assert entry["src"]["pid"] and entry["dst"]["pid"]
+        assert entry["src"]["pid"]
+        assert entry["dst"]["pid"]
         assert entry["src"]["ip"] == entry["dst"]["ip"] == host
         assert not entry["midstream"]
     assert "lost" not in capture.said
@@ -261,7 +262,8 @@ def test_filters_are_the_kernels(site: Site, tmp_path: Path) -> None:
 def test_an_open_connection_is_joined_and_named(site: Site, tmp_path: Path) -> None:
     words = ["ip", "netns", "exec", site.servers, "redis-cli"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-        assert client.stdin is not None and client.stdout is not None
+        assert client.stdin is not None
+        assert client.stdout is not None
         client.stdin.write(b"PING\n")
         client.stdin.flush()
         assert client.stdout.readline() == b"PONG\n"
