@@ -91,14 +91,14 @@ def no_libbpf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(name: str | None, **_: object) -> ctypes.CDLL:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(_libbpf.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
     yield
     _libbpf._library.cache_clear()
 
 
 def test_without_libbpf_one_line_says_what_to_install(no_libbpf: None) -> None:
     assert "apt-get install libbpf1" in _sockets.missing()
-    with pytest.raises(PluginError, match="libbpf 1.0 or newer is not installed"):
+    with pytest.raises(PluginError, match="is not installed"):
         Ebpf(EbpfOptions()).open()
 
 

@@ -52,9 +52,8 @@ class Memory:
     def free(self) -> int:
         return SIZE - (self._written.value - self._taken.value)
 
-    def put(self, content: bytes, kind: int = 0, *, flags: int = 0, wire: int = 0) -> bool:
-        head = _head(len(content) if not wire else wire, kind)
-        return self.put_raw(head + content, flags)
+    def put(self, content: bytes, kind: int = 0, *, flags: int = 0) -> bool:
+        return self.put_raw(_head(len(content), kind) + content, flags)
 
     def put_raw(self, record: bytes, flags: int = 0) -> bool:
         whole = (len(record) | flags).to_bytes(4, "little") + bytes(4) + record
@@ -117,7 +116,7 @@ def test_kinds_are_told_apart(twin: ModuleType, memory: Memory) -> None:
 def test_a_record_that_is_being_written_ends_the_walk(twin: ModuleType, memory: Memory) -> None:
     ring = twin.Ring(memory.fd, SIZE)
     memory.put(b"one")
-    memory.put(b"gone", flags=twin.DISCARDED if hasattr(twin, "DISCARDED") else 1 << 30)
+    memory.put(b"gone", flags=1 << 30)
     memory.put(b"busy", flags=1 << 31)
     memory.put(b"later")
     assert drain(ring) == [[b"one"], []]
