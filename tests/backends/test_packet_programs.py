@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,5 +55,5 @@ def test_without_the_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_loaded.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert missing(("frame",)).startswith("needs Linux, this is darwin: read a capture file")
