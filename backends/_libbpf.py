@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 from collections.abc import Collection, Iterator, Mapping
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -212,7 +213,13 @@ class Object:
 
     def load(self) -> None:
         """Bring maps and programs into the kernel; `BpfError` where it refuses one."""
-        if self._lib.bpf_object__load(self._pointer):
+        # The verifier gives up for any signal, and a timer's may come oftener than it takes.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            refused = self._lib.bpf_object__load(self._pointer)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if refused:
             raise self._error("cannot be loaded")
 
     @property

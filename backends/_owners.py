@@ -7,7 +7,6 @@ goes first.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -49,7 +48,9 @@ class Owners:
 
     def begin(self, records: bytes) -> None:
         """Take in the sockets that are open already."""
-        for pid, _, _, ends, name in HELD.iter_unpack(records[: len(records) // HELD.size * HELD.size]):
+        for pid, _, _, ends, name in HELD.iter_unpack(
+            records[: len(records) // HELD.size * HELD.size]
+        ):
             self._put(ends, pid, name)
 
     def name(self, flow: Flow) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from kshark.api import PluginError
-from kshark.backends import _libbpf, _tracefs
+from kshark.backends import _libbpf, _netns, _tracefs
 from kshark.backends._libbpf import BpfError, Object
 from kshark.bpf import MISSING, program
-from kshark.limits import KIB, PORTS, SOCKET_COMMS, SOCKET_PIDS
+from kshark.limits import KIB, PORTS, SOCKET_COMMS, SOCKET_PIDS, SOCKET_SPACES
 
 LEAST_RING: Final = 256 * KIB
 """Bytes: a few of the longest records."""
@@ -30,6 +30,7 @@ class Wanted(NamedTuple):
     ports: Sequence[int] = ()
     pids: Sequence[int] = ()
     comms: Sequence[str] = ()
+    netns: Sequence[str] = ()
     payload: int = 16 * KIB
     ring_bytes: int = LEAST_RING
 
@@ -43,8 +44,12 @@ class Wanted(NamedTuple):
                 raise PluginError(f"ebpf: at most {most} {name}")
             if not all(0 < value < bound for value in values):
                 raise PluginError(f"ebpf: {name} must be between 1 and {bound - 1}")
-        if len(self.comms) > SOCKET_COMMS:
-            raise PluginError(f"ebpf: at most {SOCKET_COMMS} comms")
+        for name, texts, most in (
+            ("comms", self.comms, SOCKET_COMMS),
+            ("netns", self.netns, SOCKET_SPACES),
+        ):
+            if len(texts) > most:
+                raise PluginError(f"ebpf: at most {most} {name}")
         if not 0 <= self.payload <= MOST_PAYLOAD:
             raise PluginError(f"ebpf: payload must be between 0 and {MOST_PAYLOAD}")
         if not LEAST_RING <= self.ring_bytes <= 1 << 30:
@@ -60,13 +65,19 @@ def load(wanted: Wanted) -> Object:
             "by_port": int(bool(wanted.ports)),
             "by_pid": int(bool(wanted.pids)),
             "by_comm": int(bool(wanted.comms)),
+            "by_netns": int(bool(wanted.netns)),
             "payload": wanted.payload,
         },
         sizes={"ring": 1 << (wanted.ring_bytes - 1).bit_length(), "scratches": _libbpf.cpus()},
     )
     try:
         found.load()
-        for name, width, values in (("ports", 2, wanted.ports), ("pids", 4, wanted.pids)):
+        spaces = [_netns.identity(name)[1] for name in wanted.netns]
+        for name, width, values in (
+            ("ports", 2, wanted.ports),
+            ("pids", 4, wanted.pids),
+            ("spaces", 4, spaces),
+        ):
             for value in values:
                 found.map(name).put(value.to_bytes(width, sys.byteorder), b"\1")
         for comm in wanted.comms:

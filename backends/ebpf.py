@@ -17,7 +17,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from typing import Annotated, Final
 
-from kshark.api import BackendSpec, Block, CaptureStats, Flow, Options, PluginError, hookimpl, option
+from kshark.api import (
+    BackendSpec,
+    Block,
+    CaptureStats,
+    Flow,
+    Options,
+    PluginError,
+    hookimpl,
+    option,
+)
 from kshark.backends import _privileges, _sockets
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._owners import Owners
@@ -49,11 +58,16 @@ class EbpfOptions(Options):
     """Options of the ``ebpf`` backend."""
 
     ports: Annotated[
-        list[int], option("Only sockets with one of these ports at either end; the kernel checks it")
+        list[int],
+        option("Only sockets with one of these ports at either end; the kernel checks it"),
     ] = []
     pids: Annotated[list[int], option("Only calls of these processes; the kernel checks it")] = []
     comms: Annotated[
         list[str], option("Only calls of processes of these names (15 bytes); the kernel checks it")
+    ] = []
+    netns: Annotated[
+        list[str],
+        option("Only sockets of these network namespaces: path, `ip netns` name or process id"),
     ] = []
     payload: Annotated[int, option("Bytes taken of each call", unit="bytes")] = 16 * KIB
     ring_bytes: Annotated[
@@ -73,7 +87,12 @@ class Ebpf:
     def __init__(self, options: EbpfOptions) -> None:
         self._options = options
         self._wanted = Wanted(
-            options.ports, options.pids, options.comms, options.payload, options.ring_bytes
+            options.ports,
+            options.pids,
+            options.comms,
+            options.netns,
+            options.payload,
+            options.ring_bytes,
         )
         self._wanted.check()
         self._owners = Owners()

@@ -3,7 +3,7 @@
 #pragma once
 
 const volatile __u32 own_pid = 0; /* kshark's own traffic is left out */
-const volatile __u8 by_pid = 0, by_comm = 0, by_port = 0; /* whether the maps below say what is wanted */
+const volatile __u8 by_pid = 0, by_comm = 0, by_port = 0, by_netns = 0; /* whether the maps below say what is wanted */
 
 struct name {
 	char text[16];
@@ -29,6 +29,13 @@ struct {
 	__type(key, __u16);
 	__type(value, __u8);
 } ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32); /* inode */
+	__type(value, __u8);
+} spaces SEC(".maps");
 
 /* The name of the process: that of its first thread, zero after its end. */
 static __always_inline void name_of_task(struct name *name)
@@ -57,4 +64,14 @@ static __always_inline bool wants_task(__u32 pid)
 static __always_inline bool wants_ports(__u16 local, __u16 remote)
 {
 	return !by_port || bpf_map_lookup_elem(&ports, &local) || bpf_map_lookup_elem(&ports, &remote);
+}
+
+static __always_inline bool wants_netns(struct sock *sk)
+{
+	__u32 inode;
+
+	if (!by_netns)
+		return true;
+	inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	return bpf_map_lookup_elem(&spaces, &inode);
 }

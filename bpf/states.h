@@ -7,26 +7,6 @@
 
 #define SOCK_DONE 1 /* a bit of sk_flags: the peer has sent its FIN */
 
-static __always_inline void put_segment(const struct ends *ends, bool out, __u32 seq, __u32 ack, __u8 flags)
-{
-	struct {
-		struct head head;
-		__u8 data[HEADERS];
-	} it;
-	struct segment segment = { .out = out, .flags = flags, .seq = seq, .ack = ack };
-	__u32 size;
-
-	__builtin_memset(&it, 0, sizeof(it));
-	size = write_headers(it.data, ends, &segment);
-	it.head.ns = bpf_ktime_get_ns();
-	it.head.wire = size;
-	it.head.kind = DATA;
-	if (size != HEADERS)
-		size = sizeof(struct ip4) + sizeof(struct tcp); /* a constant, for the verifier */
-	if (bpf_ringbuf_output(&ring, &it, sizeof(it.head) + size, BPF_RB_NO_WAKEUP))
-		count(LOST_RING);
-}
-
 static __always_inline void tell_state(struct sock *sk, int old, int new)
 {
 	struct tcp_sock *tcp = (void *)sk;
@@ -35,7 +15,7 @@ static __always_inline void tell_state(struct sock *sk, int old, int new)
 
 	if (!ends_of(sk, &ends) || ends.proto != TCP || !ends.remote_port)
 		return;
-	if (!wants_ports(ends.local_port, ends.remote_port))
+	if (!wants_ports(ends.local_port, ends.remote_port) || !wants_netns(sk))
 		return;
 	sent = BPF_CORE_READ(tcp, write_seq);
 	heard = BPF_CORE_READ(tcp, copied_seq);
@@ -46,8 +26,9 @@ static __always_inline void tell_state(struct sock *sk, int old, int new)
 
 		if (client && old != TCP_SYN_SENT)
 			return;
-		put_segment(&ends, client, asked - 1, 0, SYN);
-		put_segment(&ends, !client, answered - 1, asked, SYN | ACK);
+		tell_open(&ends, client, asked, answered);
+	} else if (by_task() && !is_told(&ends)) {
+		return; /* nobody's whom we know to be wanted */
 	} else if (old == TCP_SYN_SENT && new == TCP_CLOSE) {
 		put_segment(&ends, true, sent - 1, 0, SYN);
 		if (BPF_CORE_READ(sk, sk_err) == 111) /* ECONNREFUSED */
@@ -66,8 +47,6 @@ static __always_inline void tell_state(struct sock *sk, int old, int new)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *sk, int old, int new)
 {
-	/* Of a connection nothing is known but its ends: whose it is, only its calls tell. */
-	if (!by_pid && !by_comm)
-		tell_state(sk, old, new);
+	tell_state(sk, old, new);
 	return 0;
 }

@@ -245,6 +245,8 @@ SOCKET_PIDS: Final = 1_024
 """Processes that the kernel filter compares with."""
 SOCKET_COMMS: Final = 256
 """Names of processes that the kernel filter compares with."""
+SOCKET_SPACES: Final = 1_024
+"""Network namespaces that the kernel filter compares with."""
 SOCKET_OWNERS: Final = 65_536
 """Ends of connections whose process is remembered, as many as there are flows; the oldest are forgotten."""
 BPF_LOG_LINES: Final = 200
