@@ -110,7 +110,7 @@ def _object(wanted: Wanted, first: Sequence[Object] = ()) -> Object:
 
 def explained(error: OSError) -> str:
     """What to tell the user where the kernel refuses."""
-    if error.errno in (errno.EPERM, errno.EACCES):
+    if error.errno == errno.EPERM:  # the verifier says EACCES
         python = os.path.realpath(sys.executable)
         return (
             "needs CAP_BPF and CAP_NET_ADMIN: run with sudo, or once: "

@@ -53,6 +53,8 @@ static __always_inline void put(struct __sk_buff *skb, __u16 kind, __u16 iface, 
 	packet->head.wire = skb->len;
 	packet->head.kind = kind;
 	packet->head.iface = iface;
+	/* It is not 0; the verifier of Linux 6.1 has to be told so. */
+	asm volatile("if %0 > 0 goto +1\n %0 = 1" : "+r"(size));
 	if (bpf_skb_load_bytes(skb, 0, packet->data, size)) {
 		count(COUNT_UNREADABLE);
 		bpf_ringbuf_discard(packet, BPF_RB_NO_WAKEUP);

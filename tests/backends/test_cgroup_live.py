@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netlab import Lab, Watch, bound, lab, watched
+from netlab import Lab, Seen, Watch, bound, lab, watched
 
 from kshark.api import PluginError
 from kshark.backends import cgroup
+from kshark.backends._netns import inside
 
 __all__ = ["lab"]
 pytestmark = pytest.mark.live
@@ -239,23 +240,29 @@ def test_privileges_are_dropped_and_capturing_goes_on(lab: Lab) -> None:
     assert f"{space}/late is not captured: netns {space}: needs CAP_SYS_ADMIN" in notes
 
 
-def test_tcp_of_both_families(lab: Lab, group: Path) -> None:
-    """SYN and all: the handshake is seen at the socket that answers, before anybody has accepted."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_tcp_of_both_families(lab: Lab, group: Path, host: str) -> None:
+    """SYN and all: what the kernel answers before anybody has accepted is a socket's, too."""
     space = lab.space()
+    with inside(space), open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "w") as knob:
+        knob.write("0")
+    lab.ip("addr", "replace", "::1/128", "dev", "lo", space=space)
 
     async def main() -> None:
         async with watching(target=str(group)) as watch:
-            with within(group), bound(space, "127.0.0.1", 0, socket.SOCK_STREAM) as server:
+            with within(group), bound(space, host, 0, socket.SOCK_STREAM) as server:
                 server.listen()
-                with bound(space, "127.0.0.1", 0, socket.SOCK_STREAM) as client:
-                    client.connect(server.getsockname())
+                with bound(space, host, 0, socket.SOCK_STREAM) as client:
+                    client.connect(server.getsockname()[:2])
                     peer, _ = server.accept()
                     with peer:
                         client.sendall(b"question")
                         assert peer.recv(100) == b"question"
-            await watch.until(lambda: any(s.ip[33] & 1 for s in watch.ip))
-            flags = [s.ip[33] for s in watch.ip]
-            assert flags[:3] == [2, 18, 16]
-            assert b"question" in [s.payload for s in watch.ip]
+            await watch.until(lambda: any(flags(s) & 1 for s in watch.ip))
+            assert [flags(s) for s in watch.ip[:3]] == [2, 18, 16]
+            assert any(b"question" in s.data for s in watch.ip)
+
+    def flags(seen: Seen) -> int:
+        return seen.ip[(40 if ":" in host else 20) + 13]
 
     asyncio.run(main())
