@@ -233,6 +233,18 @@ def test_the_same_as_packets_show(site: Site, tmp_path: Path, host: str) -> None
         assert large["response"]["size"] + gap > 65_536
 
 
+def test_rare_calls(lab: Lab, tmp_path: Path) -> None:
+    space = lab.space()
+    with ebpf(tmp_path, space) as capture:
+        script = str(Path(__file__).parent / "odd_calls.py")
+        words = ["ip", "netns", "exec", space, sys.executable, script, "5300"]
+        subprocess.run(words, check=True, timeout=PATIENCE)
+        found = settled(capture, 3)
+    shown = sorted((e["protocol"], e["request"]["target"], e["outcome"]) for e in found)
+    assert shown == [("dns", "a.test", "ok"), ("dns", "b.test", "ok"), ("http", "/peek", "ok")]
+    assert all(e["gap_bytes"] == 0 and e["src"]["ip"] == "127.0.0.1" for e in found)
+
+
 def test_a_ring_too_small_is_counted_and_the_books_balance(site: Site, tmp_path: Path) -> None:
     """A reader that is stopped for a while: what did not fit is lost, counted, and a gap where it was."""
     (tmp_path / "many").write_bytes(b"x" * 10_000_000)
