@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-slow fuzz lint bench bench-gate docs dist clean dev system tools
+.PHONY: help run test test-slow fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +26,11 @@ run: dev ## watch this machine's traffic, live (ARGS="--iface lo --sink jsonl:-"
 	@echo "kshark run $(ARGS)   (Ctrl-C ends it)"
 	@$(SUDO) $(BIN)/kshark run $(ARGS)
 
-test: dev tools ## everything that takes under ten minutes, live captures in own namespaces included
+test: dev tools bpf ## everything that takes under ten minutes, live captures in own namespaces included
 	@echo "running the tests"
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-test-slow: dev tools ## the tests that take minutes: long fuzzing, soak
+test-slow: dev tools bpf ## the tests that take minutes: long fuzzing, soak
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at most
@@ -70,6 +70,14 @@ $(VENV)/.ready-$(MODULES): pyproject.toml setup.py $(COMPILED)
 	@$(BIN)/python -c 'from kshark.wire import COMPILED; print("compiled core:", "yes" if COMPILED else "no, plain Python (install gcc and python3-dev, then make clean run)")'
 	@rm -f $(VENV)/.ready-* && touch $@
 
+bpf: ## the programs for the kernel, in bpf/*.bpf.o (clang; the packages have them built)
+	@missing=""; \
+	need() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ] || missing="$$missing $$2"; }; \
+	need clang clang; need llvm-strip llvm; need bpftool bpftool; \
+	[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$$missing libbpf-dev"; \
+	sh tests/apt.sh useful "$$missing"
+	@sh bpf/build.sh && ls bpf/*.bpf.o
+
 system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "$(PYTHON) is not Python 3.11 or newer; say which is: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -91,5 +99,5 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || echo "no greeter in Go: its test cannot run"
 
 clean: ## remove what was built
-	@rm -rf build dist site $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf build dist site bpf/*.bpf.o $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	@find core backends protocols sinks enrichers \( -name '*.so' -o -name __pycache__ \) -exec rm -rf {} +

@@ -1,11 +1,13 @@
 """The compiled core: every ``*.pyx``, and every ``*.py`` that has a ``.pxd`` beside it.
 
-All of it is optional: without a compiler the build goes on, and kshark runs on the pure twins.
+All of it is optional: without a compiler the build goes on, and kshark runs on the pure twins. So are the programs
+for the kernel (``bpf/*.bpf.c``): without clang the build says so, and the backends that need them are not available.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -84,6 +86,13 @@ def extensions() -> list[Extension]:
     return made
 
 
+def programs() -> None:
+    """Compile ``bpf/*.bpf.c``; what cannot be done is said by the script itself."""
+    if not os.environ.get("KSHARK_BUILD_PURE"):
+        subprocess.run(["sh", "bpf/build.sh"], check=False)
+
+
 JOBS = min(4, os.cpu_count() or 1)  # compilers at once; each takes a few hundred MB
 
+programs()
 setup(ext_modules=extensions(), options={"build_ext": {"parallel": JOBS}})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,12 @@ def identity(name: str) -> tuple[int, int]:
     except OSError as error:
         raise _explained(name, error) from None
     return stat.st_dev, stat.st_ino
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The namespaces, each once however it is named; our own if none is given."""
+    found = {identity(name): name for name in reversed(list(names))}
+    return list(reversed(found.values())) or [""]
 
 
 @contextmanager

@@ -7,9 +7,10 @@ than the filter, is sorted out here by name.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from kshark.api import Block
 from kshark.backends import _bpf
@@ -36,6 +37,26 @@ def globs(target: str | Sequence[str]) -> tuple[str, ...]:
     given = target.split("+") if isinstance(target, str) else target
     found = tuple(g.strip() for g in given if g.strip())
     return () if "any" in found or "*" in found else found
+
+
+class Followed(Protocol):
+    """A namespace whose links are followed."""
+
+    @property
+    def links(self) -> Links: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+
+def unmatched(wanted: Sequence[str], spaces: Sequence[Followed]) -> str:
+    """What is wrong with the globs: there must be one interface at least, and every one that is named."""
+    links = [link.name for space in spaces for link in space.links.known.values()]
+    for glob in wanted:
+        if not fnmatch.filter(links, glob) and (len(wanted) == 1 or not set(glob) & set("*?[")):
+            names = ", ".join(sorted({name for space in spaces for name in space.names}))
+            return f"no interface {glob}; there is {names or 'none'}"
+    return ""
 
 
 class Numbers:

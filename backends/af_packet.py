@@ -9,16 +9,15 @@ VLAN tags that the kernel took off stay off.
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import select
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Annotated, Final
 
 from kshark.api import BackendSpec, Block, CaptureStats, Options, PluginError, hookimpl, option
 from kshark.backends import _bpf, _netns, _privileges
 from kshark.backends._ring import RETIRE_MS, Shape
-from kshark.backends._tap import Numbers, Plan, Tap, globs, index_bytes
+from kshark.backends._tap import Numbers, Plan, Tap, globs, index_bytes, unmatched
 from kshark.limits import KIB, MIB, NOTES
 
 SNAPLEN: Final = 256 * KIB
@@ -82,7 +81,7 @@ class AfPacket:
         if reason:
             raise PluginError(f"af_packet: {reason}")
         options = self._options
-        places = _distinct(options.netns)
+        places = _netns.distinct(options.netns)
         plan = self._plan(len(places))
         taps: list[Tap] = []
         with ExitStack() as undo:
@@ -90,7 +89,8 @@ class AfPacket:
                 tap = Tap(place, netns, plan, self._numbers, self._note)
                 undo.callback(tap.close)
                 taps.append(tap)
-            _check(plan.globs, taps)
+            if why := unmatched(plan.globs, taps):
+                raise PluginError(f"af_packet: {why}")
             for tap in taps:
                 tap.start()
             if options.user:
@@ -237,21 +237,6 @@ _RANGES: Final = (
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _distinct(netns: Iterable[str]) -> list[str]:
-    """The namespaces, each once however it is named; our own if none is given."""
-    found = {_netns.identity(name): name for name in reversed(list(netns))}
-    return list(reversed(found.values())) or [""]
-
-
-def _check(wanted: Sequence[str], taps: Sequence[Tap]) -> None:
-    """At least one interface there is, and every one that is named."""
-    links = [link.name for tap in taps for link in tap.links.known.values()]
-    for glob in wanted:
-        if not fnmatch.filter(links, glob) and (len(wanted) == 1 or not set(glob) & set("*?[")):
-            names = ", ".join(sorted({name for tap in taps for name in tap.names}))
-            raise PluginError(f"af_packet: no interface {glob}; there is {names or 'none'}")
 
 
 @hookimpl

@@ -2,8 +2,9 @@
 
     sudo python benchmarks/live.py                 # as many requests as go
     sudo python benchmarks/live.py --seconds 5 --connections 64
+    sudo python benchmarks/live.py --backend af_packet --backend tc --backend cgroup
 
-Rounds without and with kshark take turns, and the table has the medians. Both ends and kshark share
+Rounds without kshark and with each backend take turns, and the table has the medians. Both ends and kshark share
 this machine's CPUs, so requests/s with capture says what is left for the server; `kernel drops` are
 packets that the kernel could not put into the ring, as kshark reports them. A request is delivered
 when its entry has left through the sink, or it is counted as lost with a reason.
@@ -44,6 +45,8 @@ http {{
 }}
 """
 BODY = '{"id":42,"name":"amber basil","items":[' + ",".join(['{"n":1}'] * 60) + "]}"
+SCOPE = {"af_packet": "af_packet:eth0", "tc": "tc:eth0", "cgroup": "cgroup:,ports=80"}
+"""The backends, told to look at this traffic alone."""
 STARTED = 1.5
 """Seconds for kshark to open its ring before the load begins."""
 
@@ -134,11 +137,12 @@ class Captured:
     said: str
 
 
-def capture(namespaces: tuple[str, str], args: argparse.Namespace) -> Captured:
+def capture(namespaces: tuple[str, str], backend: str, args: argparse.Namespace) -> Captured:
     """kshark in the server's namespace while wrk runs; ended by SIGINT, as a user would."""
     server, client = namespaces
-    argv = ["ip", "netns", "exec", server]
-    argv += kshark("run", "--backend", "af_packet", "--iface", "eth0", "--sink", "jsonl:/dev/null")
+    # `ip netns exec` hides the cgroups, and sockets are seen wherever they are.
+    argv = [] if backend == "cgroup" else ["ip", "netns", "exec", server]
+    argv += kshark("run", "--backend", SCOPE.get(backend, backend), "--sink", "jsonl:/dev/null")
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     try:
         time.sleep(STARTED)
@@ -183,13 +187,19 @@ def needs() -> str:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """The rounds, by turns."""
     free: list[float] = []
-    watched: list[Captured] = []
+    watched: dict[str, list[Captured]] = {name: [] for name in args.backend}
     with namespaces() as names, nginx(names[0], args.workers):
         wrk(names[1], argparse.Namespace(**{**vars(args), "seconds": 1}))
         for number in range(args.rounds):
             free.append(wrk(names[1], args).rate)
-            watched.append(capture(names, args))
-            sys.stderr.write(f"round {number + 1}: {free[-1]:,.0f}/s; {watched[-1].said}\n")
+            for name, rounds in watched.items():
+                rounds.append(capture(names, name, args))
+                sys.stderr.write(f"round {number + 1}: {free[-1]:,.0f}/s; {rounds[-1].said}\n")
+    return {name: summed(free, rounds, args) for name, rounds in watched.items()}
+
+
+def summed(free: list[float], watched: list[Captured], args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one backend."""
     made = sum(w.load.requests for w in watched)
     return {
         "free": median(free),
@@ -210,8 +220,15 @@ def show(args: argparse.Namespace, found: dict[str, Any]) -> None:
         f"load: wrk -t1 -c{args.connections}, {args.seconds} s a round, {args.rounds} rounds with and "
         f"without capture by turns; nginx with {args.workers} worker(s), {len(BODY)} bytes of body"
     )
+    for backend, figures in found.items():
+        print(f"\n{backend}")
+        print(table(lines(figures)))
+
+
+def lines(found: dict[str, Any]) -> list[list[str]]:
+    """The table of one backend."""
     share = found["drops"] / max(found["received"] + found["drops"], 1)
-    rows = [
+    return [
         ["", "", ""],
         ["requests/s without kshark", f"{found['free']:,.0f}", ""],
         [
@@ -229,7 +246,6 @@ def show(args: argparse.Namespace, found: dict[str, Any]) -> None:
         ["kernel drops", f"{found['drops']:,}", f"{share:.2%} of the packets"],
         ["kshark CPU", f"{found['cpu']:.2f}", f"of one core; {found['cpu_us']:.1f} us a request"],
     ]
-    print(table(rows))
 
 
 def main() -> int:
@@ -240,8 +256,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1, help="of nginx")
+    parser.add_argument("--backend", action="append", choices=list(SCOPE), help="af_packet if none")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    args.backend = args.backend or ["af_packet"]
     missing = needs()
     if missing:
         sys.stderr.write(f"no live benchmark: {missing}\n")

@@ -488,6 +488,8 @@ class Backend(Protocol):
     One with an attribute ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself.
     While an attribute ``grows`` is true (a pipe, a growing file), packets come as they are captured: time passes
     for their flows while none come. A method ``check() -> None`` may raise `PluginError` before sinks are opened.
+    A method ``name(flow: Flow) -> None`` may say whose the ends of a flow are (replace its endpoints by ones with `pid`
+    and `comm`); it is called with the flows of new entries until both are known.
     """
 
     live: bool

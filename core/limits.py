@@ -299,6 +299,23 @@ DEAD_LINKS: Final = 256
 BPF_LINKS: Final = 500
 """Interfaces that the kernel filter compares; with more, packets are sorted out after they were copied."""
 
+# -- programs in the kernel
+PACKET_ROOM: Final = 256 * KIB
+"""Bytes of the longest packet that a program copies whole. Segmentation offload makes 65,536 and headers, BIG TCP
+up to 512 KiB; of longer ones so much is taken. libpcap MAXIMUM_SNAPLEN."""
+PORTS: Final = 1_024
+"""Ports that the kernel filter compares with."""
+SOCKET_PIDS: Final = 1_024
+"""Processes that the kernel filter compares with."""
+SOCKET_COMMS: Final = 256
+"""Names of processes that the kernel filter compares with."""
+SOCKET_SPACES: Final = 1_024
+"""Network namespaces that the kernel filter compares with."""
+SOCKET_OWNERS: Final = 65_536
+"""Ends of connections whose process is remembered, as many as there are flows; the oldest are forgotten."""
+BPF_LOG_LINES: Final = 200
+"""Lines of libbpf and of the verifier kept to explain a refusal; a verifier's log may have a million."""
+
 # -- filters
 FILTER_TEXT: Final = 16 * KIB
 """Characters of a filter: a list of 900 IPv4 addresses. cel-cpp accepts 100,000."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Final, cast
 
 from kshark import limits
-from kshark.api import Backend, Block, CaptureStats, Entry
+from kshark.api import Backend, Block, CaptureStats, Entry, Flow
 from kshark.breaker import Charge, Post, ours
 from kshark.clock import Clock
 from kshark.engine import Engine
@@ -51,6 +51,8 @@ class Source:
         self.closed = False
         self.unreadable = False  # its books cannot be read
         self.books = CaptureStats()  # as of the last look
+        names = getattr(backend, "name", None)
+        self.names: Callable[[Flow], None] | None = names if callable(names) else None
 
     async def next(self, blocks: AsyncIterator[Block]) -> Block | None:
         """The next block; None after the last."""
@@ -91,24 +93,42 @@ class Source:
             found = self.post.work(self.engine.feed, block)
             if not self.live:
                 self.clock.block(block, self.engine.wire.now)
-            return found
+            return self.named(found)
         except Exception as error:
             where = "packets of a block"
             faults.blame(self.label, where, error, "the rest of the block is lost")
             if sum(faults.counts.values()) >= limits.BREAKER_ERRORS:
                 raise
-            return self.engine.take()
+            return self.named(self.engine.take())
+
+    def named(self, entries: list[Entry]) -> list[Entry]:
+        """The same, with the processes at the ends of their flows, where the backend knows them."""
+        name = self.names
+        if name is None:
+            return entries
+        for entry in entries:
+            flow = entry.flow
+            if flow.client.pid is None or flow.server.pid is None:
+                try:
+                    if self.own:
+                        name(flow)
+                    else:
+                        self.post.call(self.charge, name, flow)
+                except Exception:  # a stranger's: its processes stay unknown
+                    self.names = None
+                    break
+        return entries
 
     def tick(self) -> list[Entry]:
         """Time passes without packets, where they come as they are captured."""
         now = self.clock.now(self.live, self.waiting) if self.live or self._grows() else 0
-        return self.post.work(self.engine.tick, now) if now else []
+        return self.named(self.post.work(self.engine.tick, now)) if now else []
 
     def ending(self) -> Iterator[list[Entry]]:
         """The capture is over: what that completes, step by step."""
         steps = iter(self.engine.ending())
         while (batch := self.post.work(next, steps, None)) is not None:
-            yield batch
+            yield self.named(batch)
 
     def _grows(self) -> bool:
         if self.own:

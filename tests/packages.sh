@@ -27,8 +27,11 @@ for source in $(git ls-files core backends protocols sinks enrichers); do
         *.pxd) [ ! -e "${source%.pxd}.py" ] || in_wheel "^${compiled%.pxd}\.[^/]*\.so\$" ;;
     esac
 done
-! grep -E '\.(c|o)$|^(build|tests|benchmarks|docs)/' "$work/wheel.txt" || fail "build leftovers are in the wheel"
-! grep -E '\.(c|o|so)$|(^|/)(build|\.venv|__pycache__)/' "$work/sdist.txt" || fail "build leftovers are in the sdist"
+for source in bpf/*.bpf.c; do
+    in_wheel "^kshark/${source%.c}\.o\$"
+done
+! grep -E '\.(c|o)$|^(build|tests|benchmarks|docs)/' "$work/wheel.txt" | grep -v '\.bpf\.[co]$' || fail "build leftovers are in the wheel"
+! grep -E '\.(o|so)$|[^f]\.c$|(^|/)(build|\.venv|__pycache__)/' "$work/sdist.txt" || fail "build leftovers are in the sdist"
 echo "ok: $(wc -l <"$work/wheel.txt") files in $(basename "$wheel"), $(wc -l <"$work/sdist.txt") in $(basename "$sdist")"
 
 # ------------------------------------------------------------------ install, run

@@ -209,7 +209,7 @@ def test_auto_takes_the_best_that_works_and_says_why_not_the_better(
 ) -> None:
     config = tmp_path / "k.toml"
     config.write_text(
-        '[plugins]\ndeny = ["backends.af_packet"]\n[backend.fakelive]\npackets = 20\n'
+        '[plugins]\ndeny = ["backends.af_packet", "backends.ebpf", "backends.tc"]\n[backend.fakelive]\npackets = 20\n'
     )
     code, text = run("--config", str(config), "--sink", "fakesink")
     assert (code, got(text)) == (0, [20])

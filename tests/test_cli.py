@@ -417,7 +417,7 @@ def test_plugins_says_why_one_was_refused(tmp_path: Path) -> None:
 def test_doctor_of_the_machine() -> None:
     report = json.loads(kshark("doctor", "--json").stdout)
     assert report["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert set(report["backends"]) == {"pcap", "af_packet"}
+    assert set(report["backends"]) == {"pcap", "af_packet", "cgroup", "ebpf", "tc"}
     assert "core       " in kshark("doctor").stdout
 
 
@@ -670,7 +670,11 @@ def test_a_missing_file_costs_no_earlier_one(pcap: Path, tmp_path: Path) -> None
     ("name", "value", "told"),
     [
         ("KSHARK_SINK", "jsonk", "KSHARK_SINK=jsonk: no sink 'jsonk'; did you mean jsonl?"),
-        ("KSHARK_BACKEND", "x", "KSHARK_BACKEND=x: no backend 'x'; there is af_packet, pcap"),
+        (
+            "KSHARK_BACKEND",
+            "x",
+            "KSHARK_BACKEND=x: no backend 'x'; there is af_packet, cgroup, ebpf, pcap, tc",
+        ),
         ("KSHARK_ASSUME", "x", "KSHARK_ASSUME=x: must be PORT=NAME, as in 6380=redis"),
         ("KSHARK_WORKERS", "0", "KSHARK_WORKERS=0: must be a number from 1 to 256, or auto"),
         ("KSHARK_CONFIG", "none", "KSHARK_CONFIG=none: No such file or directory"),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from kshark.api import INDEX_FORMAT, CaptureStats
+from kshark.api import INDEX_FORMAT, Backend, CaptureStats
 from kshark.backends._netns import inside
 from kshark.backends.af_packet import AfPacket, AfPacketOptions
 
@@ -153,7 +153,7 @@ class Seen(NamedTuple):
 class Watch:
     """A backend at work, and what it has given so far."""
 
-    def __init__(self, backend: AfPacket) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.seen: list[Seen] = []
         self.blocks = 0
@@ -201,9 +201,16 @@ class Watch:
 
 @contextlib.asynccontextmanager
 async def watching(**options: object) -> AsyncIterator[Watch]:
-    """A backend that captures from now on."""
+    """The backend ``af_packet``, which captures from now on."""
     backend = AfPacket(AfPacketOptions(**options))  # type: ignore[arg-type]
     backend.open()
+    async with watched(backend) as watch:
+        yield watch
+
+
+@contextlib.asynccontextmanager
+async def watched(backend: Backend) -> AsyncIterator[Watch]:
+    """An open backend at work."""
     watch = Watch(backend)
     task = asyncio.create_task(watch.run())
     try:

@@ -1,0 +1,125 @@
+"""The ``cgroup`` backend: live packets as the sockets of a cgroup send and get them (cgroup_skb, Linux >= 5.8).
+
+At the root of the version 2 hierarchy these are all sockets of the machine, in whatever network namespace: loopback
+and pods of every network plugin. A packet begins at its IP header; which interface it crosses has no name here,
+only its way: ``egress``, ``ingress``, or ``lo``. What a machine forwards for others has no socket and is not seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from kshark.api import BackendSpec, PluginError, hookimpl, option
+from kshark.backends._libbpf import Object
+from kshark.backends._loaded import LEAST_RING, PacketOptions, Wanted, explained
+from kshark.backends._packets import Packets
+
+PROGRAMS = ("egress", "ingress")
+NAMES: Final = ("egress", "ingress", "lo")
+"""In the order of bpf/packet.bpf.c."""
+MOUNTS: Final = "/proc/self/mountinfo"
+
+
+class CgroupOptions(PacketOptions):
+    """Options of the ``cgroup`` backend."""
+
+    target: Annotated[
+        str | list[str],
+        option(
+            "Cgroups of the version 2 hierarchy, with all below them, joined by +: "
+            "a path, or one below its root (kubepods.slice); the root if empty"
+        ),
+    ] = ""
+
+
+class Cgroups:
+    """The chosen cgroups."""
+
+    names = NAMES
+
+    def __init__(self, target: str | list[str]) -> None:
+        self._target = target
+        self._programs: Object | None = None
+
+    def attach(self, programs: Callable[[], Object]) -> None:
+        paths = located(self._target)
+        self._programs = programs()
+        for path in paths:
+            try:
+                self._attach(self._programs, path)
+            except FileNotFoundError:
+                raise PluginError(f"cgroup: there is no cgroup {path}") from None
+            except OSError as error:
+                raise PluginError(f"cgroup: {explained(error)}") from None
+
+    def follow(self) -> None:
+        """Cgroups below the chosen ones come and go without us."""
+
+    def detach(self) -> None:
+        if self._programs is not None:
+            self._programs.detach()
+
+    def _attach(self, programs: Object, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in PROGRAMS:
+                programs.attach_cgroup(name, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def located(target: str | list[str]) -> list[str]:
+    """The folders of the chosen cgroups, none of them within another: its packets would come twice."""
+    given = target.split("+") if isinstance(target, str) else target
+    root = _root()
+    found: list[str] = []
+    for name in [n for n in given if n] or [root]:
+        path = os.path.realpath(os.path.join(root, name))
+        if os.path.commonpath([path, root]) != root:
+            raise PluginError(f"cgroup: {name} is not in the version 2 hierarchy at {root}")
+        for other in found:
+            if os.path.commonpath([path, other]) in (path, other):
+                raise PluginError(f"cgroup: {other} and {path}: one is within the other")
+        found.append(path)
+    return found
+
+
+def _root() -> str:
+    """Where the version 2 hierarchy is mounted. mountinfo, proc(5): path, ..., "-", type, ..."""
+    with open(MOUNTS) as file:
+        for line in file:
+            words = line.split()
+            if words[words.index("-") + 1] == "cgroup2":
+                return words[4]
+    raise PluginError("cgroup: no version 2 hierarchy is mounted: mount -t cgroup2 none /mnt")
+
+
+def unavailable() -> str:
+    """Why this backend cannot run here; "" where it can: it does, for a moment."""
+    backend = make(CgroupOptions(ring_bytes=LEAST_RING))
+    try:
+        backend.open()
+    except PluginError as error:
+        return str(error).removeprefix("cgroup: ")
+    backend.release()
+    return ""
+
+
+def make(options: CgroupOptions) -> Packets:
+    wanted = Wanted("cgroup", PROGRAMS, options)
+    return Packets(wanted, lambda _: Cgroups(options.target))
+
+
+@hookimpl
+def register_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="cgroup",
+            make=make,
+            options=CgroupOptions,
+            doc="Live packets of all sockets of this machine or of a cgroup, by eBPF programs.",
+            available=unavailable,
+        )
+    ]

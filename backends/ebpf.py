@@ -1,0 +1,234 @@
+"""The ``ebpf`` backend: what processes send and receive, with their names, by programs in the kernel (Linux >= 5.8).
+
+Each call that moves bytes through a socket comes as an IP packet with the connection's own numbers (bpf/segment.h),
+so a flow is put together as from a network, and what did not fit the ring is a gap of known size and place.
+Beside that comes who it was: `Owners`. Not seen are io_uring, sockets of the kernel, what is forwarded, and the bytes
+(not the number) of sendfile and splice.
+
+Invariants: a block's memory is the consumer's until it asks for the next one; what was lost is in ``stats()``, by
+reason. Everything in the kernel goes with this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from typing import Annotated, Final
+
+from kshark.api import (
+    BackendSpec,
+    Block,
+    CaptureStats,
+    Flow,
+    Options,
+    PluginError,
+    hookimpl,
+    option,
+)
+from kshark.backends import _privileges, _sockets
+from kshark.backends._libbpf import BpfError, Object
+from kshark.backends._owners import Owners
+from kshark.backends._ringbuf import Ring
+from kshark.backends._shift import Shift
+from kshark.backends._sockets import Wanted
+from kshark.limits import KIB, MIB, NOTES
+
+RAW_IP: Final = 101
+"""Link type of the blocks (LINKTYPE_RAW)."""
+IFACES: Final = ("sockets",)
+LOST: Final = ("ring", "scratch", "calls", "messages", "unreadable", "unaddressed")
+"""Reasons, in the order of `enum counter` in bpf/calls.h."""
+CUT, UNSEEN, TWICE, COUNTERS = 6, 7, 8, 9
+"""The other counters there, and how many."""
+BLOCK: Final = MIB
+"""Bytes of the ring that are handed over at once."""
+LEAST: Final = 8 + 16 + 28
+"""Bytes of the smallest record: header, head, and the headers of a packet."""
+ROW: Final = 24
+"""Bytes of an index record."""
+SHORTEST, LONGEST = 0.005, 0.03
+"""Seconds between two looks at the ring: after one that found something, and when nothing has come for a while."""
+BUSY: Final = 64 * KIB
+"""Bytes found at one look that mean that the next one shall follow at once."""
+
+
+class EbpfOptions(Options):
+    """Options of the ``ebpf`` backend."""
+
+    ports: Annotated[
+        list[int],
+        option("Only sockets with one of these ports at either end; the kernel checks it"),
+    ] = []
+    pids: Annotated[list[int], option("Only calls of these processes; the kernel checks it")] = []
+    comms: Annotated[
+        list[str], option("Only calls of processes of these names (15 bytes); the kernel checks it")
+    ] = []
+    netns: Annotated[
+        list[str],
+        option("Only sockets of these network namespaces: path, `ip netns` name or process id"),
+    ] = []
+    payload: Annotated[int, option("Bytes taken of each call", unit="bytes")] = 16 * KIB
+    ring_bytes: Annotated[
+        int, option("Memory for calls that wait, rounded up to a power of two", unit="bytes")
+    ] = 64 * MIB
+    user: Annotated[
+        str, option("Become this user, without privileges, once the programs are attached")
+    ] = ""
+
+
+class Ebpf:
+    """Live calls; see the module. Opened by `open`, or by the first step of `blocks`."""
+
+    live = True
+    drains = True
+
+    def __init__(self, options: EbpfOptions) -> None:
+        self._options = options
+        self._wanted = Wanted(
+            options.ports,
+            options.pids,
+            options.comms,
+            options.netns,
+            options.payload,
+            options.ring_bytes,
+        )
+        self._wanted.check()
+        self._owners = Owners()
+        self._shift = Shift()
+        self._programs: Object | None = None
+        self._ring: Ring | None = None
+        self._counts = [0] * COUNTERS
+        self._received = 0
+        self._notes: list[str] = []
+        self._closing = self._running = False
+
+    def open(self) -> None:
+        """Load and attach the programs, then drop privileges where the user asks for it."""
+        if self._ring is not None or self._closing:
+            return
+        if why := _sockets.missing():
+            raise PluginError(f"ebpf: {why}")
+        with ExitStack() as undo:
+            undo.callback(self._release)
+            try:
+                self._load()
+            except BpfError as error:
+                raise PluginError(f"ebpf: {_sockets.explained(error)}") from None
+            if self._options.user:
+                _privileges.drop(self._options.user)
+            undo.pop_all()
+
+    def name(self, flow: Flow) -> None:
+        """Say which processes the ends of a flow are, where that is known."""
+        self._owners.name(flow)
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        """The calls as packets, a block at a time, until `close`; each is borrowed until the next step."""
+        self.open()
+        self._running = True
+        pause = SHORTEST
+        try:
+            while not self._closing:
+                found = 0
+                for block in self._read():
+                    found += len(block.data)
+                    yield block
+                pause = SHORTEST if found else min(pause * 2, LONGEST)
+                await asyncio.sleep(0 if found >= BUSY else pause)
+            left = self._ring.waiting if self._ring else 0
+            while left > 0:  # what comes meanwhile is no part of it
+                before = left
+                for block in self._read():
+                    left -= len(block.data)
+                    yield block
+                if left == before:
+                    break
+        finally:
+            self._running = False
+            self._release()
+
+    def stats(self) -> CaptureStats:
+        """Calls and states handed over, and those that were lost, by reason."""
+        self._count()
+        counts = self._counts
+        lost = dict(zip(LOST, counts, strict=False))
+        if self._ring and self._ring.unsound:
+            lost["unsound"] = self._ring.unsound
+        for number, text in (
+            (0, "the ring was full: set a larger ring_bytes, or filter by ports or pids"),
+            (CUT, f"calls of more than {self._wanted.payload} bytes are cut: see payload"),
+            (UNSEEN, "the bytes of sendfile and splice pass through no process: they are gaps"),
+        ):
+            if counts[number] and text not in self._notes:
+                self._note(text)
+        return CaptureStats(self._received, {r: n for r, n in lost.items() if n}, list(self._notes))
+
+    async def close(self) -> None:
+        """End `blocks`, once it has given what the ring holds."""
+        self._closing = True
+        if not self._running:
+            self._release()
+
+    def _load(self) -> None:
+        programs = self._programs = _sockets.load(self._wanted)
+        ring = programs.map("ring")
+        self._ring = Ring(ring.fd, ring.size)
+        rows = bytearray((BLOCK // LEAST + 1) * ROW)
+        self._rows = rows, bytearray(len(rows))
+        _sockets.attach(programs)
+        # After it: a socket that is opened in between is in both.
+        self._owners.begin(_sockets.open_sockets())
+        self._note("hooks: system calls (tracepoints)")
+
+    def _read(self) -> Iterator[Block]:
+        """What the ring holds: first who it is of, then the packets."""
+        if self._ring is None:
+            return
+        data, (packets, processes) = self._ring.read(BLOCK, self._shift.now(), self._rows)
+        for at in memoryview(self._rows[1])[: processes * ROW].cast("I")[2 :: ROW // 4]:
+            self._owners.tell(data[at:])
+        self._received += packets
+        rows = memoryview(self._rows[0])[: packets * ROW]
+        view = data[:]
+        if packets:
+            yield Block(view, rows, packets, RAW_IP, IFACES)
+        for one in (view, data):
+            try:
+                one.release()
+            except BufferError:
+                continue  # exported once more; its bytes will change under whoever did that
+        self._ring.give_back()
+
+    def _count(self) -> None:
+        if self._programs is not None:
+            self._counts = self._programs.map("counts").counters(COUNTERS)
+
+    def _note(self, text: str) -> None:
+        if len(self._notes) < NOTES:
+            self._notes.append(text)
+
+    def _release(self) -> None:
+        """Detach and close everything that is open."""
+        self._closing = True
+        self._count()
+        programs, self._programs = self._programs, None
+        if self._ring is not None:
+            self._ring.close()
+        if programs is not None:
+            # The kernel waits at each tracepoint until nobody is in it, a second in all; not so at our end.
+            threading.Thread(target=programs.close, name="kshark-detach", daemon=True).start()
+
+
+@hookimpl
+def register_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="ebpf",
+            make=Ebpf,
+            options=EbpfOptions,
+            doc="What processes send and receive, with their names, by programs in the kernel.",
+            available=_sockets.missing,
+        )
+    ]

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Addresses that a socket of UDP does not know, where it is bound to none: read from the packets. */
+#pragma once
+
+struct addresses {
+	struct address source, target;
+	__u16 source_port, target_port;
+};
+
+/* Fill `it` from a packet of UDP whose IP header is at `at`. */
+static __always_inline bool addresses_of(const unsigned char *at, struct addresses *it)
+{
+	struct udp udp;
+	__u32 size;
+	__u8 version;
+
+	if (bpf_probe_read_kernel(&version, 1, at))
+		return false;
+	if (version >> 4 == 4) {
+		struct ip4 ip;
+
+		if (bpf_probe_read_kernel(&ip, sizeof(ip), at) || ip.proto != UDP)
+			return false;
+		*(__u32 *)it->source.bytes = ip.source;
+		*(__u32 *)it->target.bytes = ip.target;
+		size = (version & 15) * 4;
+	} else if (version >> 4 == 6) {
+		struct ip6 ip;
+
+		if (bpf_probe_read_kernel(&ip, sizeof(ip), at) || ip.proto != UDP)
+			return false;
+		__builtin_memcpy(&it->source, ip.source, 16);
+		__builtin_memcpy(&it->target, ip.target, 16);
+		size = sizeof(ip);
+	} else {
+		return false;
+	}
+	if (bpf_probe_read_kernel(&udp, sizeof(udp), at + size))
+		return false;
+	it->source_port = bpf_ntohs(udp.source);
+	it->target_port = bpf_ntohs(udp.target);
+	return true;
+}
+
+/* Before it is given to anybody: where it came to. */
+SEC("tp_btf/netif_receive_skb")
+int BPF_PROG(on_receive, struct sk_buff *skb)
+{
+	struct addresses it = {};
+	__u64 key;
+
+	if (!addresses_of(skb->data, &it))
+		return 0;
+	key = sender(it.source.bytes, it.source_port, it.target_port);
+	bpf_map_update_elem(&targets, &key, &it.target, BPF_ANY);
+	return 0;
+}
+
+/* While the call that sends it is under way: where it comes from. */
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(on_send, struct sk_buff *skb)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct call *call = bpf_map_lookup_elem(&calls, &thread);
+	struct addresses it = {};
+
+	if (!call || !call->learn || call->learned || (__u64)skb->sk != call->sock)
+		return 0;
+	if (!addresses_of(skb->head + skb->network_header, &it))
+		return 0;
+	__builtin_memcpy(call->from, &it.source, 16);
+	call->learned = 1;
+	return 0;
+}

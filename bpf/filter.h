@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* What is not wanted is left out as early as it can be told, cheapest question first. */
+#pragma once
+
+const volatile __u32 own_pid = 0; /* kshark's own traffic is left out */
+const volatile __u8 by_pid = 0, by_comm = 0, by_port = 0, by_netns = 0; /* whether the maps below say what is wanted */
+
+struct name {
+	char text[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} pids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct name);
+	__type(value, __u8);
+} comms SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u16);
+	__type(value, __u8);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32); /* inode */
+	__type(value, __u8);
+} spaces SEC(".maps");
+
+/* The name of the process: that of its first thread, zero after its end. */
+static __always_inline void name_of_task(struct name *name)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	__builtin_memset(name, 0, sizeof(*name));
+	BPF_CORE_READ_STR_INTO(&name->text, task, group_leader, comm);
+}
+
+static __always_inline bool wants_task(__u32 pid)
+{
+	if (pid == own_pid)
+		return false;
+	if (by_pid && !bpf_map_lookup_elem(&pids, &pid))
+		return false;
+	if (by_comm) {
+		struct name name;
+
+		name_of_task(&name);
+		return bpf_map_lookup_elem(&comms, &name);
+	}
+	return true;
+}
+
+static __always_inline bool wants_ports(__u16 local, __u16 remote)
+{
+	return !by_port || bpf_map_lookup_elem(&ports, &local) || bpf_map_lookup_elem(&ports, &remote);
+}
+
+static __always_inline bool wants_netns(struct sock *sk)
+{
+	__u32 inode;
+
+	if (!by_netns)
+		return true;
+	inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	return bpf_map_lookup_elem(&spaces, &inode);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* What every program writes: records in one ring, each with the same head, and counters of what it could not write.
+ *
+ * A record is `struct head`, then its content. backends/_ringbuf.py reads the heads and makes index records of them.
+ * Nobody is woken for a record: the reader looks by a timer. A reader that is woken for each event takes most of the
+ * machine from those whom it watches.
+ */
+#pragma once
+
+struct head {
+	__u64 ns; /* CLOCK_MONOTONIC */
+	__u32 wire; /* length of the content, had nothing been cut off; a record that is longer has room to spare */
+	__u16 kind; /* which index the record goes to */
+	__u16 iface; /* number of the interface, as `Block.ifaces` has it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20); /* the loader sets what the user asked for */
+} ring SEC(".maps");
+
+#define COUNTERS 16
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+static __always_inline void count_some(__u32 which, __u64 some)
+{
+	__u64 *value = bpf_map_lookup_elem(&counts, &which);
+
+	if (value)
+		*value += some;
+}
+
+static __always_inline void count(__u32 which)
+{
+	count_some(which, 1);
+}
+
+/* clang before 16 loses the bound of a length that it has just compared; the verifier does not lose this one. */
+#define CLAMP(value, most) \
+	asm volatile("if %0 <= %1 goto +1\n %0 = %1" : "+r"(value) : "i"(most))
