@@ -56,6 +56,8 @@ DEFAULT_PLUGINS: Final = (
     "kshark.backends.af_packet",
     "kshark.sinks.console",
     "kshark.sinks.jsonl",
+    "kshark.sinks.loki",
+    "kshark.sinks.metrics",
     "kshark.sinks.pcap",
 )
 """The built-ins. The last part of each is the name that it registers, so that a run may import only
