@@ -260,3 +260,7 @@ LABEL_SETS: Final = 1_000
 SERIES: Final = 2_000
 """Sets of label values that the sink ``metrics`` counts apart; further ones count together as "other". Each is some
 20 lines of a scrape; Prometheus' own advice is under 10,000 series a target where it can be."""
+ALERT_ENTRIES: Final = 100_000
+"""Entries of a rate of the sink ``alert``: their dates are kept, 32 bytes each."""
+ALERT_NOTICES: Final = 16
+"""Notifications of one alert that wait to be told; a dead webhook has them pile up."""

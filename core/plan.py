@@ -119,7 +119,7 @@ def _protocols(run: RunOptions) -> set[str]:
 
 def _sink_uses(run: RunOptions, where: Places, layers: Sequence[Layer]) -> list[Use]:
     uses = [settings.parse_use(text, given_at(layers, "sink")) for text in run.sink]
-    return uses or where.listed() or [Use("console", "the default sink")]
+    return (uses or where.listed() or [Use("console", "the default sink")]) + where.alerts()
 
 
 def _workers(text: str, backends: Sequence[Chosen], origin: str) -> int:

@@ -54,6 +54,7 @@ DEFAULT_PLUGINS: Final = (
     "kshark.protocols.redis",
     "kshark.backends.pcap",
     "kshark.backends.af_packet",
+    "kshark.sinks.alert",
     "kshark.sinks.console",
     "kshark.sinks.jsonl",
     "kshark.sinks.loki",
