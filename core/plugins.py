@@ -60,6 +60,8 @@ DEFAULT_PLUGINS: Final = (
     "kshark.sinks.loki",
     "kshark.sinks.metrics",
     "kshark.sinks.pcap",
+    "kshark.sinks.redis",
+    "kshark.sinks.webhook",
 )
 """The built-ins. The last part of each is the name that it registers, so that a run may import only
 those that it needs (a test holds them to it)."""

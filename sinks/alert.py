@@ -188,7 +188,7 @@ def make_peer(options: AlertOptions) -> Peer | None:
             url = Path(options.url_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise PluginError(f"sink alert: url_file {options.url_file} cannot be read") from None
-    return Peer(url, options, f"sink alert {options.target}", "loki")
+    return Peer(url, options, f"sink alert {options.target}", "webhook")
 
 
 @hookimpl
