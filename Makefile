@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-slow fuzz lint bench bench-gate docs dist clean dev system tools bpf
+.PHONY: help run test test-slow test-loki loki fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ test: dev tools bpf ## everything that takes under ten minutes, live captures in
 
 test-slow: dev tools bpf ## the tests that take minutes: long fuzzing, soak
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+loki: ## a real Loki to test with, built from its sources into ~/.cache/kshark (ten minutes, once; needs Go)
+	@tests/loki.sh
+
+test-loki: dev loki ## the sink loki, its dashboards and alert rules, against the real Loki
+	@$(BIN)/python -m pytest -q -m "not slow" tests/sinks/test_loki.py tests/sinks/test_loki_real.py $(ARGS)
 
 fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at most
 	@nice $(BIN)/python -m pytest -q -s -m slow tests/test_fuzz_all.py $(ARGS)
@@ -93,7 +99,7 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	@missing=""; \
 	need() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ] || missing="$$missing $$2"; }; \
 	need tshark tshark; need tcpdump tcpdump; need nginx nginx-light; need redis-server redis-server; need redis-cli redis-tools; need dig bind9-dnsutils; need dnsmasq dnsmasq-base; \
-	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need chromium chromium; need openssl openssl; need gnutls-cli gnutls-bin; \
+	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need prometheus prometheus; need chromium chromium; need openssl openssl; need gnutls-cli gnutls-bin; \
 	sh tests/apt.sh useful "$$missing"
 	@[ -x build/go/greeter_server ] || { mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
 	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || echo "no greeter in Go: its test cannot run"

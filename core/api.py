@@ -511,11 +511,22 @@ class PluginError(Exception):
     """Something the user can mend; its text is one line that says what to do. Exit code 2 or 1."""
 
 
+class SinkStats(msgspec.Struct):
+    """Books of a sink that delivers later than `Sink.write` returns: of what it was given, the entries that it
+    still holds, those that it left out as it was told to, and those that it lost, by reason."""
+
+    held: int = 0
+    filtered: int = 0
+    dropped: dict[str, int] = {}
+
+
 class Sink(Protocol):
     """A place for entries: its own queue, policy and counters are the engine's business.
 
     At the end of a file, one that takes nothing is given up after a while; not so while its attribute
     ``waits_for_reader`` (optional) is true: who reads a pipe reads it when he likes.
+    Optional, for one that gathers entries and sends them later: ``stats() -> SinkStats``, and a coroutine
+    ``flush()``, awaited (as long as it delivers) before `close` when nothing more comes.
     """
 
     async def open(self) -> None: ...
@@ -550,6 +561,10 @@ class Context(Protocol):
 
     def unshown(self, entry: Entry, error: Exception) -> None:
         """This entry cannot be shown: counted as lost, and said once. The others of its batch go on."""
+        ...
+
+    def ledger(self) -> dict[str, Any]:
+        """The books of the run at this moment, as `kshark doctor` and the closing line read them."""
         ...
 
 

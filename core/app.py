@@ -125,7 +125,7 @@ class Capture:
             self._make_sink(chosen, live)
 
     def _context(self, owner: str) -> RunContext:
-        return RunContext(owner, self.renderer, self.faults, self.say)
+        return RunContext(owner, self.renderer, self.faults, self.say, self.snapshot)
 
     def _make_sink(self, chosen: Chosen, live: bool) -> None:
         what = f"sink {chosen.label}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kshark.api import Details, Entry, Message, ProtocolSpec
 from kshark.faults import Faults
@@ -13,12 +14,18 @@ class RunContext:
     """`owner` is how messages call the sink; all of a run share the renderer."""
 
     def __init__(
-        self, owner: str, renderer: Renderer, faults: Faults, say: Callable[[str], None]
+        self,
+        owner: str,
+        renderer: Renderer,
+        faults: Faults,
+        say: Callable[[str], None],
+        ledger: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.owner = owner
         self.renderer = renderer
         self.faults = faults
         self.say = say
+        self.ledger = ledger
         self.protocols: Mapping[str, ProtocolSpec] = renderer.protocols
         self.missed = 0  # entries that could not be shown, since the sink's lane last asked
 

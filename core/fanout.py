@@ -77,7 +77,7 @@ class Fanout:
     def _ended(self, task: asyncio.Task[None]) -> None:
         lane = self.tasks[task]
         if lane.failure is not None and lane.end == "failed":
-            lost = lane.dropped.get("failed", 0)
+            lost = lane.refused.get("failed", 0)
             why = explain(lane.failure)
             self.say(f"sink {lane.name} failed: {why}; {lost} waiting entries lost")
         if all(one.failure is not None for one in self.lanes):

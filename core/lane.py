@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from kshark import _pure, limits
-from kshark.api import Entry, Options, Sink, SinkBusy, option
+from kshark.api import Entry, Options, Sink, SinkBusy, SinkStats, option
 from kshark.errors import stdout_gone
 
 if TYPE_CHECKING or _pure.pure("kshark._rows"):
@@ -39,6 +39,8 @@ BATCH: Final = 4_096
 """Entries given to a sink at once at most, where several batches wait."""
 STRIDE: Final = 64
 """The policy ``sample`` takes every 64th entry at least, while there is room."""
+NOTHING: Final = SinkStats()
+"""Books of a sink that holds nothing."""
 ASKED: Final = 0.25
 """Seconds between two questions to a busy sink, once nothing more comes."""
 
@@ -83,9 +85,9 @@ class Lane:
         self.select = select
         self.missed = missed  # how many entries it could not show since we asked
         self.entries = 0
-        self.filtered = 0  # entries that this sink does not want
-        self.delivered = 0
-        self.dropped: dict[str, int] = {}
+        self.unwanted = 0  # entries that the filter of this sink left out
+        self.written = 0  # entries that the sink has taken
+        self.refused: dict[str, int] = {}  # entries that it did not get, by reason
         self.busy = 0  # times that the sink raised SinkBusy
         self.failure: BaseException | None = None
         self.end = ""  # what became of entries after the failure: failed | stopped | unread
@@ -106,8 +108,31 @@ class Lane:
         return self.policy == "block" and getattr(self.sink, "waits_for_reader", False) is True
 
     @property
+    def books(self) -> SinkStats:
+        """What the sink says of entries that it has taken; nothing, if it delivers as it takes."""
+        ask = getattr(self.sink, "stats", None)
+        return ask() if ask is not None else NOTHING
+
+    @property
+    def filtered(self) -> int:
+        return self.unwanted + self.books.filtered
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Entries lost, by reason: before the sink, and by it."""
+        total = dict(self.refused)
+        for reason, count in self.books.dropped.items():
+            total[reason] = total.get(reason, 0) + count
+        return total
+
+    @property
+    def delivered(self) -> int:
+        books = self.books
+        return self.written - books.held - books.filtered - sum(books.dropped.values())
+
+    @property
     def queued(self) -> int:
-        return self.waiting + self.flight
+        return self.waiting + self.flight + self.books.held
 
     @property
     def full(self) -> bool:
@@ -115,14 +140,14 @@ class Lane:
 
     def drop(self, reason: str, count: int) -> None:
         if count:
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
+            self.refused[reason] = self.refused.get(reason, 0) + count
 
     def snapshot(self) -> dict[str, Any]:
         return {
             "entries": self.entries,
             "filtered": self.filtered,
             "delivered": self.delivered,
-            "dropped": dict(self.dropped),
+            "dropped": self.dropped,
             "queued": self.queued,
             "busy": self.busy,
         }
@@ -134,7 +159,7 @@ class Lane:
         self.entries += len(batch)
         if self.select is not None:
             wanted = self.select(batch)
-            self.filtered += len(batch) - len(wanted)
+            self.unwanted += len(batch) - len(wanted)
             batch = wanted
         if self.failure is not None:
             self.drop(self.end, len(batch))
@@ -192,6 +217,7 @@ class Lane:
             while True:
                 if not self.queue:
                     if self.closing:
+                        await self._flush()
                         return
                     self.wake.clear()
                     await self.wake.wait()
@@ -203,6 +229,12 @@ class Lane:
             task = asyncio.current_task()
             ours = task is not None and task.cancelling()
             self.abandon("stopped" if ours else "failed", error)
+
+    async def _flush(self) -> None:
+        """Nothing more comes: a sink that holds entries delivers them."""
+        flush = getattr(self.sink, "flush", None)
+        if flush is not None:
+            await flush()
 
     def _next(self) -> Sequence[Entry]:
         batch, weight = self.queue.popleft()
@@ -229,7 +261,7 @@ class Lane:
             return
         missed = min(self.missed(), len(batch))
         self.drop("not shown", missed)
-        self.delivered += len(batch) - missed
+        self.written += len(batch) - missed
         self.flight = 0
         self.moved.set()
 
@@ -258,7 +290,7 @@ class Lane:
             return
         self.failure = error
         self.end = reason
-        self.drop(reason, self.queued)
+        self.drop(reason, self.waiting + self.flight)  # of what it holds, the sink keeps the books
         self.queue.clear()
         self.waiting = self.flight = self.weight = 0
         self.moved.set()

@@ -333,3 +333,15 @@ STREAM_KEPT: Final = 256 * KIB
 """Bytes a side of the one flow that is taken out of a file."""
 SEEDED: Final = 4 * KIB
 """Bytes a side of a flow that become a first case: a test runs it cut at every byte."""
+
+# -- sinks that label
+LABEL_SETS: Final = 1_000
+"""Sets of label values of the sink ``loki`` at once; what comes after them is in one more, "other". Loki takes
+5,000 streams a tenant by default (max_global_streams_per_user), for all nodes together."""
+SERIES: Final = 2_000
+"""Sets of label values that the sink ``metrics`` counts apart; further ones count together as "other". Each is some
+20 lines of a scrape; Prometheus' own advice is under 10,000 series a target where it can be."""
+ALERT_ENTRIES: Final = 100_000
+"""Entries of a rate of the sink ``alert``: their dates are kept, 32 bytes each."""
+ALERT_NOTICES: Final = 16
+"""Notifications of one alert that wait to be told; a dead webhook has them pile up."""

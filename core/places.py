@@ -4,7 +4,7 @@ The TOML file has the tables ``[run]`` (the flags of ``kshark run``), ``[plugins
 ``[backend.NAME]``, ``[sink.NAME]``, ``[enricher.NAME]`` and ``[protocol.NAME]`` (their options). Which sinks run is
 said by ``--sink``, else ``KSHARK_SINK``, else ``sink`` in ``[run]``; or by a list ``[[sink]]`` in
 place of the tables ``[sink.NAME]``, each with a ``name``, its options, and a ``target`` where one
-sink is used twice.
+sink is used twice. A list ``[[alert]]`` has rules that run beside them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from kshark.api import Options, PluginError, option
 from kshark.plugins import PluginOptions
 from kshark.settings import Given, Layer, Use, nearest, said
 
-TABLES: Final = ("run", "plugins", "backend", "sink", "enricher", "protocol")
+TABLES: Final = ("run", "plugins", "backend", "sink", "enricher", "protocol", "alert")
+RULE: Final = ("name", "when")
+"""What every ``[[alert]]`` has."""
 OTHERS: Final = ("CONFIG", "CORPORA", "DEBUG", "PLUGINS", "PURE", "TRACE_PLUGINS")
 """Variables of kshark that are no flags of a run."""
 
@@ -118,6 +120,16 @@ class Places:
             uses.append(Use(table["name"], origin, given))
         return uses
 
+    def alerts(self) -> list[Use]:
+        """The alerts of ``[[alert]]``: each is a sink ``alert``, whose filter is called ``when``."""
+        uses = []
+        for table in self.tables.get("alert", ()):
+            origin = f"{self.file} [[alert]] {table['name']}"
+            keys = {"name": "target", "when": "filter"}
+            given = {keys.get(k, k): Given(v, f"{origin} {k}") for k, v in table.items()}
+            uses.append(Use("alert", origin, given))
+        return uses
+
 
 def read_config(path: str, flag: str = "--config") -> dict[str, Any]:
     """The tables of a TOML file named by `flag`; `PluginError` for what is not one of ours."""
@@ -142,6 +154,12 @@ def _check_table(path: str, name: str, table: object) -> None:
     if name == "sink" and isinstance(table, list):
         if not all(isinstance(t, dict) and isinstance(t.get("name"), str) for t in table):
             raise PluginError(f"{path}: every [[sink]] needs a name")
+    elif name == "alert":
+        rules = table if isinstance(table, list) else [None]
+        if not all(
+            isinstance(t, dict) and all(isinstance(t.get(k), str) for k in RULE) for t in rules
+        ):
+            raise PluginError(f"{path}: every [[alert]] needs a name and a when")
     elif not isinstance(table, dict):
         raise PluginError(f"{path}: [{name}] must be a table")
 

@@ -6,6 +6,7 @@ Everything that can be wrong with a user's input is found here, before a socket 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -147,7 +148,7 @@ def _protocols(run: RunOptions) -> set[str]:
 
 def _sink_uses(run: RunOptions, where: Places, layers: Sequence[Layer]) -> list[Use]:
     uses = [settings.parse_use(text, given_at(layers, "sink")) for text in run.sink]
-    return uses or where.listed() or [Use("console", "the default sink")]
+    return (uses or where.listed() or [Use("console", "the default sink")]) + where.alerts()
 
 
 def _workers(text: str, backends: Sequence[Chosen], origin: str) -> int:
@@ -383,12 +384,20 @@ def _add(chosen: list[Chosen], spec: Any, options: Any, target: str) -> None:
     labels = {c.label for c in chosen}
     label = spec.name
     if label in labels:
-        label = f"{spec.name}:{target}"
+        label = f"{spec.name}:{_shown(target)}"
     number = 2
     while label in labels:
         label = f"{spec.name}#{number}"
         number += 1
     chosen.append(Chosen(label, spec, options))
+
+
+def _shown(target: str) -> str:
+    """A target in a message: of an address, whose path and user may be secret, the host alone."""
+    scheme, separator, rest = target.partition("://")
+    if not separator:
+        return target
+    return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}"
 
 
 def _unused_tables(where: Places, registry: Registry) -> list[str]:

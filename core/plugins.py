@@ -60,11 +60,16 @@ DEFAULT_PLUGINS: Final = (
     "kshark.backends.cgroup",
     "kshark.backends.ebpf",
     "kshark.backends.tc",
+    "kshark.sinks.alert",
     "kshark.sinks.console",
     "kshark.sinks.jsonl",
+    "kshark.sinks.loki",
+    "kshark.sinks.metrics",
     "kshark.sinks.pcap",
     "kshark.enrichers.graphql",
     "kshark.enrichers.jsonrpc",
+    "kshark.sinks.redis",
+    "kshark.sinks.webhook",
 )
 """The built-ins. The last part of each is the name that it registers, so that a run may import only
 those that it needs (a test holds them to it)."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from kshark.api import Entry, Sink
+from kshark.api import Entry, Sink, SinkStats
 from kshark.breaker import Charge, Post, interrupted
-from kshark.faults import Raised, told
+from kshark.faults import Raised, others, told
 
 T = TypeVar("T")
 
@@ -63,11 +63,28 @@ class Guest:
 
     def __init__(self, sink: Sink, post: Post, charge: Charge) -> None:
         self.sink, self.post, self.charge = sink, post, charge
+        self.books = SinkStats()
 
     @property
     def waits_for_reader(self) -> bool:
         """See `kshark.lane`."""
         return getattr(self.sink, "waits_for_reader", False) is True
+
+    def stats(self) -> SinkStats:
+        """Its books, as last read without a fault."""
+        ask = getattr(self.sink, "stats", None)
+        if ask is not None:
+            try:
+                self.books = sound_books(self.post.call(self.charge, ask))
+            except BaseException as error:  # a stranger's code
+                if others(error, self.charge):
+                    raise
+        return self.books
+
+    async def flush(self) -> None:
+        flush = getattr(self.sink, "flush", None)
+        if flush is not None:
+            await Steps(self.post, self.charge, flush)
 
     async def open(self) -> None:
         await Steps(self.post, self.charge, self.sink.open)
@@ -77,3 +94,13 @@ class Guest:
 
     async def close(self) -> None:
         await Steps(self.post, self.charge, self.sink.close)
+
+
+def sound_books(given: Any) -> SinkStats:
+    """A copy of a stranger's books; raises for what is none."""
+    if type(given) is not SinkStats:
+        raise TypeError("stats() must return SinkStats")
+    counts = (given.held, given.filtered, *given.dropped.values())
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("stats() must hold whole numbers, not below 0")
+    return SinkStats(given.held, given.filtered, {str(k): v for k, v in given.dropped.items()})

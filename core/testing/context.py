@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kshark.api import Context, Details, Entry, Message, ProtocolSpec
 from kshark.render import Renderer
@@ -23,6 +24,9 @@ class _Context:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def ledger(self) -> dict[str, Any]:
+        return {}
 
     def unshown(self, entry: Entry, error: Exception) -> None:
         self.lost.append((entry, error))

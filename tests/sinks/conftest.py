@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -25,10 +26,14 @@ class FakeContext:
     """What the application offers; `said` is what the user was told."""
 
     def __init__(self) -> None:
-        self.protocols: dict[str, ProtocolSpec] = {}
+        self.protocols: Mapping[str, ProtocolSpec] = {}
         self.said: list[str] = []
         self._renderer = Renderer(self.protocols)
         self.lost: list[Entry] = []
+        self.books: dict[str, Any] = {}
+
+    def ledger(self) -> dict[str, Any]:
+        return self.books
 
     def encode(self, batch: Sequence[Entry], *, full: bool = False) -> bytes:
         return self._renderer.encode(batch, full=full, unshown=self.unshown)
