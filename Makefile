@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-slow test-loki loki fuzz lint bench bench-gate docs dist clean dev system tools bpf
+.PHONY: help run test test-slow test-loki loki soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ loki: ## a real Loki to test with, built from its sources into ~/.cache/kshark (
 
 test-loki: dev loki ## the sink loki, its dashboards and alert rules, against the real Loki
 	@$(BIN)/python -m pytest -q -m "not slow" tests/sinks/test_loki.py tests/sinks/test_loki_real.py $(ARGS)
+
+soak: dev loki ## ten minutes of entries into the real Loki, which is away for one of them
+	@KSHARK_SOAK=1 $(BIN)/python -m pytest -q -s -m slow tests/sinks/test_loki_real.py $(ARGS)
 
 fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at most
 	@nice $(BIN)/python -m pytest -q -s -m slow tests/test_fuzz_all.py $(ARGS)

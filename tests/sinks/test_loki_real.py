@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -196,6 +197,7 @@ def test_the_tenant_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("KSHARK_SOAK" not in os.environ, reason="ten minutes: make soak")
 def test_ten_minutes_at_rate(loki: LokiServer, tmp_path: Path) -> None:
     """5,000 entries a second for ten minutes, Loki away for one of them."""
     from resource import RUSAGE_SELF, getrusage
