@@ -64,12 +64,14 @@ def judged(corpora: Path, path: Path, specs: Sequence[ProtocolSpec]) -> Iterator
     """Every flow of a capture that has a payload."""
     name = path.relative_to(corpora).as_posix()
     theirs = opinions(path)
+    carriers = {spec.name: spec.over[0] for spec in specs if spec.layer is not None}
     for ends, entries in flows(path, specs).items():
         said = theirs.get(ends, [])
         fallback = UNKNOWN if theirs else named(name)
         lowest = OURS.get(said[0], said[0]) if said else fallback
         layers = frozenset(OURS.get(one, one) for one in said) | {lowest}
-        taken = [entry.protocol for entry in entries if entry.protocol != entry.flow.transport]
+        own = [entry.protocol for entry in entries if entry.protocol != entry.flow.transport]
+        taken = [carriers.get(one, one) for one in own]
         ours = next(iter(Counter(p for p in taken if p not in layers)), "") or (
             lowest if taken else LEFT
         )
@@ -103,6 +105,8 @@ def opinions(path: Path) -> dict[Ends, list[str]]:
         str(path),
         "-Y",
         "tcp or udp",
+        "-d",
+        "tcp.port==27017,mongo",  # which it takes for TLS
         "-T",
         "fields",
         "-E",
