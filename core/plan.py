@@ -271,9 +271,7 @@ def _choose_filters(plan: Plan, layers: Sequence[Layer]) -> None:
     for chosen in plan.sinks:
         if chosen.lane.filter.strip():
             chosen.filter = _compiled(plan, chosen.lane.filter, f"sink {chosen.label} filter")
-    curious = [
-        spec.protocols for spec in plan.registry.enrichers.values() if not ours(spec.make)
-    ]
+    curious = [spec.protocols for spec in plan.registry.enrichers.values() if not ours(spec.make)]
     if plan.only or any(not of or HELD & set(of) for of in curious):
         return  # an enricher may learn from what nobody else wants
     spared = HELD - _matched(plan) - set(plan.assume.values())

@@ -102,7 +102,8 @@ Streams are cut anywhere. No capture is needed to repeat this.
 CAPTURED: Final = """\
 {} flows with a payload in {} captures of Arkime, DeepFlow, Packetbeat, Suricata and Zeek, which are not part of kshark.
 What a flow is tshark says (its lowest layer above TCP or UDP; gRPC counts as the HTTP/2 that it rides on), or the name
-of a capture where it knows none of the flows. It goes by ports where bytes do not help, so it has mistakes of its own: `x11` is MySQL.
+of a capture where it knows none of the flows. It goes by ports where bytes do not help, so it has mistakes of its own:
+`x11` is MySQL.
 """
 
 
