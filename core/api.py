@@ -93,17 +93,15 @@ class Message(msgspec.Struct, gc=False):
     head: bytes = b""  # raw, may hold secrets: for details() only
     body: bytes = b""  # raw and capped (BODY_KEPT)
     truncated: bool = False  # bytes are missing from head or body: capped, cut or lost
-    notes: tuple[
-        str, ...
-    ] = ()  # what a reader must know: "bad-chunk"; "resync": its size includes bytes skipped
+    # What a reader must know: "bad-chunk"; "resync": its size includes bytes skipped.
+    notes: tuple[str, ...] = ()
     gap_bytes: int = 0  # bytes of this message that the capture lost
     first_ns: int = 0  # dated by the engine while 0
     last_ns: int = 0
     extra: Any = None  # what details() needs beside head and body; the protocol's own
     cut: bool = False  # its end was not seen: lost in a gap, or the flow ended inside it
-    side: int = (
-        -1
-    )  # who sent it, where that is not the side that was fed; of a one-way message in close()
+    # Who sent it, where that is not the side that was fed; of a one-way message in close().
+    side: int = -1
     protocol: str = (
         ""  # one that lies on top of the flow's own, whose entry this is: gRPC on HTTP/2
     )
@@ -406,9 +404,7 @@ class Entry(msgspec.Struct, gc=False):
     truncated: bool = False
     swapped: bool = False  # the server end asked (server push, peer to peer)
     packets: Sequence[Packet] = ()  # with a sink that stores packets only
-    extra: dict[str, Details] | None = (
-        None  # what enrichers add, by the names in `EnricherSpec.adds`
-    )
+    extra: dict[str, Details] | None = None  # by enrichers, by the names in `EnricherSpec.adds`
 
     @property
     def id(self) -> str:

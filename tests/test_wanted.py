@@ -114,7 +114,7 @@ def test_an_enricher_is_given_what_it_wants() -> None:
 
     own = Drops()
     said: list[str] = []
-    made = Enriching("x", own, Post(), said.append, Wanted(("http",)))
+    made = Enriching("x", own, Post(), said.append, wanted=Wanted(("http",)))
     batch = [entry("dns"), entry("http", "1"), entry("http", "2"), entry("dns")]
     assert made.apply(batch) == [batch[0], batch[2], batch[3]]
     assert (own.seen, made.dropped, said) == (batch[1:3], 1, [])

@@ -190,7 +190,7 @@ def test_packets_of_another_link_layer_are_counted(corpora: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "protocol"),
-    [("https-connect", "tcp"), ("websocket", "tcp"), ("http2-nghttp2", "http2")],
+    [("https-connect", "tcp"), ("websocket", "websocket"), ("http2-nghttp2", "http2")],
 )
 def test_what_is_not_http_any_more(corpora: Path, name: str, protocol: str) -> None:
     """After CONNECT and 101 the rest of a flow is an entry of its own, and never HTTP."""

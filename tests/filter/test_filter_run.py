@@ -373,4 +373,4 @@ def test_what_others_come_in_is_loaded_with_them() -> None:
     """``--protocol websocket`` reads HTTP up to the upgrade, and hides its secrets."""
     plan = planned(protocol=["websocket"])
     assert {spec for one in load().protocols.values() for spec in one.over} <= CARRIERS
-    assert set(active(plan)) == {"http", "websocket"}
+    assert set(active(plan)) == {"http", "tls", "websocket"}  # in TLS, where there are keys
