@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import CodeType, GeneratorType
 from typing import Any, Final, TypeVar
@@ -103,7 +103,7 @@ def sound(one: object) -> Item:
 def look(generator: object, want: Step | None, parse: Any) -> None:
     """What a `Framed.parse` is about to yield."""
     of = type(parse.__self__).__name__
-    if not isinstance(generator, GeneratorType):
+    if not isinstance(generator, Generator):  # a compiled one is of another type
         what = f"{of}.parse() gives {type(generator).__name__}, not a generator"
         raise Mistake(f"{what}: there is no yield in it{_at(parse.__code__)}")
     try:

@@ -46,7 +46,8 @@ def addresses(data: bytes) -> list[Address]:
         if ((kind == ADDRESS and length == 4) or (kind == ADDRESS6 and length == 16)) and data[
             start - 7
         ] == IN:
-            ttl = data[start - 6] << 24 | data[start - 5] << 16 | data[start - 4] << 8
+            ttl = data[start - 6]  # as a type of its own, lest a byte shifted so far is negative
+            ttl = ttl << 24 | data[start - 5] << 16 | data[start - 4] << 8
             found.append((data[start:at], ttl | data[start - 3]))
     return found
 

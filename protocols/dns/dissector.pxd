@@ -22,7 +22,7 @@ cdef class DnsDatagrams(Feeder):
     cdef public dict asked, moving
     @cython.locals(size=Py_ssize_t, ident=cython.int, flags=cython.int, asks=bint, key=cython.longlong, more=cython.int)
     cpdef object read(self, bytes data)
-    @cython.locals(size=Py_ssize_t, at=Py_ssize_t, length=cython.int, kind=cython.int, plain=bint, one=Py_ssize_t, end=Py_ssize_t, lower=bytes)
+    @cython.locals(size=Py_ssize_t, at=Py_ssize_t, length=cython.int, kind=cython.longlong, plain=bint, one=Py_ssize_t, end=Py_ssize_t, lower=bytes)
     cdef learn(self, bytes data)
     @cython.locals(opcode=cython.int, verb=str, target=str)
     cdef object ask(self, bytes data, int ident, int flags, long long key, bint asks)
