@@ -107,7 +107,7 @@ def _label(generator: Any) -> str:
     ):
         generator = generator.gi_yieldfrom
     frame: FrameType | None = generator.gi_frame
-    if frame is None:
+    if frame is None or not frame.f_lineno:  # of a compiled one no line is known
         return ""
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     code = line.partition("  #")[0].strip()

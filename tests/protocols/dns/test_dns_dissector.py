@@ -268,3 +268,18 @@ def test_llmnr() -> None:
     )
     assert said([(C, asked), (S, conflict)]) == ["A laptop -> A [ok]"]
     assert said([(C, asked)]) == ["A laptop -> - [unanswered]"]
+
+
+@pytest.mark.parametrize("kind", [0x7FFF, 0x8010, 0xFF06, 0xFFFF])
+def test_types_of_private_use(kind: int) -> None:
+    """RFC 6895 section 3.1: 65280 to 65534; no number of 32 bits may turn negative on the way."""
+    question = b"\7example\3com\0" + kind.to_bytes(2) + b"\0\1"
+    asked = b"\0\x3d\1\0\0\1\0\0\0\0\0\0" + question
+    answered = b"\0\x3d\x81\x80\0\1\0\0\0\0\0\0" + question
+    dissector = DnsDatagrams()
+    (request,) = dissector.feed(C, asked)
+    (response,) = dissector.feed(S, answered)
+    assert isinstance(request, Message)
+    assert isinstance(response, Message)
+    assert request.key == response.key > 0
+    assert request.verb == f"TYPE{kind}"
