@@ -11,11 +11,11 @@ from kshark.api import (
     Entry,
     Message,
     Options,
-    Outcome,
     Redact,
     doc,
     hookimpl,
 )
+from kshark.enrichers._failed import fail
 from kshark.enrichers._json import Read, dump, read, shorter
 
 VERSION: Final = "2.0"
@@ -176,7 +176,7 @@ class Enricher:
         path = asked.target.partition("?")[0]
         asked.target = f"{path} {shorter(summary(found))}".lstrip()
         if found.errors:
-            fail(entry, found)
+            fail(entry, failure(found))
         entry.extra = {**(entry.extra or {}), "jsonrpc": found}
 
     def text(self, message: Message, protocol: str) -> Read:
@@ -186,17 +186,6 @@ class Enricher:
         except Exception:  # said and counted by whom it came from
             return Read()
         return Read() if details is None or details.body_encoding else read(details.body)
-
-
-def fail(entry: Entry, found: JsonRpc) -> None:
-    """A call with an error has failed, whatever the status says."""
-    half = entry.response if entry.response is not None else entry.request
-    assert half is not None
-    half.ok = False
-    if entry.response is not None:
-        half.target = shorter(failure(found))
-    if entry.outcome is Outcome.OK:
-        entry.outcome = Outcome.ERROR
 
 
 @hookimpl

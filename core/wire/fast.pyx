@@ -51,31 +51,9 @@ cdef extern from *:
     uint64_t fold(uint64_t a, uint64_t b) noexcept nogil
     void prefetch "__builtin_prefetch"(const void* p) noexcept nogil
 
-cdef extern from *:
-    """
-    /* Fill a bytes object anew that nobody else holds, as _PyBytes_Resize takes one that nobody else holds. */
-    static inline int kshark_refill(PyObject *lent, const uint8_t *data, Py_ssize_t size) {
-    #ifdef Py_GIL_DISABLED
-        return 0;
-    #else
-        PyBytesObject *bytes = (PyBytesObject *)lent;
-        if (Py_REFCNT(lent) != 1) return 0;
-        Py_SET_SIZE(bytes, size);
-        bytes->ob_shash = -1;
-        memcpy(bytes->ob_sval, data, size);
-        bytes->ob_sval[size] = 0;
-        return 1;
-    #endif
-    }
-    """
-    bint refill "kshark_refill"(PyObject* lent, const uint8_t* data, Py_ssize_t size) noexcept
-
 cdef enum:
     DUPLICATES = 4
     CHAIN = 32
-    LENT = 2_048  # bytes of a payload that may be lent: a packet's, on most networks
-    SMALL = 512  # ... and not less: Python has small ones at hand, and who keeps one keeps room for LENT
-    KEPT = 32  # payloads that are not lent after one was kept
     BUCKETS = 1 << 22  # at most: 32 MiB of pointers
     RECORD = 24
     # kshark.wire.COUNTERS, in that order
@@ -130,6 +108,7 @@ if byteorder != "little":
     raise ImportError("kshark.wire.fast reads index records as little-endian memory")
 
 include "_decode.pxi"
+include "_lent.pxi"
 include "_half.pxi"
 include "_flow.pxi"
 include "_fragments.pxi"
@@ -170,8 +149,7 @@ cdef class Wire(Shelves):
     cdef int tunnels
     cdef tuple ifaces
     cdef list numbers
-    cdef int kept  # so many payloads are not to be lent
-    cdef bytes lent  # a payload that its consumer did not keep: the next one takes its place
+    cdef Lender lender
     cdef int iface  # of the last packet
     cdef uint64_t number  # ... and what `numbers` has for it
 
@@ -198,6 +176,7 @@ cdef class Wire(Shelves):
         self.leap = limits.leap
         self.tunnels = limits.tunnels
         self.ifaces = ()
+        self.lender = Lender.__new__(Lender)
         self.numbers = []
         self.iface = -1
         while size < self.most_flows and size < BUCKETS:
@@ -454,22 +433,6 @@ cdef class Wire(Shelves):
         else:
             flow.datagram(half, found, packet.ns)
 
-    cdef bytes payload(self, Found* found):
-        """The bytes of a segment: in the memory of the last ones, where these are done with."""
-        cdef int64_t size = found.length
-        if size < SMALL or size > LENT:
-            return found.payload[:size]
-        if self.kept > 0:  # consumers keep what they get: let them have no more than that
-            self.kept -= 1
-            return found.payload[:size]
-        if self.lent is None:
-            self.lent = PyBytes_FromStringAndSize(NULL, LENT)
-        if refill(<PyObject*>self.lent, found.payload, size):
-            return self.lent
-        self.lent = None
-        self.kept = KEPT
-        return found.payload[:size]
-
     cdef segment(self, Flow flow, Half* half, Found* found, int64_t ns):
         """TCP. In order, with nothing held and nothing special about it: the common case, in few steps."""
         cdef Half* peer = &flow.halves[1 - half.side]
@@ -487,7 +450,7 @@ cdef class Wire(Shelves):
                 if flow.opaque:
                     half.bytes += found.length
                 else:
-                    flow.give(half, self.payload(found), ns)
+                    flow.give(half, self.lender.payload(found), ns)
                 if half.waits:
                     flow.watch(half)
         elif found.flags & RST:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kshark.api import Context, EnricherSpec, Entry, Message, Options, Outcome, hookimpl
+from kshark.api import Context, EnricherSpec, Entry, Message, Options, hookimpl
+from kshark.enrichers._failed import fail
 from kshark.enrichers._json import read, shorter
 from kshark.enrichers.graphql.details import GraphQL
 from kshark.enrichers.graphql.exchange import (
@@ -46,7 +47,8 @@ class Enricher:
         if found is not None:
             path = asked.target.partition("?")[0]
             asked.target = f"{path} {shorter(summary(found))}".rstrip()
-            fail(entry, found)
+            if found.errors:
+                fail(entry, found.error or "")
             entry.extra = {**(entry.extra or {}), "graphql": found}
 
     def details(self, message: Message, protocol: str) -> Any:
@@ -87,19 +89,6 @@ class Enricher:
         if details is None:
             return None
         return of_websocket(read(details.body).value, details.subprotocol in SUBPROTOCOLS)
-
-
-def fail(entry: Entry, found: GraphQL) -> None:
-    """An exchange with errors has failed, whatever its status says."""
-    if not found.errors:
-        return
-    half = entry.response if entry.response is not None else entry.request
-    assert half is not None
-    half.ok = False
-    if entry.response is not None:
-        half.target = shorter(found.error or "")
-    if entry.outcome is Outcome.OK:
-        entry.outcome = Outcome.ERROR
 
 
 @hookimpl
