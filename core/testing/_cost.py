@@ -30,7 +30,7 @@ BIG = 512 * 1024
 GROWTH = 2.0
 """How much dearer a byte may get with the length of the input. Copies of all that is held: 7."""
 FILLERS = (b"x", b"1", b"\0", b"\xff", b"name: " + b"v" * 60 + b"\r\n")
-TRIES = 4
+TRIES = 8
 
 
 def law_memory(case: Case) -> None:
@@ -160,9 +160,19 @@ def drip(case: Case, side: Side, start: bytes) -> float:
 
 
 def gulp(case: Case, side: Side, piece: bytes) -> float:
-    """Time a byte of a long chunk by that of a shorter one; 0 where it is refused."""
+    """Time a byte of a long chunk by that of a shorter one; 0 where it is refused.
+
+    Where the long one is dearer, a longer one has to be dearer still: what no longer fits into
+    the processor's caches costs more too, but once, while copies of the rest go on growing.
+    """
     little = min(timed(case, side, piece, BIG // 16) for _ in range(3))  # noise here hides growth
-    return timed(case, side, piece, BIG) / max(little, 1e-10) if little else 0.0
+    if not little:
+        return 0.0
+    big = timed(case, side, piece, BIG)
+    growth = big / max(little, 1e-10)
+    if growth > GROWTH:
+        growth = min(growth, timed(case, side, piece, BIG * 8) / big)
+    return growth
 
 
 def timed(case: Case, side: Side, piece: bytes, size: int) -> float:
