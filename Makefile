@@ -36,11 +36,8 @@ test-slow: dev tools bpf ## the tests that take minutes: long fuzzing, soak
 loki: ## a real Loki to test with, built from its sources into ~/.cache/kshark (ten minutes, once; needs Go)
 	@tests/loki.sh
 
-test-loki: dev loki ## the sink loki, its dashboards and alert rules, against the real Loki
-	@$(BIN)/python -m pytest -q -m "not slow" tests/sinks/test_loki.py tests/sinks/test_loki_real.py $(ARGS)
-
-soak: dev loki ## ten minutes of entries into the real Loki, which is away for one of them
-	@KSHARK_SOAK=1 $(BIN)/python -m pytest -q -s -m slow tests/sinks/test_loki_real.py $(ARGS)
+test-loki: dev tools loki ## the sink loki, its dashboards and alert rules, against the real Loki
+	@$(BIN)/python -m pytest -q tests/sinks/test_loki.py tests/sinks/test_loki_real.py tests/deploy $(ARGS)
 
 fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at most
 	@nice $(BIN)/python -m pytest -q -s -m slow tests/test_fuzz_all.py $(ARGS)
@@ -48,7 +45,7 @@ fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at mo
 lint: dev ## ruff, mypy --strict, codespell
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy build/__editable__*/kshark tests benchmarks || { echo "mypy found something"; exit 1; }
+	@$(BIN)/mypy build/__editable__*/kshark tests benchmarks deploy || { echo "mypy found something"; exit 1; }
 	@$(BIN)/codespell $$(git ls-files 2>/dev/null | grep -v LICENSE)
 
 bench: dev tools ## cost per packet and transaction against tshark, tcpflow and ndpiReader; live throughput
@@ -105,7 +102,9 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need prometheus prometheus; need chromium chromium; need openssl openssl; need gnutls-cli gnutls-bin; \
 	sh tests/apt.sh useful "$$missing"
 	@[ -x build/go/greeter_server ] || { mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
-	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || echo "no greeter in Go: its test cannot run"
+	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || { echo "no greeter in Go: its test cannot run"; [ "$(CI)" != true ]; }
+	@[ -d build/logql/node_modules/@grafana/lezer-logql ] || { mkdir -p build/logql; npm install --silent --no-audit --no-fund --prefix build/logql \
+	  @grafana/lezer-logql@0.4.2 @lezer/common@1 @lezer/lr@1; } || { echo "no grammar of LogQL (needs npm): its test cannot run"; [ "$(CI)" != true ]; }
 
 clean: ## remove what was built
 	@rm -rf build dist site bpf/*.bpf.o $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -143,6 +143,7 @@ class Metrics:
         self._loop = asyncio.get_running_loop()
         registry = self._library.CollectorRegistry(auto_describe=False)
         registry.register(self)
+        self._library.ProcessCollector(registry=registry)  # what kshark costs: CPU, memory, files
         host, port = self._address
         application = self._library.make_wsgi_app(registry)
         kind = Server6 if ":" in host else Server

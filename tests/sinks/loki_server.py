@@ -90,9 +90,10 @@ class LokiServer:
             text: bytes = answer.read()
         return text
 
-    def query(self, logql: str) -> dict[str, float]:
+    def query(self, logql: str, at: float | None = None) -> dict[str, float]:
         """The values of a metric query, by their labels."""
-        found = json.loads(self.get("/loki/api/v1/query", query=logql))["data"]["result"]
+        when = {} if at is None else {"time": str(at)}
+        found = json.loads(self.get("/loki/api/v1/query", query=logql, **when))["data"]["result"]
         return {
             ",".join(f"{k}={v}" for k, v in sorted(one["metric"].items())): float(one["value"][1])
             for one in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -22,6 +23,7 @@ BUILT = Path(__file__).parents[3] / "build" / "go"
 def built(name: str) -> str:
     """The path of a program, or a visible skip: it takes Go and its module proxy."""
     if not (BUILT / name).exists():
+        assert "CI" not in os.environ, f"make tools builds {name}"
         pytest.skip(f"no {name}: make tools, with Go installed")
     return str(BUILT / name)
 
