@@ -30,7 +30,11 @@ BIG = 512 * 1024
 GROWTH = 2.0
 """How much dearer a byte may get with the length of the input. Copies of all that is held: 7."""
 FILLERS = (b"x", b"1", b"\0", b"\xff", b"name: " + b"v" * 60 + b"\r\n")
-TRIES = 8
+DOUBT = 5.0
+"""Below it, growth may be the processor's caches; above it the longer look would take minutes."""
+AGAIN = 1.4
+"""What growth over `GROWTH` by copies comes to at least, from one chunk to one twice as long: 1.5."""
+TRIES = 4
 
 
 def law_memory(case: Case) -> None:
@@ -162,16 +166,14 @@ def drip(case: Case, side: Side, start: bytes) -> float:
 def gulp(case: Case, side: Side, piece: bytes) -> float:
     """Time a byte of a long chunk by that of a shorter one; 0 where it is refused.
 
-    Where the long one is dearer, a longer one has to be dearer still: what no longer fits into
-    the processor's caches costs more too, but once, while copies of the rest go on growing.
+    In doubt twice as long a chunk has to be dearer again: what no longer fits into the
+    processor's caches costs more too, but once, while copies of the rest go on growing.
     """
     little = min(timed(case, side, piece, BIG // 16) for _ in range(3))  # noise here hides growth
-    if not little:
-        return 0.0
-    big = timed(case, side, piece, BIG)
+    big = timed(case, side, piece, BIG) if little else 0.0
     growth = big / max(little, 1e-10)
-    if growth > GROWTH:
-        growth = min(growth, timed(case, side, piece, BIG * 8) / big)
+    if GROWTH < growth < DOUBT and timed(case, side, piece, 2 * BIG) < big * AGAIN:
+        return 1.0
     return growth
 
 
