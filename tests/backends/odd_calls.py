@@ -50,7 +50,7 @@ def stream(port: int) -> None:
             peer.recv(1, socket.MSG_PEEK)
             peer.recv(100, socket.MSG_PEEK)
             peer.recv(1000)
-            peer.sendmsg([ANSWER[:17], ANSWER[17:36], ANSWER[36:40], ANSWER[40:]])
+            peer.sendmsg([bytes([byte]) for byte in ANSWER])
             got = b""
             while got != ANSWER:
                 got += client.recv(10)
