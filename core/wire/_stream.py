@@ -263,9 +263,9 @@ class Flow:
         half.held_bytes = 0
 
     def skim(self, half: Half, pos: int, size: int, missing: int) -> None:
-        """Count bytes that advance the stream, without looking after holes."""
+        """Count bytes that advance the stream, without looking after holes; a FIN may be early and says nothing."""
         half.bytes += max(0, min(size, pos + size - half.next))
-        if pos + size + missing > half.next:
+        if size + missing and pos + size + missing > half.next:
             half.move(pos + size + missing)
 
     def datagram(self, side: int, data: Octets, missing: int, ns: int) -> None:

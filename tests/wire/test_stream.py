@@ -445,6 +445,16 @@ def test_enough_means_no_more_bytes(kind: Any) -> None:
     assert (flow.flow.packets(0), flow.flow.packets(1)) == (5, 3)
 
 
+def test_a_fin_that_is_early_hides_no_bytes_that_are_only_counted(kind: Any) -> None:
+    """As calls are told: a process reads the last bytes after its kernel got the FIN."""
+    talk = Talk().open()
+    talk.send(0, b"first")
+    last, fin = talk.send(0, b"last"), talk.send(0, flags=FIN | ACK)
+    packets = [*talk.packets[:-2], fin, last, talk.send(1, flags=FIN | ACK)]
+    flow = run(kind, frames(*packets), enough=lambda f: True).flows[0]
+    assert (flow.flow.bytes(0), flow.reason) == (9, END_FIN)
+
+
 def test_enough_while_segments_are_held(kind: Any) -> None:
     talk = Talk().open()
     one = talk.send(0, b"one")
