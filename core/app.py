@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from kshark import ledger as books
 from kshark import limits
-from kshark.api import Block, CaptureStats, Entry, PluginError, ProtocolSpec
+from kshark.api import Block, CaptureStats, Entry, PluginError
 from kshark.breaker import Charge, Post, Watch, interrupted, ours
 from kshark.context import RunContext
 from kshark.drain import DRAIN, Haste
-from kshark.engine import Engine, EngineSettings, needed
+from kshark.engine import Engine, EngineSettings
 from kshark.enrich import Enriching
 from kshark.errors import explain
 from kshark.fanout import CLOSE_WAIT, Fanout
@@ -53,7 +53,6 @@ class Capture:
     def __init__(self, plan: Plan, say: Say) -> None:
         self.plan = plan
         self.say = say
-        self.specs = active(plan)
         self.announce: Callable[[], None] = lambda: None
         self.announced = False  # it was said what runs: not before the backends are open
         self.post = Post()  # who works, outside of the engines
@@ -284,7 +283,7 @@ class Capture:
         for enriching in self.enrichers:
             batch = enriching.apply(batch)
         if self.plan.run.redact and batch:
-            batch = redact_targets(batch, self.specs)
+            batch = redact_targets(batch, self.plan.registry.protocols)
         if self.plan.filter is not None:
             wanted = self.plan.filter.select(batch)
             self.filtered += len(batch) - len(wanted)
@@ -377,13 +376,6 @@ class Capture:
 
 
 # ---------------------------------------------------------------- pieces
-
-
-def active(plan: Plan) -> dict[str, ProtocolSpec]:
-    """The protocols that shall be dissected: those that were asked for, and what they come in."""
-    known = plan.registry.protocols
-    only = needed(frozenset(plan.run.protocol), list(known.values()))
-    return {name: spec for name, spec in known.items() if not only or name in only}
 
 
 def make_engine(plan: Plan, backend: str, say: Say) -> Engine:
