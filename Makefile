@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-slow test-loki loki soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
+.PHONY: help run test test-slow test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ loki: ## a real Loki to test with, built from its sources into ~/.cache/kshark (
 test-loki: dev tools loki ## the sink loki, its dashboards and alert rules, against the real Loki
 	@$(BIN)/python -m pytest -q tests/sinks/test_loki.py tests/sinks/test_loki_real.py tests/deploy $(ARGS)
 
+victorialogs: ## a log server that takes Loki's push API, built from its sources into ~/.cache/kshark (two minutes, once; needs Go)
+	@tests/victorialogs.sh
+
+soak: dev tools bpf victorialogs ## ten minutes of live traffic into a real log server, which is away for one of them (root)
+	@$(SUDO) env KSHARK_SOAK=600 $(BIN)/python -m pytest -q -s -m slow tests/sinks/test_soak.py $(ARGS)
+
 fuzz: dev ## 24 MB of damage through every dissector, two minutes for each at most
 	@nice $(BIN)/python -m pytest -q -s -m slow tests/test_fuzz_all.py $(ARGS)
 
@@ -50,6 +56,7 @@ lint: dev ## ruff, mypy --strict, codespell
 
 bench: dev tools ## cost per packet and transaction against tshark, tcpflow and ndpiReader; live throughput
 	@$(BIN)/python benchmarks/offline.py $(ARGS)
+	@$(BIN)/python benchmarks/sink_costs.py
 	@$(SUDO) $(BIN)/python benchmarks/live.py
 
 bench-gate: dev tools ## fails when a ratio falls below 80 % of the accepted one

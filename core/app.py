@@ -234,6 +234,7 @@ class Capture:
                 if not source.closed and (found := source.tick()):
                     await self.fanout.put(self.accept(found))
             self.fanout.notice_stalls()
+            self.fanout.notice_losses()
 
     # ------------------------------------------------------------ packets to entries
 

@@ -19,6 +19,10 @@ OPEN_WAIT: Final = 30.0
 """Seconds that a sink has to open."""
 CLOSE_WAIT: Final = 10.0
 """Seconds that a sink has to close."""
+CALM: Final = 60
+"""Looks, of one a second, without a loss after which the next one is news."""
+OVERFLOW: Final = ("oldest", "sampled", "full")
+"""Why a lane drops what its queue does not hold."""
 
 
 class Fanout:
@@ -30,6 +34,9 @@ class Fanout:
         self.tasks: dict[asyncio.Task[None], Lane] = {}
         self.dead = asyncio.Event()  # no lane is left
         self.idle: dict[str, tuple[int, int]] = {}  # by lane: delivered, and for how many looks
+        self.losing: dict[
+            str, tuple[int, int]
+        ] = {}  # by lane: lost, and for how many looks no more
 
     def add(
         self,
@@ -105,6 +112,20 @@ class Fanout:
             lane.told = looks >= STALLED
             if looks == STALLED:
                 self.say(f"sink {lane.name}: nothing taken for {looks} s; {lane.queued} wait")
+
+    def notice_losses(self) -> None:
+        """Called once a second: say it when a sink's queue overflows, and once more after a minute without."""
+        for lane in self.lanes:
+            if lane.failure is not None:
+                continue
+            before, calm = self.losing.get(lane.name, (0, CALM))
+            lost = sum(lane.refused.get(reason, 0) for reason in OVERFLOW)
+            if lost > before and calm >= CALM:
+                self.say(
+                    f"sink {lane.name} is the limit: its queue is full, entries are lost;"
+                    " a filter, another policy or a larger queue may help"
+                )
+            self.losing[lane.name] = (lost, 0 if lost > before else calm + 1)
 
     def release(self) -> None:
         """Nobody waits for room any more: the run shall end."""

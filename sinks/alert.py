@@ -150,6 +150,9 @@ class Alert:
             notice = await self._waiting.get()
             try:
                 await self._tell(notice)
+            except asyncio.CancelledError:
+                self._give_up(notice, "the run ended")
+                raise
             finally:
                 self._waiting.task_done()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kshark import drain, lane, limits
 from kshark.api import Endpoint, Entry, Flow, Kind, Message, Outcome, PluginError, SinkBusy
 from kshark.drain import Haste
-from kshark.fanout import Fanout
+from kshark.fanout import CALM, Fanout
 from kshark.lane import BATCH, Lane, LaneOptions
 
 FLOW = Flow("f", "tcp", Endpoint("10.0.0.1", 1), Endpoint("10.0.0.2", 2))
@@ -507,6 +507,29 @@ def test_a_stall_is_said_once() -> None:
         for _ in range(50):
             bench.fanout.notice_stalls()
         assert bench.said == ["sink s0: nothing taken for 10 s; 9 wait"]
+        bench.haste = Haste.NOW
+        await bench.drain()
+
+    run(work)
+
+
+def test_an_overflow_is_said_once_until_it_has_been_calm() -> None:
+    async def work() -> None:
+        bench = Bench(Recorder(lambda call: forever()), policy="drop_oldest", queue=10)
+        await bench.fanout.open()
+
+        def flood() -> None:
+            bench.fanout.offer(entries(0, 99))
+            bench.fanout.notice_losses()
+
+        flood()
+        flood()
+        [said] = bench.said
+        assert said.startswith("sink s0 is the limit: its queue is full, entries are lost")
+        for _ in range(CALM):
+            bench.fanout.notice_losses()
+        flood()
+        assert bench.said == [said, said]
         bench.haste = Haste.NOW
         await bench.drain()
 

@@ -28,9 +28,12 @@ from kshark.sinks.loki.answers import refused
 from kshark.sinks.loki.push import Format, Json, Protobuf
 from kshark.sinks.loki.rows import Line, Rows
 from kshark.sinks.loki.streams import Streams
+from kshark.sinks.loki.sums import Sums
 
 PATH: Final = "/loki/api/v1/push"
 MIB: Final = 1024 * 1024
+GROUP: Final = ("dst.name", "dst.ip", "dst.port", "request.verb", "response.status")
+"""Facts of a kind: who answers, and what is asked, but for its target, of which there may be many."""
 
 
 class LokiOptions(HttpOptions):
@@ -79,6 +82,19 @@ class LokiOptions(HttpOptions):
         msgspec.Meta(ge=1),
         option("Send one in so many entries of outcome ok, with the metadata weight; 1 sends all"),
     ] = 1
+    aggregate: Annotated[
+        float,
+        msgspec.Meta(ge=0),
+        option("Add up entries of outcome ok, one row for each kind every so long", unit="seconds"),
+    ] = 0.0
+    group: Annotated[list[str], option("With aggregate: the facts that make a kind")] = (
+        msgspec.field(default_factory=lambda: list(GROUP))
+    )
+    slow: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        option("With sample and aggregate: what took so long is sent all the same", unit="ms"),
+    ] = 1_000
 
 
 class Loki:
@@ -86,7 +102,7 @@ class Loki:
 
     def __init__(self, options: LokiOptions, context: Context) -> None:
         self._options = options
-        self._say = lambda text: context.say(f"loki: {text}")
+        self._context = context
         self._format = make_format(options)
         self._streams = Streams(options.labels, options.static, self._format.labels, self._say)
         beside = {**readers(options.metadata, "sink loki: metadata")}
@@ -102,8 +118,17 @@ class Loki:
         self._gathered: dict[bytes, list[bytes]] = {}  # rows, by the labels of their stream
         self._count = self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._ok = 0  # entries of outcome ok that came
+        if options.aggregate and options.sample > 1:
+            raise PluginError("sink loki: sample or aggregate, not both")
+        self._sums = Sums(options.group) if options.aggregate else None
+        self._sums_timer: asyncio.TimerHandle | None = None
+        self._slow_ns = options.slow * 1_000_000
+        self._full = False  # the user was told that too much waits
+        self._ok = 0  # ordinary entries that came
         self._filtered = 0
+
+    def _say(self, text: str) -> None:
+        self._context.say(f"loki: {text}")
 
     async def _post(self, content: bytes) -> Reply:
         return await self._peer.post(content, self._headers)
@@ -114,25 +139,39 @@ class Loki:
 
     async def write(self, batch: Sequence[Entry]) -> None:
         self._sender.check()
-        if self._sender.full:
-            raise SinkBusy
+        self._make_room()
         weight = self._options.sample
         wanted = self._sampled(batch) if weight > 1 else batch
+        if self._sums is not None:
+            wanted = self._added_up(batch, self._sums)
         for entry, line, metadata in self._rows.of(wanted):
             stream = self._streams.of(entry)
             more = [*metadata, *stream.metadata]
-            if weight > 1 and entry.outcome is Outcome.OK:
+            if weight > 1 and self._ordinary(entry):
                 more.append(("weight", str(weight)))
             self._gather(stream.labels, self._format.row(entry.time_ns, line, more))
-        if self._count and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._options.batch_age, self._seal)
+        self._wait()
+
+    def _make_room(self) -> None:
+        """Raises `SinkBusy` while too much waits, and says so once."""
+        if not self._sender.full:
+            self._full = False
+            return
+        if not self._full:
+            self._full = True
+            where = "memory and spool are full" if self._options.spool else "memory is full"
+            self._say(f"it is the limit, {where}: a filter, sample or aggregate sends less")
+        raise SinkBusy
+
+    def _ordinary(self, entry: Entry) -> bool:
+        """It went well, and did not take long."""
+        return entry.outcome is Outcome.OK and (entry.latency_ns or 0) < self._slow_ns
 
     def _sampled(self, batch: Sequence[Entry]) -> list[Entry]:
-        """All that went wrong, and one in so many of the rest."""
+        """All that went wrong or took long, and one in so many of the rest."""
         kept = []
         for entry in batch:
-            if entry.outcome is Outcome.OK:
+            if self._ordinary(entry):
                 self._ok += 1
                 if self._ok % self._options.sample:
                     self._filtered += 1
@@ -140,12 +179,44 @@ class Loki:
             kept.append(entry)
         return kept
 
-    def _gather(self, labels: bytes, row: bytes) -> None:
+    def _added_up(self, batch: Sequence[Entry], sums: Sums) -> list[Entry]:
+        """All that went wrong or took long; the rest is in the sums."""
+        kept = []
+        for entry in batch:
+            try:
+                if self._ordinary(entry):
+                    sums.add(self._streams.of(entry).labels, entry)
+                else:
+                    kept.append(entry)
+            except Exception as error:  # a plugin's entry may hold anything
+                self._context.unshown(entry, error)
+        if sums.calls and self._sums_timer is None:
+            loop = asyncio.get_running_loop()
+            self._sums_timer = loop.call_later(self._options.aggregate, self._take_sums)
+        return kept
+
+    def _take_sums(self) -> None:
+        """Make rows of the sums."""
+        if self._sums_timer is not None:
+            self._sums_timer.cancel()
+            self._sums_timer = None
+        if self._sums is not None:
+            for row in self._sums.take():
+                self._gather(row.labels, self._format.row(row.ns, row.line, ()), row.calls)
+            self._wait()
+
+    def _wait(self) -> None:
+        """What has gathered is sent when it is old enough."""
+        if self._count and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._options.batch_age, self._seal)
+
+    def _gather(self, labels: bytes, row: bytes, entries: int = 1) -> None:
         rows = self._gathered.get(labels)
         if rows is None:
             rows = self._gathered[labels] = []
         rows.append(row)
-        self._count += 1
+        self._count += entries
         self._bytes += len(row)
         if self._bytes >= self._options.batch_bytes:
             self._seal()
@@ -161,14 +232,17 @@ class Loki:
             self._count = self._bytes = 0
 
     def stats(self) -> SinkStats:
-        held = self._count + self._sender.held
+        added_up = self._sums.calls if self._sums is not None else 0
+        held = added_up + self._count + self._sender.held
         return SinkStats(held, self._filtered, dict(self._sender.dropped))
 
     async def flush(self) -> None:
+        self._take_sums()
         self._seal()
         await self._sender.flush()
 
     async def close(self) -> None:
+        self._take_sums()
         self._seal()
         await self._sender.close()
         await self._peer.close()

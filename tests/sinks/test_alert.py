@@ -31,6 +31,21 @@ def at(make_entry: MakeEntry, seq: int, seconds: float) -> Any:
     return make_entry(seq, request=Message(Kind.REQUEST, first_ns=first), response=None)
 
 
+def generated(capture: Path) -> None:
+    subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "generate.py", "http", "--transactions", "500",
+         "--out", capture],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def kshark(*arguments: Path | str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kshark", "run", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 def use(sink: Alert, batch: list[Any], until: Callable[[], object] = lambda: True) -> None:
     async def run() -> None:
         await sink.open()
@@ -74,13 +89,13 @@ def test_slack_and_log(context: FakeContext, make_entry: MakeEntry, tmp_path: Pa
     assert context.said == ["alert errors: firing, 1/min reached"]
 
 
-@pytest.mark.parametrize("answer", [Answer(400, "no"), Answer(0)])
+@pytest.mark.parametrize("answer", [Answer(400, "no"), Answer(0), Answer(delay=1.0)])
 def test_a_dead_webhook_holds_nothing_up(
     context: FakeContext, make_entry: MakeEntry, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kshark.sinks.alert.PATIENCE", 0.05)
     with serving(lambda request, number: answer) as peer:
-        sink = made(context, to="webhook", url=f"{peer.url}/SECRET")
+        sink = made(context, to="webhook", url=f"{peer.url}/SECRET", timeout=0.1)
         use(sink, [at(make_entry, n, 0) for n in range(10_000)])
     assert sink.told == 0
     assert "SECRET" not in "".join(context.said)
@@ -116,31 +131,35 @@ def test_mistakes_are_said_without_the_address(context: FakeContext) -> None:
         assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.slow  # it has five seconds at the end to be told
+def test_a_dead_webhook_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    """End to end: a burst of errors, nobody at the webhook's address, all entries in the file."""
+    capture, config = tmp_path / "x.pcap", tmp_path / "kshark.toml"
+    generated(capture)
+    config.write_text(
+        "[[alert]]\nname = 'errors'\nwhen = 'http'\nrate = '5/min'\nto = 'webhook'\n"
+        "url = 'http://127.0.0.1:9/SECRET'\n"
+    )
+    done = kshark("--config", config, "--read", capture, "--sink", f"jsonl:{tmp_path}/out")
+    assert len((tmp_path / "out").read_text().splitlines()) == 500
+    assert done.stderr.count("nobody could be told") == 1, done.stderr
+    assert "SECRET" not in done.stderr
+
+
 def test_alerts_of_a_file_run_beside_the_sinks(tmp_path: Path) -> None:
     """``[[alert]]``, end to end: two rules, one of which fires."""
     capture, config = tmp_path / "x.pcap", tmp_path / "kshark.toml"
-    subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "generate.py", "http", "--transactions", "500",
-         "--out", capture],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    generated(capture)
     with serving() as peer:
         config.write_text(
             "[[alert]]\nname = 'errors'\nwhen = 'http && error'\nrate = '2/h'\nto = 'webhook'\n"
             f"url = '{peer.url}'\n"
             "[[alert]]\nname = 'never'\nwhen = 'redis'\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-m", "kshark", "run", "--config", config, "--read", capture,
-             "--sink", f"jsonl:{tmp_path}/out"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = kshark("--config", config, "--read", capture, "--sink", f"jsonl:{tmp_path}/out")
     assert done.returncode == 0, done.stderr
     assert [(n["alert"], n["state"]) for n in notices(peer)] == [("errors", "firing")]
     assert "filtered out" in done.stderr
     config.write_text("[[alert]]\nwhen = 'http'\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "kshark", "run", "--config", config, "--read", capture],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = kshark("--config", config, "--read", capture)
     assert (done.returncode, "every [[alert]] needs" in done.stderr) == (2, True)

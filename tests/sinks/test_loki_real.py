@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -194,44 +193,3 @@ def test_the_tenant_is_told(tmp_path: Path) -> None:
         assert json.loads(labels.stdout)["data"] == ["t"]
     finally:
         server.kill()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("KSHARK_SOAK" not in os.environ, reason="ten minutes: make soak")
-def test_ten_minutes_at_rate(loki: LokiServer, tmp_path: Path) -> None:
-    """5,000 entries a second for ten minutes, Loki away for one of them."""
-    from resource import RUSAGE_SELF, getrusage
-
-    rate, seconds = 5_000, 600
-    per_tick = rate // 20
-    started, peak = time.monotonic(), 0
-
-    def between(number: int) -> None:
-        nonlocal peak
-        time.sleep(max(0.0, started + number / 20 - time.monotonic()))
-        if number == 240 * 20:
-            loki.kill()
-        elif number == 300 * 20:
-            loki.start()
-        if number == 60 * 20:
-            peak = getrusage(RUSAGE_SELF).ru_maxrss
-
-    def made() -> list[list[Entry]]:
-        return Stream(per_tick, seconds * 20)  # type: ignore[return-value]
-
-    books, _ = deliver(loki.url, "soak", made(), between, spool=str(tmp_path))
-    assert books["delivered"] == rate * seconds
-    loki.wait()
-    assert loki.count('{run="soak"}') == rate * seconds
-    assert getrusage(RUSAGE_SELF).ru_maxrss < peak * 1.5, "memory grows"
-
-
-class Stream:
-    """Batches that are made when they are due."""
-
-    def __init__(self, size: int, count: int) -> None:
-        self.size, self.count = size, count
-
-    def __iter__(self) -> Any:
-        for number in range(self.count):
-            yield entries(self.size, f"soak{number}")[0]

@@ -124,6 +124,25 @@ def test_a_restart_loses_nothing(context: FakeContext, make_entry: MakeEntry, st
     client.close()
 
 
+def test_one_that_is_slow_to_answer_loses_nothing(
+    context: FakeContext, make_entry: MakeEntry, start: Start
+) -> None:
+    """It answers later than we wait: a batch comes again, and ids tell."""
+    server = start()
+    client = server.client()
+
+    def between(n: int) -> None:
+        if n in (1_000, 2_000):
+            client.client_pause(800, all=True)
+
+    books = deliver(
+        context, make_entry, 3_000, between, target=f"redis://127.0.0.1:{server.port}", timeout=0.2
+    )
+    assert (books["delivered"], books["dropped"]) == (3_000, {})
+    assert sorted(set(ids(client))) == sorted(f"f1-{n}" for n in range(3_000))
+    client.close()
+
+
 def test_full_and_with_a_password(
     context: FakeContext, make_entry: MakeEntry, start: Start, tmp_path: Path
 ) -> None:
