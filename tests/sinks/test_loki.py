@@ -15,7 +15,7 @@ from typing import Any
 import cramjam
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kshark import limits
@@ -152,6 +152,7 @@ def test_an_entry_is_a_row_with_labels(
 PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.text()), max_size=3)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(st.lists(st.tuples(st.integers(0, 2**62), st.text(), PAIRS), max_size=20), st.text())
 def test_what_is_written_is_what_the_library_reads(
     given_rows: list[tuple[int, str, list[tuple[str, str]]]], label: str
