@@ -1,11 +1,10 @@
 """Everything that the author of a kshark plugin needs: one module, nothing else to learn.
 
-A plugin is any object (usually a module) whose functions are marked with ``@hookimpl``; it is found
-through the entry-point group ``kshark`` or by ``--plugin path/to/file.py``. The built-in protocols,
-backends and sinks are plugins by this same module. The hooks (`kshark.hookspecs`), each optional:
-``register_protocols() -> [ProtocolSpec]``, ``register_backends() -> [BackendSpec]``,
-``register_sinks() -> [SinkSpec]``, ``register_enrichers() -> [EnricherSpec]``,
-``register_commands(cli)``, which adds commands to a ``click.Group``.
+A plugin is any object (usually a module) whose functions are marked with ``@hookimpl``; it is found through the
+entry-point group ``kshark`` or by ``--plugin path/to/file.py``. The built-in protocols, backends and sinks are
+plugins by this same module. The hooks (`kshark.hookspecs`), each optional: ``register_protocols() -> [ProtocolSpec]``,
+``register_backends() -> [BackendSpec]``, ``register_sinks() -> [SinkSpec]``,
+``register_enrichers() -> [EnricherSpec]``, ``register_commands(cli)``, which adds commands to a ``click.Group``.
 
     >>> from kshark.api import ProtocolSpec, hookimpl
     >>> class Echo:
@@ -110,10 +109,10 @@ class Message(msgspec.Struct, gc=False):
 class Switch(msgspec.Struct, frozen=True):
     """Yielded by a dissector to hand the flow over (HTTP Upgrade, CONNECT, STARTTLS).
 
-    ``protocol`` is a name, or "" to identify afresh. ``client`` and ``server`` are the bytes of each
-    side that the old dissector was given and that belong to the new one. ``context`` is for the new one's
-    `switched`. With ``opaque`` (why) nobody takes over: what follows cannot be read by anyone; a
-    ``context`` that is text is then the server's name, as the flow's entry shows it.
+    ``protocol`` is a name, or "" to identify afresh. ``client`` and ``server`` are the bytes of each side that
+    the old dissector was given and that belong to the new one. ``context`` is for the new one's `switched`, and
+    so is ``request``: the client's last request, where the new protocol answers it. With ``opaque`` (why) nobody
+    takes over: what follows cannot be read; a ``context`` that is text is then the server's name in its entry.
     """
 
     protocol: str = ""
@@ -121,6 +120,7 @@ class Switch(msgspec.Struct, frozen=True):
     server: bytes = b""
     context: Any = None
     opaque: str = ""
+    request: Message | None = None
 
 
 class Inner(msgspec.Struct, frozen=True):
@@ -170,10 +170,11 @@ class Dissector(Protocol):
         """The flow ended: give what only its end completes, and what it cut (``cut=True``)."""
         ...
 
-    # Optional: ``inside(side) -> bool``. True while that side is within a message whose extent is known (a
-    # counted body, or one that runs until the end), so that a gap there loses no pair, a long body is
-    # not taken for silence and a slow answer that has begun is not taken for none.
-    # Optional: ``switched(switch: Switch) -> None``: told before it is fed what handed the flow over.
+    # Optional: ``inside(side) -> bool``. True while that side is within a message whose extent is known (a counted
+    # body, or one until the end), so that a gap there loses no pair, a long body is not taken for silence and a slow
+    # answer that has begun not for none. ``answering(side, key) -> bool`` says the last of an answer with a key.
+    # Optional: ``switched(switch: Switch) -> Message | None``: told before it is fed what handed the flow over; gives
+    # ``switch.request`` back as its own, with its key.
     # Optional: ``carry(layers: Layers) -> None``: told before it is fed whom to ask for layers; see `Layer`.
     # Optional: ``slim() -> int``: memory is short. Forget the bodies kept so far of messages under way, which then
     # end ``truncated``, and give the number of bytes still held. Without it such a flow is not dissected any more.

@@ -8,6 +8,7 @@ as a ``tcp``, ``udp`` or ``icmp`` entry.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kshark import limits
@@ -28,6 +29,7 @@ from kshark.given import Rubbish, checked, gather, handed, said, taken, within
 from kshark.handover import end_inner, finish, introduce, other
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
+from kshark.overdue import answering
 from kshark.pairing import Emitter, Pairing
 from kshark.unknown import emit_flow
 from kshark.window import Window
@@ -85,12 +87,11 @@ class Guard(Listener):
         self.spared = 0  # of them not in memory, since it was short
         self.since = [0, 0]  # when the first of them came
         self.silent = [0, 0]  # bytes since the last message
-        self.reserved = 0
-        self.timed = False
-        self.replaying = self.proven = False
-        self.settled = 0
+        self.reserved = self.settled = 0
+        self.timed = self.replaying = self.proven = False
         self.reason = self.server_name = self.hint = ""
         self.inner: Guard | None = None  # of the flow within
+        self.passed: Message | None = None  # a request that the next dissector may answer
 
     # ------------------------------------------------------------ what the wire calls
 
@@ -566,7 +567,8 @@ class Guard(Listener):
         oldest = 0
         for asker, pairing in ((0, self.asked), (1, self.asked_back)):
             if pairing is not None:
-                pairing.expire(now, self.held[1 - asker] > 0 and self.inside(1 - asker))
+                long = self.held[1 - asker] > 0 and self.inside(1 - asker)
+                pairing.expire(now, long, partial(answering, self, SIDES[1 - asker]))
                 waits = pairing.oldest()
                 oldest = min(oldest, waits) if oldest and waits else oldest or waits
         self.timed = bool(oldest)

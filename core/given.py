@@ -224,9 +224,13 @@ def known(end: object) -> bool:
 def handed(item: object) -> Switch | Inner:
     """What is no message; `Rubbish` where it is none of what else may be given."""
     if type(item) is Switch:
-        protocol, client, server, _, opaque = astuple(item)
-        if not (type(protocol) is type(opaque) is str and type(client) is type(server) is bytes):
-            raise Rubbish("it gave a Switch that is not of str and bytes")
+        protocol, client, server, _, opaque, request = astuple(item)
+        if not (
+            type(protocol) is type(opaque) is str
+            and type(client) is type(server) is bytes
+            and (request is None or type(request) is Message)
+        ):
+            raise Rubbish("it gave a Switch that is not of str, bytes and a Message")
         return item
     if type(item) is Inner:
         side, data, size, missing, protocol, hint = astuple(item)
@@ -311,6 +315,12 @@ def within(dissector: Any, side: Side) -> bool:
     """Whether a dissector says that it is within a message."""
     ask = getattr(dissector, "inside", None)
     return ask is not None and bool(ask(side))
+
+
+def begun(dissector: Any, side: Side, key: int) -> bool:
+    """Whether a dissector says that the answer of that key is under way."""
+    ask = getattr(dissector, "answering", None)
+    return ask is not None and bool(ask(side, key))
 
 
 def taken(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from kshark import limits
 from kshark.api import Dissector, Inner, Message, Outcome, Switch
-from kshark.given import checked, handed
+from kshark.given import Rubbish, checked, handed
 from kshark.inner import InnerFlow
+from kshark.pairing import Pairing
 
 if TYPE_CHECKING:
     from kshark.flow import Guard
@@ -25,14 +28,40 @@ def other(guard: Guard, item: Switch | Inner, ns: int) -> bool:
 def introduce(guard: Guard, dissector: Dissector, after: Switch | None) -> None:
     """What a new dissector may want to know before it is fed (optional in the contract)."""
     if after is not None and (switched := guard.call(getattr, dissector, "switched", None)):
-        guard.call(switched, after)
+        own = guard.call(switched, after)
+        if own is not None and guard.passed is not None and guard.asked is not None:
+            adopt(guard, guard.asked, own)
     layers = guard.engine.carried.get(guard.name())
     if layers is not None and (carry := guard.call(getattr, dissector, "carry", None)):
         guard.call(carry, layers)
 
 
+def adopt(guard: Guard, asked: Pairing, own: object) -> None:
+    """The new dissector answers the request that it was told of, and says how it calls that."""
+    if type(own) is not Message:
+        raise Rubbish(f"its switched() gave {type(own).__name__}, not Message")
+    made, guard.passed = checked(own) if guard.strict else own, None
+    asked.inherit(made)
+    if not guard.timed:
+        guard.timed = True
+        guard.engine.watch(guard, made.last_ns)
+
+
 def switch(guard: Guard, item: Switch, ns: int) -> bool:
-    """The dissector hands the flow to another protocol."""
+    """The dissector hands the flow to another protocol, and perhaps a request that is to be answered there."""
+    previous = guard.name()
+    if item.request is not None and guard.asked is not None:
+        guard.passed = guard.asked.withdraw(item.request)
+    over = hand_over(guard, replace(item, request=guard.passed), ns)
+    left, guard.passed = guard.passed, None
+    if left is not None and guard.emitter is not None:  # nobody answers it
+        left.protocol = left.protocol or previous
+        guard.emitter.emit(left, None, Outcome.CUT, False)
+    return over
+
+
+def hand_over(guard: Guard, item: Switch, ns: int) -> bool:
+    """The flow is another protocol's."""
     engine, previous = guard.engine, guard.name()
     guard.close_pairs(Outcome.UNANSWERED)
     guard.settle("")

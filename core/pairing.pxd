@@ -25,7 +25,7 @@ cdef class Pairing:
     cdef public object queue, doubt, last_ns
     cdef public dict keyed
     cdef public tuple early
-    cdef public Message ahead, first
+    cdef public Message ahead, first, inherited
     cdef public long long late
     cpdef request(self, Message message)
     cpdef wait_keyed(self, Message message)

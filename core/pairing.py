@@ -8,6 +8,7 @@ answer, a request given up on) is remembered, and whatever could belong to two r
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from kshark import limits, made
 from kshark.api import Entry, Flow, Message, Outcome
@@ -120,6 +121,7 @@ class Pairing:
         self.early: tuple[
             str, ...
         ] = ()  # notes of interim answers to a request that is not whole yet
+        self.inherited: Message | None = None
         self.last_ns = 0
 
     def request(self, message: Message) -> None:
@@ -248,6 +250,26 @@ class Pairing:
         self.ledger.count(self.ledger.limits, "waiting")
         self.late += 1
 
+    def withdraw(self, message: Message) -> Message | None:
+        """The last request in order, if it is this: it waits no more here, another protocol answers it."""
+        last = self.queue[-1] if self.queue is not None else self.first
+        if last is None or (last.verb, last.target, last.head) != (
+            message.verb, message.target, message.head,
+        ):  # fmt: skip
+            return None
+        if self.queue is None:
+            self.first = None
+        else:
+            self.queue.pop()
+            self.queue = self.queue or None
+        self.tally.reserved -= weight(last)
+        return last
+
+    def inherit(self, message: Message) -> None:
+        """A request that came by another protocol: counted there, answered here."""
+        self.inherited = message
+        self.request(message)
+
     def reserved(self) -> int:
         """Bytes accounted for what waits here."""
         held = self.all_waiting()
@@ -359,8 +381,8 @@ class Pairing:
             first = min(first, other) if first else other
         return first
 
-    def expire(self, now: int, begun: bool) -> None:
-        """End what waits longer than UNANSWERED. `begun`: the oldest's answer is on its way."""
+    def expire(self, now: int, begun: bool, answering: Callable[[int], bool]) -> None:
+        """End what waits longer than UNANSWERED and whose answer has not begun: in order (`begun`), or by its key."""
         if not begun:
             if self.doubt is not None and now - self.doubt.last_ns >= PATIENCE:
                 if self.first is not None:
@@ -371,10 +393,14 @@ class Pairing:
                 self.release(self.turn(), UNANSWERED)
                 self.late += 1
         for number in [k for k, m in self.keyed.items() if now - m.last_ns >= PATIENCE]:
-            self.release(self.keyed.pop(number), UNANSWERED)
+            if not answering(number):
+                self.release(self.keyed.pop(number), UNANSWERED)
 
     def forget(self) -> None:
-        """Another protocol was meant: those that wait were no requests."""
+        """Another protocol was meant: those that wait were no requests, but for one that was handed over."""
+        heir, self.inherited = self.inherited, None
+        if heir is not None and self.keyed.get(heir.key) is heir:
+            self.release(self.keyed.pop(heir.key), CUT)
         for message in self.all_waiting():
             self.tally.reserved -= weight(message)
         if self.ahead is not None:

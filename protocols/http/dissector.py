@@ -69,6 +69,8 @@ PROBE_BYTES = limits.PROBE_BYTES
 
 UPGRADES = {"h2c": "http2"}
 """Protocols that have another name here."""
+ANSWERING = ("h2c",)
+"""Those in which the request that asked for them is answered: 101 is no answer to it."""
 _UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
 
 
@@ -370,6 +372,8 @@ class HttpDissector(Feeder):
         """The flow speaks another protocol after this response (101, or 2xx to CONNECT)."""
         client = self.client
         token = None
+        known = asks > 0 and asks & (IS_UPGRADE | IS_CONNECT)
+        goes_on = None
         if lane.status == 101:
             lane.kind = RESPONSE
             token = _UPGRADE.search(lane.raw)
@@ -380,12 +384,15 @@ class HttpDissector(Feeder):
         start = len(out)
         self.cut(client, 0, out)
         mark_client(out, start)
+        name = token[1].decode("latin-1").lower() if token else ""
+        if name in ANSWERING and known and not lane.broken:
+            goes_on = self.upgrading
+            lane.kind = INTERIM
         start = len(out)
         self.finish(lane, out)
-        name = token[1].decode("latin-1").lower() if token else ""
-        known = asks > 0 and asks & (IS_UPGRADE | IS_CONNECT)
         context = (self.upgrading if known else None, out[start : start + 1][0])
-        out.append(Switch(UPGRADES.get(name, name), held, data[end:], context))
+        name = UPGRADES.get(name, name)
+        out.append(Switch(name, held, data[end:], context, request=goes_on))
         lane.state = client.state = OVER
         return -1
 

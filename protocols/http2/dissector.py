@@ -15,7 +15,7 @@ Beside this file lies ``dissector.pxd``, with which the same source is compiled.
 from __future__ import annotations
 
 from kshark import limits
-from kshark.api import DissectError, Item, Layers
+from kshark.api import DissectError, Item, Layers, Message, Switch
 from kshark.feeder import Feeder, Found
 from kshark.protocols.http2.frames import (
     ACK,
@@ -41,6 +41,7 @@ from kshark.protocols.http2.lane import Lane
 from kshark.protocols.http2.resync import MOST
 from kshark.protocols.http2.states import BODY, FRAME, LONG_HEADERS, SEEK, SKIP, UNKNOWN_HEADERS
 from kshark.protocols.http2.streams import Streams
+from kshark.protocols.http2.upgrade import STREAM, request, settings
 
 Out = Found | list[Item]
 HEADER_BLOCK = limits.HEADER_BLOCK
@@ -62,6 +63,18 @@ class Http2Dissector(Feeder):
         self.streams.fed = side
         self.streams.now = found.now
         self.run(self.server if side else self.client, data, found)
+
+    def switched(self, switch: Switch) -> Message | None:
+        """After an upgrade both sides are heard from their first byte on, and stream 1 has its request already."""
+        self.started = True
+        asked = switch.request
+        if asked is None:
+            return None
+        self.streams.follow(STREAM, Found())
+        said = settings(asked)
+        self.settings(self.client, said, 0, len(said), 0)
+        self.settings(self.server, b"", 0, 0, ACK)  # the 101 is the acknowledgement
+        return request(asked)
 
     def carry(self, layers: Layers) -> None:
         """Whom to ask what rides in the exchanges."""
@@ -90,6 +103,11 @@ class Http2Dissector(Feeder):
         if lane.state == SEEK:
             return False
         return lane.state in (BODY, SKIP) or lane.need > HEAD or len(self.streams.table) > 0
+
+    def answering(self, side: int, key: int) -> bool:
+        """Whether an answer has begun on that stream: a download may take its time."""
+        stream = self.streams.table.get(key)
+        return stream is not None and stream.answer is not None
 
     def slim(self) -> int:
         """Forget the bodies under construction; the bytes that are still held."""

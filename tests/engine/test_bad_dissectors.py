@@ -213,8 +213,8 @@ RUBBISH = [
     ({"a": GOOD}, "it gave dict, not a list of messages"),
     ([GOOD, None], "it gave NoneType, not Message, Switch or Inner"),
     ((GOOD, 5), "it gave int, not Message, Switch or Inner"),
-    ([Switch(5, b"", b"")], "it gave a Switch that is not of str and bytes"),  # type: ignore[arg-type]
-    ([Switch("", None, "x")], "it gave a Switch that is not of str and bytes"),  # type: ignore[arg-type]
+    ([Switch(5, b"", b"")], "it gave a Switch that is not of str, bytes and a Message"),  # type: ignore[arg-type]
+    ([Switch("", None, "x")], "it gave a Switch that is not of str, bytes and a Message"),  # type: ignore[arg-type]
     *(
         ([Message(**{"kind": Kind.ONEWAY} | fields)], f"it gave a Message {said}")
         for fields, said in (

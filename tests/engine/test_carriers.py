@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from kshark import limits
 from kshark.api import (
     DissectError,
+    Entry,
     Inner,
     Item,
     Kind,
@@ -156,6 +157,72 @@ def test_a_switch_tells_the_next_dissector(table: type[Table]) -> None:
     after = ProtocolSpec(name="after", dissector=After, over=("wrapped",))
     t = table(replace(WRAPPED, dissector=Before), after)
     assert rows(t.talk(t.open(), "> WRAP")) == [("text /chat", "-", "ok")]
+
+
+class Asks(Wrapped):
+    """A request; the answer says that another protocol gives it."""
+
+    def __init__(self) -> None:
+        self.asked: Message | None = None
+
+    def feed(self, side: Side, data: bytes) -> Iterable[Item]:
+        if side == Side.CLIENT:
+            self.asked = Message(int(Kind.REQUEST), "ask", data.decode(), size=len(data))
+            return [self.asked]
+        return [Switch("after", server=data, request=self.asked)]
+
+
+class Answers(Wrapped):
+    """Answers, by key 7, what was asked in the protocol before."""
+
+    def switched(self, switch: Switch) -> object:
+        asked = switch.request
+        assert asked is not None
+        assert asked.last_ns > 0
+        return replace(asked, verb="asked", key=7)
+
+    def feed(self, side: Side, data: bytes) -> Iterable[Item]:
+        return [Message(int(Kind.RESPONSE), size=len(data), key=7)]
+
+
+def switching(table: type[Table], after: type | None) -> tuple[Table, list[Entry]]:
+    specs = [replace(WRAPPED, dissector=Asks)]
+    if after is not None:
+        specs.append(ProtocolSpec(name="after", dissector=after))
+    t = table(*specs)
+    return t, t.talk(t.open(), "> WRAP\n> two\n< yes")
+
+
+def test_a_request_is_answered_in_the_next_protocol(table: type[Table]) -> None:
+    """The last one that waits; those before it are not answered any more."""
+    t, (first, second) = switching(table, Answers)
+    assert rows([first, second]) == [("ask WRAP", "-", "unanswered"), ("asked two", "", "ok")]
+    assert (first.protocol, second.protocol, second.latency_ns) == ("wrapped", "after", 1_000)
+    assert t.engine.ledger.check() == []
+    assert t.engine.tally.requests == 2
+
+
+class Silent(Wrapped):
+    """Does not know what is passed on."""
+
+
+class Wrong(Answers):
+    def switched(self, switch: Switch) -> object:
+        return "rubbish"
+
+
+class Breaks(Answers):
+    def feed(self, side: Side, data: bytes) -> Iterable[Item]:
+        raise DissectError("not mine")
+
+
+@pytest.mark.parametrize("after", [None, Silent, Wrong, Breaks])
+def test_a_request_that_nobody_answers_is_cut(table: type[Table], after: type | None) -> None:
+    t, entries = switching(table, after)
+    found = [(e.protocol, *rows([e])[0]) for e in entries if e.request is not None]
+    name = ("after", "asked two") if after is Breaks else ("wrapped", "ask two")
+    assert found == [("wrapped", "ask WRAP", "-", "unanswered"), (*name, "-", "cut")]
+    assert t.engine.tally.requests == 2
 
 
 def test_nobody_can_read_what_follows(table: type[Table]) -> None:

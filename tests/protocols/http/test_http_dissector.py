@@ -163,8 +163,10 @@ def test_h2c_and_a_body_before_the_switch(make: Make) -> None:
     request = b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab"
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c, x\r\n\r\n"
     found = play(make, [(C, request + b"PRI * HTTP/2.0\r\n"), (S, answer + b"\0\0")])
-    assert found[-1] == Switch("http2", b"PRI * HTTP/2.0\r\n", b"\0\0", tuple(found[:2]))
-    assert messages(found)[0].body == b"ab"
+    asked, agreed = messages(found)
+    switch = Switch("http2", b"PRI * HTTP/2.0\r\n", b"\0\0", (asked, agreed), request=asked)
+    assert found[-1] == switch
+    assert (asked.body, agreed.kind) == (b"ab", Kind.INTERIM)  # the answer comes by HTTP/2
 
 
 @builds

@@ -220,33 +220,6 @@ def test_goaway() -> None:
     assert of([(C, get(1, "/a")), (S, answer(1, 200) + goaway(1))]) == ["> 1 GET /a", "< 1 200"]
 
 
-def test_an_upgrade() -> None:
-    """HTTP/1 hands over after 101; stream 1 is the request that it has shown."""
-    from kshark.engine import Engine, EngineSettings
-    from kshark.protocols import http
-    from kshark.testing.play import play
-
-    ask = b"GET /r HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings:\r\n\r\n"
-    agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-    talk = [
-        (C, ask),
-        (S, agreed + settings() + answer(1, 200, b"r")),
-        (C, HELLO + ACK + get(3, "/s")),
-    ]
-    talk += [(S, ACK + answer(3, 404))]
-    said: list[str] = []
-    engine = Engine([http.SPEC, http2.SPEC], EngineSettings(), said.append)
-    entries = play(engine, http.SPEC, talk)
-    assert said == []
-    assert [(e.protocol, *rows([e])) for e in entries] == [
-        ("http", "GET /r -> 101 [ok]"),
-        ("http2", "- -> 200 [orphan]"),
-        ("http2", "GET /s -> 404 [error]"),
-    ]
-    assert entries[1].response is not None
-    assert entries[1].response.notes == ("upgraded",)
-
-
 def test_dates_of_interleaved_messages() -> None:
     """Who feeds says when: each message has the time of its own first bytes."""
     dissector = Http2Dissector()

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kit_captures import pcap
 from kit_proxy import Chunk, Recorder
 
+from kshark import limits
 from kshark.api import Entry
 from kshark.engine import Engine, EngineSettings
 from kshark.protocols import http, http2
-from kshark.protocols.http2.details import Http2Response
+from kshark.protocols.http2.details import Http2Request, Http2Response
 from kshark.testing import rows
-from kshark.testing.play import play
+from kshark.testing.play import MadeFlow, play
+from kshark.wire import END_FIN
 
 BIG = 300_000
 
@@ -86,6 +89,22 @@ def nginx(files: Path) -> Iterator[int]:
     server = subprocess.Popen(
         [program("nginx"), "-c", str(conf), "-g", "user root;"], stderr=subprocess.DEVNULL
     )
+    try:
+        await_port(port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def nghttpx(nghttpd: int, files: Path) -> Iterator[int]:
+    """A proxy that agrees to an upgrade; what is behind it is nghttpd."""
+    port = free_port()
+    command = [program("nghttpx"), f"--conf={files}/nghttpx.conf", "--workers=1", "--errorlog-file=/dev/null",
+               f"--backend=127.0.0.1,{nghttpd};;proto=h2", f"--frontend=127.0.0.1,{port};no-tls"]  # fmt: skip
+    (files / "nghttpx.conf").touch()
+    server = subprocess.Popen(command)
     try:
         await_port(port)
         yield port
@@ -171,3 +190,76 @@ def test_h2load(nginx: int) -> None:
     found = [row for talk in recorder.talks for row in rows(entries_of(talk))]
     assert found.count("GET /index.html -> 200 [ok]") == 2000
     assert len(found) == 2000
+
+
+# ---------------------------------------------------------------- the upgrade
+
+
+def upgraded(nghttpx: int, *command: str) -> list[Chunk]:
+    """What passes when a client asks HTTP/1 for h2c."""
+    recorder = Recorder(nghttpx)
+    run(*command, f"http://127.0.0.1:{recorder.port}/style.css")
+    recorder.close()
+    (talk,) = recorder.talks
+    return talk
+
+
+def told_by_tshark(capture: Path) -> list[tuple[str, str]]:
+    """The requests and statuses of its connection, by stream; HTTP/1's request is stream 1's."""
+    command = [program("tshark"), "-r", str(capture), "-T", "fields", "-Y", "http.request or http2.headers",
+               "-e", "http.request.uri", "-e", "http2.streamid", "-e", "http2.headers.status"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = []
+    for line in done.stdout.splitlines():
+        uri, stream, status = line.split("\t")
+        found.append((uri, "1") if uri else (stream.rpartition(",")[2], status))
+    return found
+
+
+@pytest.mark.parametrize("client", [("curl", "-s", "--http2"), ("nghttp", "-u", "-n")])
+def test_upgrade(nghttpx: int, tmp_path: Path, client: tuple[str, ...]) -> None:
+    """The answer on stream 1 is the answer to what HTTP/1 asked; 101 was said in between."""
+    talk = upgraded(nghttpx, *client)
+    (entry,) = entries_of(talk)
+    assert (entry.protocol, *rows([entry])) == ("http2", "GET /style.css -> 200 [ok]")
+    assert entry.request is not None
+    assert entry.response is not None
+    assert (entry.request.notes, entry.response.notes) == (("interim-101",), ("upgraded",))
+    assert entry.latency_ns is not None
+    assert entry.latency_ns > 0
+    assert http2.SPEC.details is not None
+    asked, answered = http2.SPEC.details(entry.request), http2.SPEC.details(entry.response)
+    assert isinstance(asked, Http2Request)
+    assert isinstance(answered, Http2Response)
+    assert (asked.stream, asked.method, answered.unknown_headers) == (1, "GET", 0)
+    assert (answered.body, answered.trailers) == ("b{}\n", [("x-end", "yes")])
+    told = told_by_tshark(pcap(tmp_path / "upgrade.pcap", talk))
+    assert told == [("/style.css", "1"), ("1", "200")]
+
+
+def test_options_before_an_upload(nghttpx: int, files: Path) -> None:
+    """nghttp upgrades with ``OPTIONS *`` where there is something to send, and sends that on another stream."""
+    found = entries_of(upgraded(nghttpx, "nghttp", "-u", "-n", "-d", str(files / "big")))
+    asked = [one.request for one in found if one.request]
+    assert [(one.verb, one.target) for one in asked] == [("OPTIONS", "*"), ("POST", "/style.css")]
+    assert asked[0].key == 1
+    assert all(one.response for one in found)
+
+
+def test_a_download_that_takes_minutes(nghttpd: int) -> None:
+    """Its pieces come a minute apart: the request waits, and has its answer in the end."""
+    recorder = Recorder(nghttpd)
+    run("curl", "-s", "--http2-prior-knowledge", f"http://127.0.0.1:{recorder.port}/big")
+    recorder.close()
+    engine = Engine([http2.SPEC], EngineSettings(), print)
+    flow = MadeFlow(proto=6)
+    guard = engine.open(flow)
+    found = []
+    for number, (side, piece) in enumerate(recorder.talks[0], 1):
+        now = number * 2 * limits.UNANSWERED
+        guard.chunk(int(side), piece, now)
+        if number > 8:  # the answer has begun
+            found += engine.tick(now + limits.UNANSWERED)
+    guard.end(END_FIN, now)
+    found += engine.take()
+    assert rows(found) == ["GET /big -> 200 [ok]"]
