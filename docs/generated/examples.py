@@ -27,7 +27,7 @@ WIDTH = 116
 
 
 def example(spec: api.ProtocolSpec) -> Iterable[str]:
-    """The conversation, its rows and the JSON of its first entry; nothing for a protocol without one."""
+    """The conversation, its rows and the JSON of the first that is this protocol's; nothing for a protocol without one."""
     path = FOLDER / f"{spec.name}.txt"
     if not path.exists():
         return
@@ -38,8 +38,9 @@ def example(spec: api.ProtocolSpec) -> Iterable[str]:
     yield from ("```text", text.rstrip(), "```\n")
     yield "In the terminal:\n"
     yield from ("```text", *lines(entries), "```\n")
-    yield "The first entry of `--full --sink jsonl:-`, broken into lines:\n"
-    yield from ("```json", shown(entries[0]), "```\n")
+    yield f"The first entry of {spec.name} with `--full --sink jsonl:-`, broken into lines:\n"
+    first = next(entry for entry in entries if entry.protocol == spec.name)
+    yield from ("```json", shown(first), "```\n")
 
 
 def run(text: str, spec: api.ProtocolSpec) -> Iterator[api.Entry]:
