@@ -1,4 +1,4 @@
-"""gRPC and grpc-web, over HTTP/2: the calls that are in its exchanges."""
+"""gRPC over HTTP/2, and grpc-web over HTTP/2 and HTTP/1: the calls that are in their exchanges."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def configure(options: GrpcOptions) -> ProtocolSpec:
 
 SPEC = ProtocolSpec(
     name="grpc",
-    doc="gRPC and grpc-web on HTTP/2: calls of all kinds, their status, deadlines and messages",
-    over=("http2",),
+    doc="gRPC on HTTP/2, grpc-web on HTTP/1 too: calls of all kinds, their status, deadlines and messages",
+    over=("http2", "http"),
     types=("application/grpc",),
     layer=layer,
     request=GrpcRequest,

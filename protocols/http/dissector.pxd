@@ -6,18 +6,20 @@ from kshark.protocols.http.lane cimport Lane as CLane
 
 cdef int REQUEST, RESPONSE, INTERIM
 cdef long BAD_CHUNK, BAD_FRAMING, BARE_LF, HUGE_CHUNK, LONG_TARGET, LONG_TRAILERS
-cdef long NO_BODY_ASSUMED, UNASKED_UPGRADE
+cdef long NO_BODY_ASSUMED
 cdef long long CHUNK_HUGE, CHUNK_MORE, NO_LENGTH, WRONG_LENGTH
 cdef int CHUNKED, CODED, MORE
 cdef int CHUNK_DATA, CHUNK_END, CHUNK_LINE, COUNTED, HEAD, HELD, OVER, PEEK, SEEK, TRAILERS
-cdef int UNTIL_CLOSE, NONE, IS_CONNECT, IS_HEAD, IS_UPGRADE
+cdef int UNTIL_CLOSE, NONE, IS_CONNECT, IS_HEAD, IS_LAYER, IS_UPGRADE
 cdef Py_ssize_t UNDISSECTED, BODY_KEPT, TARGET, PROBE_BYTES
 
 @cython.final
 cdef class HttpDissector(Feeder):
     cdef public CLane client, server
     cdef public long long asked, answered
-    cdef public object specials, fault, upgrading
+    cdef public object specials, fault, upgrading, layers, next_layer
+    cdef public str plain
+    cdef public long long now
     cdef public bint careful, due
     @cython.locals(out=Found)
     cpdef list gap(self, int side, object missing)
@@ -38,7 +40,7 @@ cdef class HttpDissector(Feeder):
     @cython.locals(found=CHead, asks=cython.int, status=cython.int)
     cpdef Py_ssize_t framed(self, CLane lane, bytes data, Py_ssize_t end, Found out) except? -1
     cpdef int answers(self) except? -1
-    cpdef Py_ssize_t hand_over(self, CLane lane, bytes data, Py_ssize_t end, int asks, Found out) except? -1
+    cpdef Py_ssize_t content(self, CLane lane, bytes data, Py_ssize_t pos, Py_ssize_t end, Found out) except? -1
     @cython.locals(end=Py_ssize_t)
     cpdef Py_ssize_t take_counted(self, CLane lane, bytes data, Py_ssize_t pos, Found out) except? -1
     cpdef counted(self, CLane lane, Found out)

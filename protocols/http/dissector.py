@@ -14,12 +14,12 @@ Beside this file lies ``dissector.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 
 from kshark import limits
-from kshark.api import DissectError, Item, Kind, Message, NotMine, Switch
+from kshark.api import DissectError, Item, Kind, Layer, Layers, Message, NotMine
 from kshark.feeder import Feeder, Found
+from kshark.protocols.http.carrier import end_layer, hand_on, layer_of, miss
 from kshark.protocols.http.head import (
     BAD_CHUNK,
     BAD_FRAMING,
@@ -34,11 +34,10 @@ from kshark.protocols.http.head import (
     MORE,
     NO_BODY_ASSUMED,
     NO_LENGTH,
-    UNASKED_UPGRADE,
     WRONG_LENGTH,
     hopeful,
 )
-from kshark.protocols.http.lane import HEAD_END, Lane, line_notes, mark_client
+from kshark.protocols.http.lane import HEAD_END, Lane, content_type, line_notes, mark_client
 from kshark.protocols.http.resync import like_status
 from kshark.protocols.http.states import (
     CHUNK_DATA,
@@ -49,6 +48,7 @@ from kshark.protocols.http.states import (
     HELD,
     IS_CONNECT,
     IS_HEAD,
+    IS_LAYER,
     IS_UPGRADE,
     NONE,
     OVER,
@@ -57,6 +57,7 @@ from kshark.protocols.http.states import (
     TRAILERS,
     UNTIL_CLOSE,
 )
+from kshark.protocols.http.upgrade import hand_over
 
 Out = Found | list[Item]
 REQUEST = int(Kind.REQUEST)
@@ -67,35 +68,39 @@ BODY_KEPT = limits.BODY_KEPT
 TARGET = limits.TARGET
 PROBE_BYTES = limits.PROBE_BYTES
 
-UPGRADES = {"h2c": "http2"}
-"""Protocols that have another name here."""
-ANSWERING = ("h2c",)
-"""Those in which the request that asked for them is answered: 101 is no answer to it."""
-_UPGRADE = re.compile(rb"\n(?i:upgrade)[ \t]*:[ \t]*([^\0-\x20,]+)")
-
 
 class HttpDissector(Feeder):
     """The dissector of one flow; see the module."""
 
     __slots__ = (
-        "answered", "asked", "careful", "client", "due", "fault", "server", "specials", "upgrading",
+        "answered", "asked", "careful", "client", "due", "fault", "layers", "next_layer", "now", "plain", "server",
+        "specials", "upgrading",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.client = Lane(False)
         self.server = Lane(True)
         # Requests seen and answered since their order was last certain, and which of them change
-        # the framing of their answer: pairs of number and IS_*.
+        # the framing of their answer: number, IS_*, and the layer of the exchange.
         self.asked = 0
         self.answered = 0
-        self.specials: deque[tuple[int, int]] | None = None  # rare
+        self.specials: deque[tuple[int, int, Layer | None]] | None = None  # rare
         self.careful = False  # after a gap the order is a guess
         self.fault: DissectError | None = None  # said by a feed() that has nothing else to say
         self.due = False  # the response that is being read says that the held bytes are HTTP
         self.upgrading: Message | None = None  # the last request that asked for another protocol
+        self.layers: Layers | None = None  # whom to ask what rides in an exchange
+        self.plain = ""  # a content type in which nothing does
+        self.next_layer: Layer | None = None  # of the request that is answered now
+        self.now = 0  # ns: when what is fed came
+
+    def carry(self, layers: Layers) -> None:
+        """Whom to ask what rides in the exchanges."""
+        self.layers = layers
 
     def take(self, side: int, data: bytes, found: Found) -> None:
         """Put the messages that `data` completes into `found`."""
+        self.now = found.now
         self.run(self.server if side else self.client, data, found)
         if self.fault is not None and not found.count:
             fault, self.fault = self.fault, None
@@ -111,6 +116,8 @@ class HttpDissector(Feeder):
             self.unpeek(lane, out)
         if self.skip(lane, missing, out):
             return out.drain()
+        if lane.layer is not None:
+            miss(self, lane, -1, out)
         self.cut(lane, missing, out)
         self.seek_from(lane)
         lane.line_start = lane.answer  # the hole may have taken the first letters of a method
@@ -176,7 +183,7 @@ class HttpDissector(Feeder):
         if state == TRAILERS:
             return self.take_trailers(lane, data, pos, out)
         if state == UNTIL_CLOSE:
-            return lane.keep(data, pos, len(data))
+            return self.content(lane, data, pos, len(data), out)
         if state == PEEK:
             return self.peek(lane, data, pos, out)
         if state == SEEK:
@@ -251,8 +258,11 @@ class HttpDissector(Feeder):
             asks |= IS_HEAD
         elif verb == "CONNECT":
             asks |= IS_CONNECT
+        elif self.layers is not None and verb == "POST" and content_type(found.raw) != self.plain:
+            lane.layer = layer_of(self, verb, target, found.raw)
+            asks = IS_LAYER if lane.layer is not None else asks
         if asks:
-            self.remember(asks)
+            self.remember(asks, lane.layer)
         elif found.coding == 0 and lane.flags == 0:
             if length <= 0 and length != WRONG_LENGTH:
                 out.append(found.message(REQUEST, verb, target, 0, lane.size, found.raw, b""))
@@ -280,11 +290,11 @@ class HttpDissector(Feeder):
             lane.left = length
         return end
 
-    def remember(self, asks: int) -> None:
-        """The newest request changes how its answer is framed."""
+    def remember(self, asks: int, layer: Layer | None = None) -> None:
+        """The newest request changes how its answer is framed, or what that is."""
         if self.specials is None:
             self.specials = deque(maxlen=limits.WAITING)
-        self.specials.append((self.asked, asks))
+        self.specials.append((self.asked, asks, layer))
 
     def response(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         """A response head was found at `pos`."""
@@ -297,7 +307,7 @@ class HttpDissector(Feeder):
         if 100 <= status < 200:
             lane.begin(INTERIM, "", "", status, found.raw)
             if status == 101:
-                return self.hand_over(lane, data, end, self.answers(), out)
+                return hand_over(self, lane, data, end, self.answers(), out)
             self.finish(lane, out)
             return end
         if (  # what most responses are
@@ -321,6 +331,7 @@ class HttpDissector(Feeder):
             lane.fresh = False
             return stop
         lane.begin(RESPONSE, "", "", status, found.raw)
+        self.next_layer = None
         return self.framed(lane, data, end, out)
 
     def framed(self, lane: Lane, data: bytes, end: int, out: Out) -> int:
@@ -328,8 +339,11 @@ class HttpDissector(Feeder):
         found = lane.head
         asks = self.answers()
         status = lane.status
+        lane.layer = self.next_layer
+        if asks < 0 and self.layers is not None:
+            lane.layer = layer_of(self, "", "", lane.raw)
         if asks > 0 and asks & IS_CONNECT and status < 300:
-            return self.hand_over(lane, data, end, asks, out)
+            return hand_over(self, lane, data, end, asks, out)
         if self.client.state == HELD and (asks < 0 or asks & (IS_CONNECT | IS_UPGRADE)):
             self.due = True
         if status == 204 or status == 304 or (asks > 0 and asks & IS_HEAD):
@@ -360,48 +374,21 @@ class HttpDissector(Feeder):
         self.answered += 1
         asks = 0
         while self.specials and self.specials[0][0] <= self.answered:
-            number, what = self.specials.popleft()
+            number, what, layer = self.specials.popleft()
             if number == self.answered:
                 asks = what
+                self.next_layer = layer
         if self.careful:
             self.careful = self.answered < self.asked
             return -1
         return asks
-
-    def hand_over(self, lane: Lane, data: bytes, end: int, asks: int, out: Out) -> int:
-        """The flow speaks another protocol after this response (101, or 2xx to CONNECT)."""
-        client = self.client
-        token = None
-        known = asks > 0 and asks & (IS_UPGRADE | IS_CONNECT)
-        goes_on = None
-        if lane.status == 101:
-            lane.kind = RESPONSE
-            token = _UPGRADE.search(lane.raw)
-            if asks >= 0 and not asks & IS_UPGRADE:
-                lane.flags |= UNASKED_UPGRADE
-        held = bytes(client.buffer)
-        client.buffer = bytearray()
-        start = len(out)
-        self.cut(client, 0, out)
-        mark_client(out, start)
-        name = token[1].decode("latin-1").lower() if token else ""
-        if name in ANSWERING and known and not lane.broken:
-            goes_on = self.upgrading
-            lane.kind = INTERIM
-        start = len(out)
-        self.finish(lane, out)
-        context = (self.upgrading if known else None, out[start : start + 1][0])
-        name = UPGRADES.get(name, name)
-        out.append(Switch(name, held, data[end:], context, request=goes_on))
-        lane.state = client.state = OVER
-        return -1
 
     # ------------------------------------------------------------ bodies
 
     def take_counted(self, lane: Lane, data: bytes, pos: int, out: Out) -> int:
         end = pos + min(lane.left, len(data) - pos)  # pos + left may be beyond 2**63
         lane.left -= end - pos
-        lane.keep(data, pos, end)
+        self.content(lane, data, pos, end, out)
         if lane.left == 0:
             self.counted(lane, out)
         return end
@@ -479,12 +466,22 @@ class HttpDissector(Feeder):
         lane.state = lane.after
         self.run(lane, data, out)
 
+    def content(self, lane: Lane, data: bytes, pos: int, end: int, out: Out) -> int:
+        """Bytes of a body: to be kept, or for who rides in the exchange."""
+        if lane.layer is None:
+            return lane.keep(data, pos, end)
+        hand_on(self, lane, data[pos:end], out)
+        return end
+
     # ------------------------------------------------------------ ends of messages
 
     def finish(self, lane: Lane, out: Out) -> None:
         """Give the message under construction; the next one may begin."""
         message = lane.message()
-        out.append(message)
+        if lane.layer is None:
+            out.append(message)
+        else:
+            end_layer(self, lane, message, out)
         if lane.then == HELD:
             self.upgrading = message
         lane.size = 0
@@ -539,6 +536,8 @@ class HttpDissector(Feeder):
         lane.gap += missing
         lane.body_size += missing
         lane.hole = True
+        if lane.layer is not None:
+            miss(self, lane, missing, out)
         if state != UNTIL_CLOSE and lane.left == 0:
             self.counted(lane, out)
         return True

@@ -19,7 +19,8 @@ cdef class Lane:
     cdef public str verb, target
     cdef public list pieces
     cdef public long flags
-    cdef public long long size, left, body_size, gap
+    cdef public long long size, left, body_size, gap, fed
+    cdef public object layer
     cdef public Py_ssize_t searched, kept
     cpdef begin(self, int kind, str verb, str target, int status, bytes raw)
     cpdef clear(self)

@@ -6,10 +6,11 @@ Beside this file lies ``lane.pxd``, with which the same source is compiled.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from kshark import limits
 from kshark._pure import pure
-from kshark.api import Item, Kind, Message
+from kshark.api import Item, Kind, Message, Side
 from kshark.feeder import Found
 from kshark.protocols.http.head import (
     BAD,
@@ -57,6 +58,7 @@ class Lane:
         "body_size",
         "broken",
         "buffer",
+        "fed",
         "flags",
         "fresh",
         "gap",
@@ -64,6 +66,7 @@ class Lane:
         "hole",
         "kept",
         "kind",
+        "layer",
         "left",
         "line_start",
         "pieces",
@@ -98,6 +101,8 @@ class Lane:
         self.status = 0
         self.raw = b""  # its head
         self.pieces: list[bytes] = []  # of its body
+        self.layer: Any = None  # who has its body instead ...
+        self.fed = 0  # ... and bytes of it that are in no message yet
         self.clear()
 
     def begin(self, kind: int, verb: str, target: str, status: int, raw: bytes) -> None:
@@ -117,6 +122,8 @@ class Lane:
         if self.pieces:
             self.pieces = []
         self.trailers = b""
+        self.layer = None
+        self.fed = 0
         self.gap = 0
         self.hole = False  # bytes of the body were lost, and it is kept up to there
         self.broken = False  # its end will not be seen
@@ -236,6 +243,9 @@ class Lane:
             self.pieces = []
             self.kept = 0
             self.hole = True
+        if self.layer is not None:
+            self.kept = self.body_size
+            self.layer.slim(Side.SERVER if self.answer else Side.CLIENT)
         return len(self.buffer) + len(self.raw)
 
     def seek(self, data: bytes, pos: int) -> int:
@@ -259,6 +269,21 @@ class Lane:
             self.stash(data, start)
             self.searched = len(data) - start
         return -1
+
+
+def content_type(raw: bytes) -> str:
+    """The content type of a head, "" where it says none, or says it all in capitals: nobody does.
+
+    >>> content_type(b"POST / HTTP/1.1\\r\\nContent-Length: 2\\r\\ncontent-type: text/plain\\r\\n\\r\\n")
+    'text/plain'
+    """
+    at = raw.find(b"ontent-")
+    while at > 1:
+        if raw[at - 2] == 10 and raw[at + 7 : at + 12].lower() == b"type:":
+            end = raw.find(b"\n", at)
+            return raw[at + 12 : end].strip().decode("latin-1")
+        at = raw.find(b"ontent-", at + 7)
+    return ""
 
 
 def mark_client(out: Found | list[Item], start: int) -> None:

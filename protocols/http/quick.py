@@ -18,7 +18,7 @@ from kshark import limits
 from kshark.api import Item, Kind, Message
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.head import MANY, VERBS
-from kshark.protocols.http.lane import PIECES, Lane
+from kshark.protocols.http.lane import PIECES, Lane, content_type
 from kshark.protocols.http.states import (
     CHUNK_DATA,
     CHUNK_LINE,
@@ -170,6 +170,8 @@ class QuickDissector(HttpDissector):
             verb = "HEAD"
         if verb is None or len(path) > TARGET or stop < size:
             return None
+        if verb == "POST" and self.layers is not None and content_type(data[:end]) != self.plain:
+            return None
         self.asked += 1
         target = path.decode("latin-1")
         if stop > size:
@@ -210,7 +212,7 @@ class QuickDissector(HttpDissector):
     def answer_special(self, lane: Lane, data: bytes) -> Iterable[Item] | None:
         """A response while it matters which of the requests before were HEAD: their answers have no body."""
         found = _response(data)
-        number, asks = self.specials[0] if self.specials else (0, 0)
+        number, asks, _ = self.specials[0] if self.specials else (0, 0, None)
         if found is None or number <= self.answered:
             return None
         if number > self.answered + 1:
@@ -252,7 +254,7 @@ class QuickDissector(HttpDissector):
         """A part of a counted body, up to its end at most."""
         size = len(data)
         left = lane.left - size
-        if left < 0 or self.due or self.fault is not None:
+        if left < 0 or self.due or self.fault is not None or lane.layer is not None:
             return None
         lane.left = left
         kept = lane.kept + size
@@ -306,6 +308,8 @@ class QuickDissector(HttpDissector):
         """A part of a chunk; or its end, and the chunks that follow."""
         size, left = len(data), lane.left
         if lane.hole or lane.kept + size > BODY_KEPT or self.due or self.fault is not None:
+            return None
+        if lane.layer is not None:
             return None
         if size < left:
             grow(lane, [data], size)

@@ -24,6 +24,7 @@ NONE = -1
 IS_HEAD = 1
 IS_CONNECT = 2
 IS_UPGRADE = 4
+IS_LAYER = 8  # another protocol rides in the exchange
 
 
 class Rest(msgspec.Struct, frozen=True, gc=False):
