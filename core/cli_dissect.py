@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kshark import talk
-from kshark.api import Details, DissectError, Inner, Kind, Message, ProtocolSpec, Side, Switch
+from kshark.api import (
+    Details,
+    DissectError,
+    Inner,
+    Kind,
+    Message,
+    PluginError,
+    ProtocolSpec,
+    Side,
+    Switch,
+)
 from kshark.cli import DONE, FAILED, WRONG, common, registry
 from kshark.stderr import say
 from kshark.talk import Piece
@@ -44,6 +54,12 @@ Show = Callable[[ProtocolSpec, Message, Side], None]
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 @click.option(
+    "--proto",
+    multiple=True,
+    metavar="FILE|FOLDER",
+    help="Types of gRPC bodies: descriptor set, folder of .proto, or reflect:HOST:PORT.",
+)
+@click.option(
     "--tls-keylog", metavar="FILE", default="", help="Key log of TLS connections, to decrypt them."
 )
 @click.option("--watch", is_flag=True, help="Again whenever the file of --plugin changes.")
@@ -57,6 +73,7 @@ def dissect(
     explain: bool,
     no_redact: bool,
     as_json: bool,
+    proto: Sequence[str],
     tls_keylog: str,
     watch: bool,
     plugins: Sequence[str],
@@ -86,13 +103,18 @@ def dissect(
 
         found = registry(plugins, config)
         given = {"tls_keylog": Given(tls_keylog, "--tls-keylog")} if tls_keylog else {}
+        if proto:
+            given["proto"] = Given(list(proto), "--proto")
         where = places(given, config)
         configure(found, where, where.run_layers())
         spec: ProtocolSpec = found.find("protocols", protocol, "--protocol")
         run = _Run(
             found.protocols, as_json=as_json, full=full, explain=explain, redact=not no_redact
         )
-        return run.play(spec, list(pieces))
+        if spec.layer is None:
+            return run.play(spec, list(pieces))
+        run.only = spec.name
+        return run.play(carrier(spec, found.protocols, pieces), list(pieces))
 
     if not watch:
         return once()
@@ -112,6 +134,21 @@ def pieces_of(raw: bytes, side: Side) -> list[Piece]:
     return pieces
 
 
+def carrier(
+    spec: ProtocolSpec, protocols: Mapping[str, ProtocolSpec], pieces: Sequence[Piece]
+) -> ProtocolSpec:
+    """Who carries a protocol that has no dissector: as the bytes begin, else the first that it names."""
+    known = [protocols[name] for name in spec.over if name in protocols]
+    if not known:
+        raise PluginError(f"{spec.name} is carried by {', '.join(spec.over)}: no such protocol")
+    for one in known:
+        for side, begins in ((Side.CLIENT, one.magic), (Side.SERVER, one.replies)):
+            first = next((p for who, p in pieces if who == side and isinstance(p, bytes)), b"")
+            if first.startswith(begins):
+                return one
+    return known[0]
+
+
 class _Run:
     """One pass over the pieces, followed through hand-overs to other protocols."""
 
@@ -124,9 +161,12 @@ class _Run:
         explain: bool,
         redact: bool,
     ) -> None:
+        from kshark.engine import Engine
         from kshark.render import Renderer
 
         self.protocols = protocols
+        self.carried = Engine(list(protocols.values()), say=say).carried
+        self.only = ""  # the protocol whose messages are shown, "" for all
         self.redact = redact
         self.renderer = Renderer(protocols, redact)
         self.as_json = as_json
@@ -142,7 +182,7 @@ class _Run:
         """Feed and show; the exit code."""
         total = sum(len(piece) for _, piece in waiting if isinstance(piece, bytes))
         try:
-            self._feed(spec, waiting)
+            self._feed(spec, [*waiting])
         except DissectError as error:
             say(f"{spec.name}: {type(error).__name__}: {error}")
             return FAILED
@@ -150,7 +190,11 @@ class _Run:
             say(f"{spec.name}: a mistake in the dissector: {error}")
             return FAILED
         if total and not self.shown:
-            say(f"{spec.name}: no message in {total} bytes")
+            said = {side for side, piece in waiting if piece}
+            why = "; an answer waits for its request: give that before it (--hex, > and <)"
+            say(
+                f"{self.only or spec.name}: no message in {total} bytes{why * (said == {Side.SERVER})}"
+            )
             return FAILED
         return DONE
 
@@ -178,11 +222,12 @@ class _Run:
                 after = self.protocols.get(one.protocol)
                 if after is None or switches > SWITCHES:
                     return
-                spec, dissector = after, self._start(after)
+                spec, dissector = after, self._start(after, one)
                 waiting[:0] = _handed_over(one)
         for one in dissector.close():
             if isinstance(one, Message):
-                self._show(spec, one, Side.CLIENT)
+                answers = one.kind in (Kind.RESPONSE, Kind.INTERIM)
+                self._show(spec, one, Side.SERVER if answers else Side.CLIENT)
 
     def _within(self, one: Inner) -> None:
         """Bytes of another protocol, shown as its messages where its name is known."""
@@ -210,16 +255,20 @@ class _Run:
             if isinstance(message, Message):
                 self._show(spec, message, side)
 
-    def _start(self, spec: ProtocolSpec) -> Trial:
+    def _start(self, spec: ProtocolSpec, after: Switch | None = None) -> Trial:
         self.streams = (bytearray(), bytearray())
         self.given = [0, 0]
         self.trial = Trial(spec.dissector, self.explain)
+        self.trial.introduce(after, self.carried.get(spec.name))
         return self.trial
 
     # ------------------------------------------------------------ show
 
     def _show(self, spec: ProtocolSpec, message: Message, side: Side) -> None:
+        if self.only and message.protocol != self.only:
+            return
         self.shown += 1
+        spec = self.protocols.get(message.protocol, spec)
         side = Side(message.side) if message.side >= 0 else side
         if self.as_json:
             self._json(spec, message, side)

@@ -20,10 +20,12 @@ from kshark.api import (
     DissectError,
     Framed,
     Item,
+    Layers,
     Message,
     ProtocolSpec,
     Side,
     Step,
+    Switch,
 )
 from kshark.breaker import Overrun, interrupted, within
 from kshark.explain import Trace
@@ -52,6 +54,13 @@ class Trial:
         self.trace: Trace | None = None
         if isinstance(self.dissector, Framed):
             self.trace = Trace(self.dissector, look, keep=explain)
+
+    def introduce(self, after: Switch | None, layers: Layers | None) -> None:
+        """What handed the flow over, and who rides in the exchanges, if it wants to know."""
+        if after is not None and (switched := getattr(self.dissector, "switched", None)):
+            self._call(switched, after)
+        if layers is not None and (carry := getattr(self.dissector, "carry", None)):
+            self._call(carry, layers)
 
     def feed(self, side: Side, data: bytes) -> Iterator[Item]:
         """What the dissector says of the next bytes."""

@@ -27,7 +27,7 @@ WIDTH = 116
 
 
 def example(spec: api.ProtocolSpec) -> Iterable[str]:
-    """The conversation, its rows and the JSON of the first that is this protocol's; nothing for a protocol without one."""
+    """The conversation, its rows and the JSON of one; nothing for a protocol without a conversation."""
     path = FOLDER / f"{spec.name}.txt"
     if not path.exists():
         return

@@ -106,7 +106,9 @@ def in_text(talk: list[Chunk]) -> list[Chunk]:
             parts.append(base64.b64encode(body[:size]))
             body = body[size:]
         text = b"".join(parts)
-        lines = [line for line in head.split(b"\r\n") if b"ontent-" not in line and b"oding" not in line]
+        lines = [
+            line for line in head.split(b"\r\n") if b"ontent-" not in line and b"oding" not in line
+        ]
         lines += [b"Content-Length: %d" % len(text), b"content-type: application/grpc-web-text"]
         found.append((side, b"\r\n".join(lines) + b"\r\n\r\n" + text))
     return found
@@ -143,9 +145,11 @@ def test_a_stream(server: int, text: bool) -> None:
     assert rows([call])[0].endswith("-> OK [ok]")
     assert full(call)["response"]["messages"] == 3
     sent = sum(len(piece) for side, piece in talk if side == S)
-    assert sum(one.request.size for one in messages if one.request) + (
-        call.response.size if call.response else 0
-    ) == sent
+    assert (
+        sum(one.request.size for one in messages if one.request)
+        + (call.response.size if call.response else 0)
+        == sent
+    )
 
 
 def test_calls_among_others() -> None:
@@ -171,12 +175,16 @@ def test_calls_among_others() -> None:
         ("grpc", "C /a.B/C -> OK [ok]"),
         ("http", "POST /a.B/C -> 200 [ok]"),
     ]
-    assert [e.protocol for e in entries_of([(C, asked), (S, answered)], only=frozenset({"grpc"}))] == ["grpc"]
+    assert [
+        e.protocol for e in entries_of([(C, asked), (S, answered)], only=frozenset({"grpc"}))
+    ] == ["grpc"]
 
 
 def test_holes() -> None:
     """A hole in a body costs that message; one that takes the frame's beginning, what comes after it."""
-    head = b"POST /a.B/C HTTP/1.1\r\nContent-Length: 105\r\nContent-Type: application/grpc-web\r\n\r\n"
+    head = (
+        b"POST /a.B/C HTTP/1.1\r\nContent-Length: 105\r\nContent-Type: application/grpc-web\r\n\r\n"
+    )
     body = message(b"\x0a\x62" + b"x" * 98)
     engine = Engine([http.SPEC, ours.SPEC], EngineSettings())
     for talk in ([(C, head + body[:20]), (C, 50), (C, body[70:])], [(C, head), (C, 105)]):
