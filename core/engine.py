@@ -228,6 +228,7 @@ class Engine:
         emitter = Emitter(flow, self.out, self.tally, midstream, kept, self.shown)
         if before is not None:
             emitter.seq = before.seq
+            emitter.muted = before.muted
         self.ledger.count(self.ledger.flows, flow.protocol)
         return emitter
 

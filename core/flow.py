@@ -137,7 +137,7 @@ class Guard(Listener):
             self.settle(self.reason)
         else:
             self.settle(self.reason)
-        if self.state == OPAQUE or self.emitter is None or self.emitter.seq == 0:
+        if self.state == OPAQUE or self.emitter is None or self.emitter.silent():
             emit_flow(self, reason)
         self.state = ENDED
         self.leave()

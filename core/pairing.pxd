@@ -11,7 +11,7 @@ cdef class Emitter:
     cdef public object flow, protocol, wire, shown
     cdef public list out
     cdef public Tally tally
-    cdef public bint midstream
+    cdef public bint midstream, muted
     cdef public long long seq
     @cython.locals(entry=Entry, gap=cython.longlong, capped=cython.bint)
     cpdef emit(self, Message request, Message response, object outcome, bint swapped)

@@ -52,6 +52,11 @@ class Emitter:
         self.wire = wire  # where packets are kept, else None
         self.shown = shown  # protocols whose entries are wanted, None for all
         self.seq = 0
+        self.muted = False  # there were entries that are not wanted
+
+    def silent(self) -> bool:
+        """Whether nothing came of the flow so far."""
+        return self.seq == 0 and not self.muted
 
     def emit(
         self, request: Message | None, response: Message | None, outcome: Outcome, swapped: bool
@@ -63,6 +68,7 @@ class Emitter:
         elif response is not None and response.protocol is not NOTHING:
             protocol = response.protocol or protocol
         if self.shown is not None and protocol not in self.shown:
+            self.muted = True
             return
         tally = self.tally
         if outcome is OK:

@@ -159,6 +159,16 @@ def test_a_switch_tells_the_next_dissector(table: type[Table]) -> None:
     assert rows(t.talk(t.open(), "> WRAP")) == [("text /chat", "-", "ok")]
 
 
+def test_a_carrier_whose_entries_are_not_wanted_is_no_unknown_flow(table: type[Table]) -> None:
+    """Asked for what is within alone: there is no entry of the flow around it, of whatever name."""
+    t = table(replace(WRAPPED, secrets=lambda log: None), TOY, only=frozenset({"toy"}))
+    guard = t.open()
+    assert t.talk(guard, "> WRAP\n< WRAP") == []
+    say(t, guard, "> TOY 1\n< OK")
+    guard.end(1, t.ns)
+    assert {one.protocol for one in t.engine.take()} == {"toy"}
+
+
 class Asks(Wrapped):
     """A request; the answer says that another protocol gives it."""
 
