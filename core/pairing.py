@@ -258,7 +258,7 @@ class Pairing:
 
     def withdraw(self, message: Message) -> Message | None:
         """The last request in order, if it is this: it waits no more here, another protocol answers it."""
-        last = self.queue[-1] if self.queue is not None else self.first
+        last = self.first if self.queue is None else self.queue[len(self.queue) - 1]
         if last is None or (last.verb, last.target, last.head) != (
             message.verb, message.target, message.head,
         ):  # fmt: skip
