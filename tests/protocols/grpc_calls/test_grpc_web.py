@@ -24,6 +24,7 @@ from kshark.engine import Engine, EngineSettings
 from kshark.protocols import grpc as ours
 from kshark.protocols import http
 from kshark.render import Renderer
+from kshark.talk import Piece
 from kshark.testing import rows
 from kshark.testing.play import play
 
@@ -187,7 +188,11 @@ def test_holes() -> None:
     )
     body = message(b"\x0a\x62" + b"x" * 98)
     engine = Engine([http.SPEC, ours.SPEC], EngineSettings())
-    for talk in ([(C, head + body[:20]), (C, 50), (C, body[70:])], [(C, head), (C, 105)]):
+    talks: list[list[Piece]] = [
+        [(C, head + body[:20]), (C, 50), (C, body[70:])],
+        [(C, head), (C, 105)],
+    ]
+    for talk in talks:
         (entry,) = play(engine, http.SPEC, talk)
         assert (entry.protocol, entry.outcome, entry.truncated) == ("grpc", "unanswered", True)
         assert entry.gap_bytes == sum(piece for _, piece in talk if isinstance(piece, int))
