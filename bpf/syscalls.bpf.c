@@ -11,14 +11,17 @@
 #include "sock.h"
 #include "segment.h"
 #include "filter.h"
+#include "call.h"
+#include "told.h"
+#include "opening.h"
+#include "process.h"
+#include "memory.h"
+#include "message.h"
 #include "calls.h"
 #include "states.h"
 #include "datagrams.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-#define MSG_PEEK 0x2
-#define MSG_ERRQUEUE 0x2000
 
 static __always_inline int enter(int fd, __u64 buffer, __u64 count, __u64 name, __u32 op)
 {
@@ -32,15 +35,20 @@ static __always_inline int enter(int fd, __u64 buffer, __u64 count, __u64 name, 
 #define ENTER(call) \
 	SEC("tp/syscalls/sys_enter_" #call) \
 	int enter_##call(struct trace_event_raw_sys_enter *at)
-#define LOOKS(flags) ((flags) & (MSG_PEEK | MSG_ERRQUEUE)) /* takes nothing out of the stream */
 
 ENTER(read) { return enter(at->args[0], at->args[1], at->args[2], 0, 0); }
 ENTER(write) { return enter(at->args[0], at->args[1], at->args[2], 0, OUT); }
 ENTER(readv) { return enter(at->args[0], at->args[1], at->args[2], 0, VECTOR); }
 ENTER(writev) { return enter(at->args[0], at->args[1], at->args[2], 0, VECTOR | OUT); }
-ENTER(recvfrom) { return LOOKS(at->args[3]) ? 0 : enter(at->args[0], at->args[1], at->args[2], 0, 0); }
+ENTER(recvfrom) { return LOOKS(at->args[3]) ? 0 : enter(at->args[0], at->args[1], at->args[2], 0, DISCARDS(at->args[3])); }
 ENTER(sendto) { return enter(at->args[0], at->args[1], at->args[2], at->args[4], OUT); }
-ENTER(recvmsg) { return LOOKS(at->args[2]) ? 0 : enter(at->args[0], at->args[1], 0, 0, MESSAGE); }
+ENTER(recvmsg)
+{
+	__u64 flags = at->args[2];
+
+	return LOOKS(flags) ? 0 : enter(at->args[0], at->args[1], 0, 0, MESSAGE | DISCARDS(flags));
+}
+
 ENTER(sendmsg) { return enter(at->args[0], at->args[1], 0, 0, MESSAGE | OUT); }
 ENTER(recvmmsg) { return LOOKS(at->args[3]) ? 0 : enter(at->args[0], at->args[1], 0, 0, MESSAGE | MANY); }
 ENTER(sendmmsg) { return enter(at->args[0], at->args[1], 0, 0, MESSAGE | MANY | OUT); }

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* A call that moves bytes through a socket, remembered from its beginning to its end, and room to tell of it. */
+#pragma once
+
+#define PAYLOAD 65536 /* most bytes of a call that are taken; `payload` may ask for less */
+#define PIECES 64 /* parts of one message (struct iovec) that are looked at: gRPC sends each header in several */
+#define MESSAGES 8 /* messages of one sendmmsg or recvmmsg */
+#define CPUS 128
+
+#define OUT 1 /* sends */
+#define VECTOR 2 /* `buffer` is an array of struct iovec, in user memory */
+#define MESSAGE 4 /* `buffer` is a struct msghdr, in user memory */
+#define MANY 8 /* `buffer` is an array of struct mmsghdr */
+#define UNSEEN 16 /* the bytes pass through no memory of the caller: their number is known */
+#define KERNEL 32 /* the vector, and the address, are in kernel memory */
+#define DISCARD 64 /* MSG_TRUNC: what is taken out of a stream is thrown away */
+
+#define MSG_PEEK 0x2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+#define LOOKS(flags) ((flags) & (MSG_PEEK | MSG_ERRQUEUE)) /* takes nothing out of the stream */
+#define DISCARDS(flags) ((flags) & MSG_TRUNC ? DISCARD : 0)
+
+enum counter {
+	LOST_RING, /* records: no room in the ring */
+	LOST_SCRATCH, /* records: more processors than CPUS, or another thread's is being put together on this one */
+	LOST_CALLS, /* calls: too many at once */
+	LOST_MESSAGES, /* datagrams beyond MESSAGES of one call */
+	LOST_FAULT, /* calls whose bytes could not be read */
+	LOST_ENDS, /* datagrams of which the receiver did not ask who sent them */
+	LOST_MISSED, /* calls whose end the kernel told nobody: too many at once in the same function */
+	CUT_BYTES, /* bytes beyond `payload`, or in further pieces */
+	UNSEEN_BYTES, /* bytes of sendfile and splice */
+	TWICE, /* calls whose bytes the other end told of, which is on this machine, too */
+};
+
+enum kind { DATA, PROCESS };
+
+const volatile __u32 payload = 16384; /* bytes of a call that are taken */
+
+struct call {
+	__u64 sock, buffer, count, name; /* name: the address of a datagram */
+	__u64 skip; /* bytes at the beginning of the vector that were moved before */
+	__u64 ns;
+	__u32 op, seq, ack;
+	__u8 learn, learned; /* the address that datagrams are sent from, which the socket does not know */
+	__u8 from[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64); /* thread */
+	__type(value, struct call);
+} calls SEC(".maps");
+
+/* A record is put together here, step by step. The steps are functions of their own, and what one leaves for the next is
+ * here and not on the stack, for the sake of the verifier: it looks at each of them once, and follows what is on a stack
+ * along every path. Where programs can be interrupted by others on their processor (fentry, on a kernel that is
+ * preemptible), `claim` sees to it that they do not share it.
+ */
+struct scratch {
+	__u32 claimed;
+	struct ends ends;
+	struct segment it;
+	__u64 buffer, pieces, skip, name; /* of the message */
+	__u64 way; /* a number for the direction that its bytes take, the same at either end */
+	struct head head;
+	__u8 data[HEADERS + 2 * PAYLOAD];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY); /* not PERCPU_ARRAY: a value of that has 32 KiB at most */
+	__uint(max_entries, CPUS);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline struct call *this_call(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&calls, &thread);
+}
+
+static __always_inline struct scratch *this_scratch(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&scratches, &cpu);
+}
+
+#ifdef PREEMPTIBLE /* needs Linux 5.12, as these programs do anyway */
+static __always_inline bool claim(struct scratch *scratch)
+{
+	return !__sync_val_compare_and_swap(&scratch->claimed, 0, 1);
+}
+
+static __always_inline void release(struct scratch *scratch)
+{
+	__sync_val_compare_and_swap(&scratch->claimed, 1, 0);
+}
+#else
+static __always_inline bool claim(struct scratch *scratch)
+{
+	return true;
+}
+
+static __always_inline void release(struct scratch *scratch)
+{
+}
+#endif

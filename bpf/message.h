@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* One message, told step by step: its memory, its ends, its place in the stream, its payload. */
+#pragma once
+
+/* Where datagrams came to, which a socket that takes them at any address does not know: see datagrams.h. */
+struct address {
+	__u8 bytes[16];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct address);
+} targets SEC(".maps");
+
+static __always_inline __u64 sender(const __u8 *remote, __u16 remote_port, __u16 local_port)
+{
+	const __u64 *words = (const __u64 *)remote;
+
+	return mix(mix(words[0], words[1]), (__u64)remote_port << 16 | local_port);
+}
+
+static __always_inline void find_target(struct ends *ends)
+{
+	__u64 key = sender(ends->remote, ends->remote_port, ends->local_port);
+	struct address *found = bpf_map_lookup_elem(&targets, &key);
+
+	if (found)
+		__builtin_memcpy(ends->local, found->bytes, 16);
+}
+
+/* Where the bytes of a call stand in the stream, and how far the other side had been heard by then. */
+static __always_inline void place_in_stream(const struct call *call, __u32 moved, struct segment *it)
+{
+	struct tcp_sock *tcp = (void *)call->sock;
+	__u32 after;
+
+	it->flags = PSH | ACK;
+	it->seq = call->seq;
+	if (call->op & OUT) {
+		after = BPF_CORE_READ(tcp, write_seq) - moved;
+		it->ack = call->ack;
+		if (after != call->seq)
+			it->seq = after; /* another thread wrote before us, or the connection began with this call */
+		return;
+	}
+	after = BPF_CORE_READ(tcp, copied_seq) - moved;
+	it->ack = BPF_CORE_READ(tcp, snd_una);
+	if (after != call->seq + 1) /* one more: the end of the stream was read as well */
+		it->seq = after;
+}
+
+/* Second step: between whom it goes; false where nobody wants it. */
+__noinline int find_ends(void)
+{
+	struct call *call = this_call();
+	struct scratch *scratch = this_scratch();
+	struct ends *ends;
+	bool out;
+
+	if (!call || !scratch)
+		return 0;
+	ends = &scratch->ends;
+	out = call->op & OUT;
+	__builtin_memset(ends, 0, sizeof(*ends));
+	if (!ends_of((struct sock *)call->sock, ends))
+		return 0;
+	if (ends->proto == UDP) {
+		if (!ends->remote_port || out)
+			read_name(call->op, scratch->name, ends);
+		if (call->learned)
+			__builtin_memcpy(ends->local, call->from, 16);
+		else if (is_any(ends->local) && !out)
+			find_target(ends);
+		if (!ends->remote_port) {
+			count(LOST_ENDS);
+			return 0;
+		}
+	}
+	scratch->way = way(ends, out);
+	return wants_ports(ends->local_port, ends->remote_port);
+}
+
+/* Third step: of a stream, which part of it; false where that was told. */
+__noinline int find_place(__u64 moved)
+{
+	struct call *call = this_call();
+	struct scratch *scratch = this_scratch();
+	struct segment *it;
+
+	if (!call || !scratch)
+		return 0;
+	it = &scratch->it;
+	__builtin_memset(it, 0, sizeof(*it));
+	it->out = call->op & OUT;
+	it->size = moved;
+	if (scratch->ends.proto != TCP)
+		return 1;
+	place_in_stream(call, moved, it);
+	if (it->out || !stream_told(scratch->way, it->seq, moved))
+		return 1;
+	count(TWICE);
+	return 0;
+}
+
+/* Last step: headers before it, and into the ring. */
+__noinline int put_message(__u32 copied)
+{
+	struct call *call = this_call();
+	struct scratch *scratch = this_scratch();
+	__u32 at;
+
+	if (!call || !scratch)
+		return 0;
+	at = write_headers(scratch->data, &scratch->ends, &scratch->it);
+	scratch->head.ns = scratch->it.out ? call->ns : bpf_ktime_get_ns();
+	scratch->head.wire = at + scratch->it.size;
+	scratch->head.kind = DATA;
+	scratch->head.iface = 0;
+	copied += at + sizeof(scratch->head);
+	CLAMP(copied, sizeof(scratch->head) + HEADERS + PAYLOAD);
+	if (!bpf_ringbuf_output(&ring, &scratch->head, copied, BPF_RB_NO_WAKEUP))
+		return 1;
+	count(LOST_RING);
+	return 0;
+}
+
+/* All steps of one message, in a scratch that is ours. */
+static __always_inline void put_steps(struct scratch *scratch, __u32 number, __u64 moved)
+{
+	__u32 at, copied;
+	__u64 key;
+
+	if (!find_message(number) || !find_ends())
+		return;
+	tell_process();
+	if (!find_place(moved))
+		return;
+	at = size_of_headers(&scratch->ends);
+	copied = copy_payload(at);
+	if (scratch->ends.proto == TCP) {
+		if (put_message(copied) && scratch->it.out)
+			tell_stream(scratch->way, scratch->it.seq, moved);
+		return;
+	}
+	key = mix(scratch->way, print_of(at, copied));
+	if (datagram_told(key, scratch->it.out))
+		count(TWICE);
+	else if (!put_message(copied))
+		bpf_map_delete_elem(&told, &key);
+}
+
+/* Tell of one message of the call of this thread, of which `moved` bytes were moved. */
+__noinline int tell_message(__u32 number, __u64 moved)
+{
+	struct scratch *scratch = this_scratch();
+
+	if (!scratch || !claim(scratch)) {
+		count(LOST_SCRATCH);
+		return 0;
+	}
+	put_steps(scratch, number, moved);
+	release(scratch);
+	return 0;
+}
