@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,9 @@ from kshark.limits import BPF_LOG_LINES
 
 NAME: Final = "libbpf.so.1"
 HINT: Final = "libbpf 1.0 or newer is not installed: apt-get install libbpf1, or dnf install libbpf"
-KIND_DATASEC: Final = 15  # BTF_KIND_DATASEC
+KIND_FUNC, KIND_DATASEC = 12, 15  # BTF_KIND_*
+VERIFIER: Final = "the verifier of this kernel refuses it"
+"""A program, that is, and not whoever loads it: no capability helps."""
 ANY: Final = 0  # BPF_ANY: an element of a map, new or not
 
 _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
@@ -42,6 +44,7 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("bpf_program__attach", c_void_p, (c_void_p,)),
     ("bpf_program__attach_tracepoint", c_void_p, (c_void_p, c_char_p, c_char_p)),
     ("bpf_program__attach_perf_event", c_void_p, (c_void_p, c_int)),
+    ("bpf_program__attach_kprobe", c_void_p, (c_void_p, c_bool, c_char_p)),
     ("bpf_program__attach_cgroup", c_void_p, (c_void_p, c_int)),
     ("bpf_program__attach_iter", c_void_p, (c_void_p, c_void_p)),
     ("bpf_link__destroy", c_int, (c_void_p,)),
@@ -58,6 +61,8 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("bpf_map_lookup_elem", c_int, (c_int, c_void_p, c_void_p)),
     ("bpf_map_update_elem", c_int, (c_int, c_void_p, c_void_p, c_uint64)),
     ("bpf_map_delete_elem", c_int, (c_int, c_void_p)),
+    ("btf__load_vmlinux_btf", c_void_p, ()),
+    ("btf__free", None, (c_void_p,)),
     ("btf__find_by_name_kind", c_int, (c_void_p, c_char_p, c_uint32)),
     ("btf__type_by_id", c_void_p, (c_void_p, c_uint32)),
     ("btf__name_by_offset", c_char_p, (c_void_p, c_uint32)),
@@ -86,7 +91,10 @@ class _Log:
         return 0
 
     def last(self) -> str:
-        """The line that says most, without libbpf's own name."""
+        """The line that says most: the verifier's last word, or libbpf's first."""
+        for number, line in enumerate(self.lines):
+            if line.startswith("processed ") and " insns " in line:
+                return f"{VERIFIER}: {self.lines[number - 1]}"
         told = [line.removeprefix("libbpf: ") for line in self.lines if line.startswith("libbpf: ")]
         return told[0] if told else ""
 
@@ -127,6 +135,29 @@ def missing() -> str:
 def cpus() -> int:
     """Processors that there may be: the values of a per-processor map."""
     return int(_library().libbpf_num_possible_cpus())
+
+
+def functions(names: Iterable[str]) -> dict[str, int]:
+    """Those of the kernel's own functions that it has, each with the number of its arguments."""
+    lib = _library()
+    btf = lib.btf__load_vmlinux_btf()
+    if not btf:
+        raise BpfError(ctypes.get_errno(), "this kernel has no BTF (/sys/kernel/btf/vmlinux)")
+    found = {}
+    try:
+        for name in names:
+            number = lib.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC)
+            if number > 0:
+                prototype = _words(lib.btf__type_by_id(btf, number))[2]
+                found[name] = _words(lib.btf__type_by_id(btf, prototype))[1] & 0xFFFF
+    finally:
+        lib.btf__free(btf)
+    return found
+
+
+def _words(address: int) -> Any:
+    """A ``struct btf_type``: name, kind and count, size or type; then what belongs to it."""
+    return ctypes.cast(address, POINTER(c_uint32))
 
 
 class Map:
@@ -226,6 +257,11 @@ class Object:
     def programs(self) -> list[str]:
         return list(self._programs)
 
+    @property
+    def loaded(self) -> list[str]:
+        """Those of them that are in the kernel."""
+        return [name for name in self._programs if self.fd(name) >= 0]
+
     def section(self, program: str) -> str:
         """Where a program is to be attached: ``tp/syscalls/sys_enter_read``."""
         return str(self._lib.bpf_program__section_name(self._programs[program]).decode())
@@ -250,6 +286,13 @@ class Object:
         group, _, name = event.partition("/")
         pointer = self._lib.bpf_program__attach_tracepoint(
             self._programs[program], group.encode(), name.encode()
+        )
+        return self._linked(program, pointer)
+
+    def attach_function(self, program: str, function: str, *, end: bool) -> int:
+        """Attach a kprobe or, at its `end`, a kretprobe to a function of the kernel."""
+        pointer = self._lib.bpf_program__attach_kprobe(
+            self._programs[program], end, function.encode()
         )
         return self._linked(program, pointer)
 
@@ -336,14 +379,11 @@ class Object:
         section = lib.btf__find_by_name_kind(btf, b".rodata", KIND_DATASEC) if btf else -1
         if section < 0:
             return {}
-        at = lib.btf__type_by_id(btf, section)
-        words = ctypes.cast(
-            at, POINTER(c_uint32)
-        )  # name, kind and count, size; then three a variable
+        words = _words(lib.btf__type_by_id(btf, section))  # three more a variable
         found = {}
         for number in range(words[1] & 0xFFFF):
             kind, offset, size = words[3 + 3 * number : 6 + 3 * number]
-            variable = ctypes.cast(lib.btf__type_by_id(btf, kind), POINTER(c_uint32))
+            variable = _words(lib.btf__type_by_id(btf, kind))
             found[lib.btf__name_by_offset(btf, variable[0]).decode()] = (offset, size)
         return found
 

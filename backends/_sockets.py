@@ -1,27 +1,25 @@
-"""The programs that watch sockets (bpf/syscalls.bpf.c), set up as the user wants them, loaded and attached."""
+"""The programs that watch sockets, set up as the user wants them and loaded."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from kshark.api import PluginError
-from kshark.backends import _libbpf, _netns, _tracefs
+from kshark.backends import _capabilities, _libbpf, _netns, _tracefs
 from kshark.backends._libbpf import BpfError, Object
-from kshark.bpf import MISSING, program
+from kshark.bpf import program
 from kshark.limits import KIB, PORTS, SOCKET_COMMS, SOCKET_PIDS, SOCKET_SPACES
 
 LEAST_RING: Final = 256 * KIB
 """Bytes: a few of the longest records."""
 MOST_PAYLOAD: Final = 64 * KIB
-"""PAYLOAD of bpf/calls.h."""
+"""PAYLOAD of bpf/call.h."""
 COMM: Final = 16
 """TASK_COMM_LEN: a name with the NUL after it."""
-ENDED: Final = "leave"
-"""The program at the end of every system call that one of the others is at the beginning of."""
 
 
 class Wanted(NamedTuple):
@@ -56,10 +54,11 @@ class Wanted(NamedTuple):
             raise PluginError(f"ebpf: ring_bytes must be between {LEAST_RING} and {1 << 30}")
 
 
-def load(wanted: Wanted) -> Object:
-    """The programs, loaded and not yet attached."""
+def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: int) -> Object:
+    """The object called `name`, of which `only` these programs (None: all), loaded and not yet attached."""
     found = Object(
-        program("syscalls"),
+        program(name),
+        only=only,
         constants={
             "own_pid": os.getpid(),
             "by_port": int(bool(wanted.ports)),
@@ -67,35 +66,31 @@ def load(wanted: Wanted) -> Object:
             "by_comm": int(bool(wanted.comms)),
             "by_netns": int(bool(wanted.netns)),
             "payload": wanted.payload,
+            **constants,
         },
         sizes={"ring": 1 << (wanted.ring_bytes - 1).bit_length(), "scratches": _libbpf.cpus()},
     )
     try:
         found.load()
-        spaces = [_netns.identity(name)[1] for name in wanted.netns]
-        for name, width, values in (
-            ("ports", 2, wanted.ports),
-            ("pids", 4, wanted.pids),
-            ("spaces", 4, spaces),
-        ):
-            for value in values:
-                found.map(name).put(value.to_bytes(width, sys.byteorder), b"\1")
-        for comm in wanted.comms:
-            found.map("comms").put(comm.encode()[: COMM - 1].ljust(COMM, b"\0"), b"\1")
+        _fill(found, wanted)
     except BaseException:
         found.close()
         raise
     return found
 
 
-def attach(found: Object) -> None:
-    """The ends of calls first: a call of which only the beginning is seen would be remembered for ever."""
-    entered = [name for name in found.programs if name.startswith("enter_")]
-    for name in entered:
-        found.attach_tracepoint(ENDED, f"syscalls/sys_exit_{name.removeprefix('enter_')}")
-    for name in found.programs:
-        if name != ENDED:
-            found.attach(name)
+def _fill(found: Object, wanted: Wanted) -> None:
+    """Tell the programs what to leave out."""
+    spaces = [_netns.identity(name)[1] for name in wanted.netns]
+    for name, width, values in (
+        ("ports", 2, wanted.ports),
+        ("pids", 4, wanted.pids),
+        ("spaces", 4, spaces),
+    ):
+        for value in values:
+            found.map(name).put(value.to_bytes(width, sys.byteorder), b"\1")
+    for comm in wanted.comms:
+        found.map("comms").put(comm.encode()[: COMM - 1].ljust(COMM, b"\0"), b"\1")
 
 
 def open_sockets() -> bytes:
@@ -108,34 +103,21 @@ def open_sockets() -> bytes:
         found.close()
 
 
-def missing() -> str:
-    """Why they cannot be used here, and what to do; "" where they can: they are loaded, for a moment."""
-    if not sys.platform.startswith("linux"):
-        return f"needs Linux, this is {sys.platform}: read a capture file instead (--read FILE)"
-    if why := _libbpf.missing():
-        return why
-    if not program("syscalls").exists():
-        return MISSING
-    try:
-        found = load(Wanted())
-        try:
-            found.attach("enter_splice")
-        finally:
-            found.close()
-    except BpfError as error:
-        return explained(error)
-    return ""
+def wanted_capabilities() -> list[str]:
+    """What loading and attaching needs; uid 0 reads tracefs, whatever else it may."""
+    wanted = ["cap_bpf", "cap_perfmon"]
+    if os.geteuid():
+        wanted.append("cap_dac_read_search")
+    if not _tracefs.mounted():
+        wanted.append("cap_sys_admin")  # to mount tracefs
+    return wanted
 
 
 def explained(error: BpfError) -> str:
     """A refusal as one line that says what to do."""
-    if error.errno in (errno.EPERM, errno.EACCES):
-        wanted = ["cap_bpf", "cap_perfmon", "cap_dac_read_search"]
-        if not _tracefs.mounted():
-            wanted.append("cap_sys_admin")  # to mount tracefs
-        names = ", ".join(name.upper() for name in wanted)
-        python = os.path.realpath(sys.executable)
-        return f"needs {names}: run with sudo, or once: sudo setcap {','.join(wanted)}+ep {python}"
+    denied = error.errno in (errno.EPERM, errno.EACCES)
+    if denied and (lacks := _capabilities.lacking(wanted_capabilities())):
+        return _capabilities.advice(lacks)
     if error.errno == errno.ENOENT and "tracefs" in str(error.strerror):
         return "this kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS)"
     return str(error.strerror)

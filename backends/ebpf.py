@@ -27,7 +27,7 @@ from kshark.api import (
     hookimpl,
     option,
 )
-from kshark.backends import _privileges, _sockets
+from kshark.backends import _hooks, _privileges, _sockets
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._owners import Owners
 from kshark.backends._ringbuf import Ring
@@ -38,9 +38,9 @@ from kshark.limits import KIB, MIB, NOTES
 RAW_IP: Final = 101
 """Link type of the blocks (LINKTYPE_RAW)."""
 IFACES: Final = ("sockets",)
-LOST: Final = ("ring", "scratch", "calls", "messages", "unreadable", "unaddressed")
-"""Reasons, in the order of `enum counter` in bpf/calls.h."""
-CUT, UNSEEN, TWICE, COUNTERS = 6, 7, 8, 9
+LOST: Final = ("ring", "scratch", "calls", "messages", "unreadable", "unaddressed", "missed")
+"""Reasons, in the order of `enum counter` in bpf/call.h."""
+CUT, UNSEEN, TWICE, COUNTERS = 7, 8, 9, 10
 """The other counters there, and how many."""
 BLOCK: Final = MIB
 """Bytes of the ring that are handed over at once."""
@@ -69,6 +69,9 @@ class EbpfOptions(Options):
         list[str],
         option("Only sockets of these network namespaces: path, `ip netns` name or process id"),
     ] = []
+    hooks: Annotated[
+        _hooks.Names, option("Where calls are hooked; auto tries them in this order")
+    ] = "auto"
     payload: Annotated[int, option("Bytes taken of each call", unit="bytes")] = 16 * KIB
     ring_bytes: Annotated[
         int, option("Memory for calls that wait, rounded up to a power of two", unit="bytes")
@@ -108,8 +111,6 @@ class Ebpf:
         """Load and attach the programs, then drop privileges where the user asks for it."""
         if self._ring is not None or self._closing:
             return
-        if why := _sockets.missing():
-            raise PluginError(f"ebpf: {why}")
         with ExitStack() as undo:
             undo.callback(self._release)
             try:
@@ -172,15 +173,15 @@ class Ebpf:
             self._release()
 
     def _load(self) -> None:
-        programs = self._programs = _sockets.load(self._wanted)
+        chosen = _hooks.choose(self._wanted, self._options.hooks)
+        programs = self._programs = chosen.programs
         ring = programs.map("ring")
         self._ring = Ring(ring.fd, ring.size)
         rows = bytearray((BLOCK // LEAST + 1) * ROW)
         self._rows = rows, bytearray(len(rows))
-        _sockets.attach(programs)
-        # After it: a socket that is opened in between is in both.
+        # After attaching: a socket that is opened in between is in both.
         self._owners.begin(_sockets.open_sockets())
-        self._note("hooks: system calls (tracepoints)")
+        self._note(f"hooks: {chosen}")
 
     def _read(self) -> Iterator[Block]:
         """What the ring holds: first who it is of, then the packets."""
@@ -229,6 +230,6 @@ def register_backends() -> list[BackendSpec]:
             make=Ebpf,
             options=EbpfOptions,
             doc="What processes send and receive, with their names, by programs in the kernel.",
-            available=_sockets.missing,
+            available=_hooks.missing,
         )
     ]

@@ -20,6 +20,7 @@ METAVARS: Final = {
     "read": "FILE",
     "iface": "GLOB",
     "bpf": "EXPR",
+    "hooks": "NAME",
     "netns": "PATH|NAME|PID",
     "user": "NAME",
     "protocol": "NAME",

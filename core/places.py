@@ -42,6 +42,9 @@ class RunOptions(Options):
     follow: Annotated[bool, option("Go on reading as the file grows")] = False
     iface: Annotated[list[str], option("Interfaces, with globs; all by default")] = []
     bpf: Annotated[str, option("Packet filter for the kernel, a tcpdump expression")] = ""
+    hooks: Annotated[
+        str, option("Where eBPF hooks calls: fentry, kprobe or tracepoint; the best one by default")
+    ] = ""
     netns: Annotated[list[str], option("Network namespaces: path, name or pid")] = []
     user: Annotated[str, option("Become this user once the sockets are open")] = ""
     protocol: Annotated[list[str], option("Dissect these protocols only")] = []

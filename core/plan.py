@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kshark.filter import Filter
 
 AUTO: Final = "auto"
-BACKEND_FLAGS: Final = ("follow", "iface", "bpf", "netns", "user")
+BACKEND_FLAGS: Final = ("follow", "iface", "bpf", "hooks", "netns", "user")
 """Flags of a run that are options of its backends; ``iface`` is the target of a live one."""
 SINK_FLAGS: Final = ("full",)
 """Flags of a run that are options of its sinks."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kshark.api import Endpoint, Flow, PluginError
-from kshark.backends import _libbpf, _owners, _sockets
+from kshark.backends import _hooks, _libbpf, _owners
 from kshark.backends._owners import ENDS, HELD, TOLD, Owners
 from kshark.backends.ebpf import Ebpf, EbpfOptions
 from kshark.limits import PORTS, SOCKET_COMMS, SOCKET_PIDS, SOCKET_SPACES
@@ -97,7 +97,7 @@ def no_libbpf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_without_libbpf_one_line_says_what_to_install(no_libbpf: None) -> None:
-    assert "apt-get install libbpf1" in _sockets.missing()
+    assert "apt-get install libbpf1" in _hooks.missing()
     with pytest.raises(PluginError, match="is not installed"):
         Ebpf(EbpfOptions()).open()
 
@@ -106,5 +106,5 @@ def test_without_its_programs_one_line_says_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(_libbpf, "missing", str)
-    monkeypatch.setattr(_sockets, "program", lambda name: tmp_path / name)
-    assert "make bpf" in _sockets.missing()
+    monkeypatch.setattr(_hooks, "program", lambda name: tmp_path / name)
+    assert "make bpf" in _hooks.missing()

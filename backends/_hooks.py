@@ -1,0 +1,183 @@
+"""Where the calls that move bytes through sockets are hooked: three ways, best first, and which one works here.
+
+That is found out by trying, never by a version or a configuration: kernels refuse what their configuration promises.
+All ways have the same bodies (bpf/calls.h) and tell the same records.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, NamedTuple
+
+from kshark.api import PluginError
+from kshark.backends import _libbpf
+from kshark.backends._libbpf import BpfError, Object
+from kshark.backends._sockets import Wanted, explained, load
+from kshark.bpf import MISSING, program
+
+FUNCTIONS: Final = (
+    *("tcp_sendmsg", "tcp_recvmsg", "udp_sendmsg", "udp_recvmsg"),
+    *("udpv6_sendmsg", "udpv6_recvmsg", "tcp_sendpage", "tcp_splice_read"),
+)
+"""The kernel's functions that bpf/functions.bpf.c hooks, as far as the running one has them."""
+NEEDED: Final = FUNCTIONS[:4]
+"""Without these no call would be seen."""
+OLD_TAKES: Final = 6
+"""Arguments of tcp_recvmsg before Linux 5.19: the flags are the fifth, later the fourth."""
+RETURNED: Final = "kretprobe"
+"""The program at the end of every function."""
+LEFT: Final = "leave"
+"""The program at the end of every system call."""
+
+Names = Literal["auto", "fentry", "kprobe", "tracepoint"]
+
+
+class Hooks(NamedTuple):
+    """One way."""
+
+    name: str
+    says: str
+    load: Callable[[Wanted], Object]
+    attach: Callable[[Object], None]
+    trial: Callable[[Object], object]
+    """Attach one program, which fails where attaching all of them would."""
+
+
+class Chosen(NamedTuple):
+    """The programs, attached, and how; `instead` is why not in a better way, "" where there is none."""
+
+    hooks: Hooks
+    programs: Object
+    instead: str
+
+    def __str__(self) -> str:
+        return f"{self.hooks.says}; {self.instead}" if self.instead else self.hooks.says
+
+
+# ---------------------------------------------------------------- functions of the kernel
+
+
+def _functions(wanted: Wanted, prefixes: Iterable[str], also: Iterable[str] = ()) -> Object:
+    has = _libbpf.functions(FUNCTIONS)
+    for name in NEEDED:
+        if name not in has:
+            raise BpfError(0, f"this kernel has no {name}")
+    only = {f"{prefix}_{function}" for prefix in prefixes for function in has}
+    only |= {"on_state", "on_receive", "on_send", "on_exit", *also}
+    old = int(has["tcp_recvmsg"] >= OLD_TAKES)
+    return load(wanted, "functions", only, old_takes=old)
+
+
+def _attach(programs: Object, *prefixes: str) -> None:
+    """In the order of the prefixes."""
+    for prefix in prefixes:
+        for name in programs.loaded:
+            if name.startswith(prefix):
+                programs.attach(name)
+
+
+def _attach_fentry(programs: Object) -> None:
+    # The ends of calls first: a call of which only the beginning is seen would be remembered in vain.
+    _attach(programs, "fexit_", "fentry_", "on_")
+
+
+def _attach_kprobe(programs: Object) -> None:
+    for name in programs.loaded:
+        if name.startswith("kprobe_"):
+            programs.attach_function(RETURNED, name.removeprefix("kprobe_"), end=True)
+    _attach(programs, "kprobe_", "on_")
+
+
+# ---------------------------------------------------------------- system calls
+
+
+def _attach_tracepoint(programs: Object) -> None:
+    for name in programs.loaded:
+        if name.startswith("enter_"):
+            event = f"syscalls/sys_exit_{name.removeprefix('enter_')}"
+            programs.attach_tracepoint(LEFT, event)
+    _attach(programs, "enter_", "on_")
+
+
+ALL: Final = (
+    Hooks(
+        "fentry",
+        "functions of the kernel (fentry)",
+        lambda wanted: _functions(wanted, ("fentry", "fexit")),
+        _attach_fentry,
+        lambda programs: programs.attach("fexit_tcp_sendmsg"),
+    ),
+    Hooks(
+        "kprobe",
+        "functions of the kernel (kprobe)",
+        lambda wanted: _functions(wanted, ("kprobe",), (RETURNED,)),
+        _attach_kprobe,
+        lambda programs: programs.attach_function(RETURNED, "tcp_sendmsg", end=True),
+    ),
+    Hooks(
+        "tracepoint",
+        "system calls (tracepoint)",
+        lambda wanted: load(wanted, "syscalls", None),
+        _attach_tracepoint,
+        lambda programs: programs.attach("enter_splice"),
+    ),
+)
+"""Best first: what costs least and sees most."""
+
+
+def choose(wanted: Wanted, name: str = "auto", *, trial: bool = False) -> Chosen:
+    """The best way that works, or the one called `name`; `PluginError` where none does."""
+    if why := absent():
+        raise PluginError(f"ebpf: {why}")
+    refused: list[str] = []
+    for hooks in ALL:
+        if name not in ("auto", hooks.name):
+            continue
+        try:
+            programs = _started(hooks, wanted, trial)
+        except BpfError as error:
+            refused.append(f"not {hooks.name}: {_short(error)}")
+            last = error
+            continue
+        return Chosen(hooks, programs, ", ".join(refused))
+    forced = "" if name == "auto" else f"hooks {name}: "
+    raise PluginError(f"ebpf: {forced}{explained(last)}")
+
+
+def _started(hooks: Hooks, wanted: Wanted, trial: bool) -> Object:
+    programs = hooks.load(wanted)
+    try:
+        if trial:
+            hooks.trial(programs)
+        else:
+            hooks.attach(programs)
+    except BaseException:
+        programs.close()
+        raise
+    return programs
+
+
+def _short(error: BpfError) -> str:
+    """Why, without the name of the object and the words of the verifier."""
+    return str(error.strerror).removeprefix("functions.bpf.o: ").partition(" (")[0]
+
+
+def absent() -> str:
+    """What is not installed, and what to do; "" where all is."""
+    if not sys.platform.startswith("linux"):
+        return f"needs Linux, this is {sys.platform}: read a capture file instead (--read FILE)"
+    if why := _libbpf.missing():
+        return why
+    if not program("syscalls").exists() or not program("functions").exists():
+        return MISSING
+    return ""
+
+
+def missing() -> str:
+    """Why no way works here, and what to do; "" where one does: it is tried, for a moment."""
+    try:
+        choose(Wanted(), trial=True).programs.close()
+    except PluginError as error:
+        return str(error).removeprefix("ebpf: ")
+    return ""
