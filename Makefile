@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-slow test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
+.PHONY: help run test test-kernel test-slow test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,14 @@ run: dev ## watch this machine's traffic, live (ARGS="--iface lo --sink jsonl:-"
 
 test: dev tools bpf ## everything that takes under ten minutes, live captures in own namespaces included
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not kernel" $(ARGS)
+
+test-kernel: dev tools bpf ## eBPF hooks in a guest with Debian's kernel, under qemu: two minutes
+	@missing=""; \
+	command -v qemu-system-x86_64 >/dev/null || missing="qemu-system-x86"; \
+	command -v busybox >/dev/null || missing="$$missing busybox-static"; \
+	sh tests/apt.sh useful "$$missing"
+	@$(BIN)/python -m pytest -q -m kernel tests/kernel $(ARGS)
 
 test-slow: dev tools bpf ## the tests that take minutes: long fuzzing, soak
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -1,0 +1,93 @@
+"""A guest under qemu (TCG, no hardware support) with Debian's kernel, which allows what this machine's may refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from image import ROOT, Image, with_python
+
+PATIENCE = 900
+"""Seconds for a guest, which is some twenty times slower than its host."""
+HERE = Path(__file__).parent
+PROGRAMS = ("nginx", "redis-server", "redis-cli", "dnsmasq", "dig", "curl")
+INIT = """#!/bin/busybox sh
+export PATH=/bin PYTHONPATH=/kshark HOME=/root LANG=C.UTF-8
+busybox mount -t proc none /proc
+busybox mount -t sysfs none /sys
+busybox mount -t devtmpfs none /dev
+exec >/dev/ttyS0 2>&1
+busybox mount -t tracefs none /sys/kernel/tracing
+busybox mount -t tmpfs none /tmp
+busybox mount -t cgroup2 none /sys/fs/cgroup
+busybox ip link set lo up
+python3 /kshark/inside.py /kshark/rounds.json /dev/ttyS1
+busybox poweroff -f
+"""
+Round = dict[str, Any]
+
+
+def needed() -> Path:
+    """The folder of the guest's kernel; skips, saying why, where there is none, and fails in CI."""
+    lacking = [name for name in ("qemu-system-x86_64", "busybox") if shutil.which(name) is None]
+    if lacking:
+        _without(
+            f"{' and '.join(lacking)} missing (apt-get install qemu-system-x86 busybox-static)"
+        )
+    found = subprocess.run(
+        ["sh", str(ROOT / "tests/kernel.sh")], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        _without(found.stderr.strip())
+    return Path(found.stdout.strip())
+
+
+def _without(why: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def image() -> Image:
+    """Python with kshark, and the programs that talk."""
+    made = Image()
+    for folder in ("proc", "sys", "dev", "tmp", "root", "run", "var/log/nginx", "var/lib/nginx"):
+        made.folder(f"/{folder}")
+    made.text("/init", INIT, 0o755)
+    made.text("/etc/passwd", "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
+    made.text("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
+    made.text("/etc/hosts", "127.0.0.1 localhost\n")
+    made.program("busybox")
+    made.link("/bin/sh", "busybox")
+    with_python(made)
+    for name in PROGRAMS:
+        made.program(name)
+    made.file("/kshark/inside.py", HERE / "inside.py")
+    made.file("/kshark/odd_calls.py", ROOT / "tests/backends/odd_calls.py")
+    return made
+
+
+def run(
+    made: Image, rounds: list[Round], folder: Path, *boot: str, memory: int = 1024
+) -> list[Round]:
+    """Boot a guest that does `rounds`; what each of them gave."""
+    kernel = needed()
+    made.text("/kshark/rounds.json", json.dumps(rounds))
+    made.write(folder / "initrd")
+    console, told = folder / "console", folder / "told"
+    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
+    command += ["-m", str(memory), "-display", "none", "-monitor", "none", "-no-reboot"]
+    command += ["-serial", f"file:{console}", "-serial", f"file:{told}"]
+    command += ["-kernel", str(kernel / "vmlinuz"), "-initrd", str(folder / "initrd")]
+    words = ("console=ttyS0", "quiet", "panic=-1", "random.trust_cpu=on", *boot)
+    subprocess.run([*command, "-append", " ".join(words)], check=True, timeout=PATIENCE)
+    (folder / "initrd").unlink()
+    found = [json.loads(line) for line in told.read_text(errors="replace").splitlines() if line]
+    said = console.read_text(errors="replace")
+    assert [one["name"] for one in found] == [one["name"] for one in rounds], said[-4000:]
+    return found
