@@ -176,8 +176,21 @@ def absent() -> str:
 
 def missing() -> str:
     """Why no way works here, and what to do; "" where one does: it is tried, for a moment."""
-    try:
-        choose(Wanted(), trial=True).programs.close()
-    except PluginError as error:
-        return str(error).removeprefix("ebpf: ")
-    return ""
+    if why := absent():
+        return why
+    last = ""
+    for hooks in reversed(ALL):  # the one that works oftenest first
+        try:
+            _started(hooks, Wanted(), trial=True).close()
+        except BpfError as error:
+            last = last or explained(error)
+            continue
+        return ""
+    return last
+
+
+def how() -> str:
+    """In which way calls would be hooked here."""
+    chosen = choose(Wanted(), trial=True)
+    chosen.programs.close()
+    return f"hooks: {chosen}"

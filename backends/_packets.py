@@ -15,24 +15,17 @@ from kshark.api import Block, CaptureStats
 from kshark.backends import _privileges
 from kshark.backends._libbpf import Object
 from kshark.backends._loaded import Wanted, load
+from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
 from kshark.backends._ringbuf import Ring
 from kshark.backends._shift import Shift
-from kshark.limits import KIB, MIB, NOTES
+from kshark.limits import NOTES
 
 ETHERNET, RAW_IP = 1, 101
 """Link types of the blocks (LINKTYPE_*), in the order of the kinds of bpf/packet.bpf.c."""
 FULL, UNREADABLE, FOREIGN, CUT, COUNTERS = range(5)
 """Counters of bpf/packet.bpf.c, and how many."""
-BLOCK: Final = MIB
-"""Bytes of the ring that are handed over at once."""
 LEAST: Final = 8 + 16 + 96
 """Bytes of the smallest record: header, head, and the least room there is for a packet."""
-ROW: Final = 24
-"""Bytes of an index record."""
-SHORTEST, LONGEST = 0.005, 0.03
-"""Seconds between two looks at the ring: after one that found something, and when nothing has come for a while."""
-BUSY: Final = 64 * KIB
-"""Bytes found at one look that mean that the next one shall follow at once."""
 
 
 class Points(Protocol):
@@ -89,7 +82,7 @@ class Packets:
         """The packets, a block at a time, until `close`; each is borrowed until the next step."""
         self.open()
         self._running = True
-        pause = SHORTEST
+        pace = Pace()
         try:
             while not self._closing:
                 self._points.follow()
@@ -97,8 +90,7 @@ class Packets:
                 for block in self._read():
                     found += len(block.data)
                     yield block
-                pause = SHORTEST if found else min(pause * 2, LONGEST)
-                await asyncio.sleep(0 if found >= BUSY else pause)
+                await asyncio.sleep(pace.pause(found))
             self._points.detach()
             while self._objects and self._ring and self._ring.waiting and not self._ring.unsound:
                 for block in self._read():
@@ -139,7 +131,7 @@ class Packets:
         if self._ring is None:
             ring = found.map("ring")
             self._ring = Ring(ring.fd, ring.size)
-            self._rows = [bytearray((BLOCK // LEAST + 1) * ROW) for _ in range(2)]
+            self._rows = [room(LEAST), room(LEAST)]
         return found
 
     def _read(self) -> Iterator[Block]:
@@ -148,17 +140,13 @@ class Packets:
             return
         data, counts = self._ring.read(BLOCK, self._shift.now(), self._rows)
         views = [data]
-        for rows, count, linktype in zip(self._rows, counts, (ETHERNET, RAW_IP), strict=True):
-            if count:
-                views.append(data[:])
-                self._received += count
-                index = memoryview(rows)[: count * ROW]
-                yield Block(views[-1], index, count, linktype, self._points.names)
-        for view in views:
-            try:
-                view.release()
-            except BufferError:
-                continue  # exported once more; its bytes will change under whoever did that
+        with lent(views):
+            for rows, count, linktype in zip(self._rows, counts, (ETHERNET, RAW_IP), strict=True):
+                if count:
+                    views.append(data[:])
+                    self._received += count
+                    index = memoryview(rows)[: count * ROW]
+                    yield Block(views[-1], index, count, linktype, self._points.names)
         self._ring.give_back()
 
     def _count(self) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from kshark.api import PluginError
-from kshark.backends import _capabilities, _libbpf, _netns, _tracefs
+from kshark.backends import _capabilities, _cgroups, _libbpf, _netns, _tracefs
 from kshark.backends._libbpf import BpfError, Object
 from kshark.bpf import program
-from kshark.limits import KIB, PORTS, SOCKET_COMMS, SOCKET_PIDS, SOCKET_SPACES
+from kshark.limits import KIB, PORTS, SOCKET_COMMS, SOCKET_GROUPS, SOCKET_PIDS, SOCKET_SPACES
 
 LEAST_RING: Final = 256 * KIB
 """Bytes: a few of the longest records."""
@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
     pids: Sequence[int] = ()
     comms: Sequence[str] = ()
     netns: Sequence[str] = ()
+    cgroups: Sequence[str] = ()
     payload: int = 16 * KIB
     ring_bytes: int = LEAST_RING
 
@@ -45,6 +46,7 @@ class Wanted(NamedTuple):
         for name, texts, most in (
             ("comms", self.comms, SOCKET_COMMS),
             ("netns", self.netns, SOCKET_SPACES),
+            ("cgroups", self.cgroups, SOCKET_GROUPS),
         ):
             if len(texts) > most:
                 raise PluginError(f"ebpf: at most {most} {name}")
@@ -65,7 +67,7 @@ def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: i
             "by_pid": int(bool(wanted.pids)),
             "by_comm": int(bool(wanted.comms)),
             "by_netns": int(bool(wanted.netns)),
-            "payload": wanted.payload,
+            "by_group": int(bool(wanted.cgroups)),
             **constants,
         },
         sizes={"ring": 1 << (wanted.ring_bytes - 1).bit_length(), "scratches": _libbpf.cpus()},
@@ -82,13 +84,16 @@ def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: i
 def _fill(found: Object, wanted: Wanted) -> None:
     """Tell the programs what to leave out."""
     spaces = [_netns.identity(name)[1] for name in wanted.netns]
+    groups = [_cgroups.number(path) for path in wanted.cgroups]
     for name, width, values in (
         ("ports", 2, wanted.ports),
         ("pids", 4, wanted.pids),
         ("spaces", 4, spaces),
+        ("groups", 8, groups),
     ):
         for value in values:
             found.map(name).put(value.to_bytes(width, sys.byteorder), b"\1")
+    set_limits(found, wanted.payload, 1)
     for comm in wanted.comms:
         found.map("comms").put(comm.encode()[: COMM - 1].ljust(COMM, b"\0"), b"\1")
 
@@ -101,6 +106,15 @@ def open_sockets() -> bytes:
         return found.iterate("sockets")
     finally:
         found.close()
+
+
+def set_limits(found: Object, payload: int, one_in: int) -> None:
+    """How many bytes of each call are taken, and of how many connections one is told (a power of two).
+
+    May be called while the programs run.
+    """
+    words = (word.to_bytes(4, sys.byteorder) for word in (payload, one_in))
+    found.map("settings").put(bytes(4), b"".join(words))
 
 
 def wanted_capabilities() -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from typing import Annotated, Final
@@ -29,7 +30,9 @@ from kshark.api import (
 )
 from kshark.backends import _hooks, _privileges, _sockets
 from kshark.backends._libbpf import BpfError, Object
+from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
 from kshark.backends._owners import Owners
+from kshark.backends._pressure import Pressure
 from kshark.backends._ringbuf import Ring
 from kshark.backends._shift import Shift
 from kshark.backends._sockets import Wanted
@@ -38,20 +41,23 @@ from kshark.limits import KIB, MIB, NOTES
 RAW_IP: Final = 101
 """Link type of the blocks (LINKTYPE_RAW)."""
 IFACES: Final = ("sockets",)
-LOST: Final = ("ring", "scratch", "calls", "messages", "unreadable", "unaddressed", "missed")
+LOST: Final = (
+    "ring",
+    "scratch",
+    "calls",
+    "messages",
+    "unreadable",
+    "unaddressed",
+    "sampled",
+    "missed",
+)
 """Reasons, in the order of `enum counter` in bpf/call.h."""
-CUT, UNSEEN, TWICE, COUNTERS = 7, 8, 9, 10
-"""The other counters there, and how many."""
-BLOCK: Final = MIB
-"""Bytes of the ring that are handed over at once."""
+SAMPLED, CUT, UNSEEN, TWICE, COUNTERS = 6, 8, 9, 10, 11
+"""Some of them, the other counters there, and how many."""
 LEAST: Final = 8 + 16 + 28
 """Bytes of the smallest record: header, head, and the headers of a packet."""
-ROW: Final = 24
-"""Bytes of an index record."""
-SHORTEST, LONGEST = 0.005, 0.03
-"""Seconds between two looks at the ring: after one that found something, and when nothing has come for a while."""
-BUSY: Final = 64 * KIB
-"""Bytes found at one look that mean that the next one shall follow at once."""
+LOOK: Final = 1.0
+"""Seconds between two looks at whether it is too much."""
 
 
 class EbpfOptions(Options):
@@ -68,6 +74,12 @@ class EbpfOptions(Options):
     netns: Annotated[
         list[str],
         option("Only sockets of these network namespaces: path, `ip netns` name or process id"),
+    ] = []
+    cgroups: Annotated[
+        list[str],
+        option(
+            "Only calls of processes in these control groups (paths) or below; the kernel checks it"
+        ),
     ] = []
     hooks: Annotated[
         _hooks.Names, option("Where calls are hooked; auto tries them in this order")
@@ -94,11 +106,15 @@ class Ebpf:
             options.pids,
             options.comms,
             options.netns,
+            options.cgroups,
             options.payload,
             options.ring_bytes,
         )
         self._wanted.check()
         self._owners = Owners()
+        self._pressure = Pressure(options.payload)
+        self._looked, self._fullest, self._lost = 0.0, 0, 0
+        self._facts: dict[str, str] = {}
         self._shift = Shift()
         self._programs: Object | None = None
         self._ring: Ring | None = None
@@ -129,15 +145,15 @@ class Ebpf:
         """The calls as packets, a block at a time, until `close`; each is borrowed until the next step."""
         self.open()
         self._running = True
-        pause = SHORTEST
+        pace = Pace()
         try:
             while not self._closing:
                 found = 0
                 for block in self._read():
                     found += len(block.data)
                     yield block
-                pause = SHORTEST if found else min(pause * 2, LONGEST)
-                await asyncio.sleep(0 if found >= BUSY else pause)
+                self._relieve()
+                await asyncio.sleep(pace.pause(found))
             left = self._ring.waiting if self._ring else 0
             while left > 0:  # what comes meanwhile is no part of it
                 before = left
@@ -160,11 +176,16 @@ class Ebpf:
         for number, text in (
             (0, "the ring was full: set a larger ring_bytes, or filter by ports or pids"),
             (CUT, f"calls of more than {self._wanted.payload} bytes are cut: see payload"),
+            (SAMPLED, "under pressure: calls of some connections are left out, all of each"),
             (UNSEEN, "the bytes of sendfile and splice pass through no process: they are gaps"),
         ):
             if counts[number] and text not in self._notes:
                 self._note(text)
-        return CaptureStats(self._received, {r: n for r, n in lost.items() if n}, list(self._notes))
+        facts = self._facts | {"payload": str(self._pressure.step.payload)}
+        facts["told"] = f"1 in {self._pressure.step.one_in}"
+        return CaptureStats(
+            self._received, {r: n for r, n in lost.items() if n}, list(self._notes), facts
+        )
 
     async def close(self) -> None:
         """End `blocks`, once it has given what the ring holds."""
@@ -176,31 +197,45 @@ class Ebpf:
         chosen = _hooks.choose(self._wanted, self._options.hooks)
         programs = self._programs = chosen.programs
         ring = programs.map("ring")
-        self._ring = Ring(ring.fd, ring.size)
-        rows = bytearray((BLOCK // LEAST + 1) * ROW)
-        self._rows = rows, bytearray(len(rows))
+        self._ring, self._room = Ring(ring.fd, ring.size), ring.size
+        self._rows = room(LEAST), room(LEAST)
         # After attaching: a socket that is opened in between is in both.
         self._owners.begin(_sockets.open_sockets())
+        self._facts = {"hooks": chosen.hooks.name, "not": chosen.instead or "none"}
         self._note(f"hooks: {chosen}")
 
     def _read(self) -> Iterator[Block]:
         """What the ring holds: first who it is of, then the packets."""
         if self._ring is None:
             return
+        self._fullest = max(self._fullest, self._ring.waiting)
         data, (packets, processes) = self._ring.read(BLOCK, self._shift.now(), self._rows)
         for at in memoryview(self._rows[1])[: processes * ROW].cast("I")[2 :: ROW // 4]:
             self._owners.tell(data[at:])
         self._received += packets
         rows = memoryview(self._rows[0])[: packets * ROW]
         view = data[:]
-        if packets:
-            yield Block(view, rows, packets, RAW_IP, IFACES)
-        for one in (view, data):
-            try:
-                one.release()
-            except BufferError:
-                continue  # exported once more; its bytes will change under whoever did that
+        with lent((view, data)):
+            if packets:
+                yield Block(view, rows, packets, RAW_IP, IFACES)
         self._ring.give_back()
+
+    def _relieve(self) -> None:
+        """Take less where it is too much, and more again where it is not."""
+        now = time.monotonic()
+        if now - self._looked < LOOK or self._ring is None or self._programs is None:
+            return
+        self._count()
+        lost, fill = self._counts[0] - self._lost, self._fullest / self._room
+        self._looked, self._fullest, self._lost = now, 0, self._counts[0]
+        worst = self._pressure.worst
+        if self._pressure.look(lost, fill):
+            step = self._pressure.step
+            _sockets.set_limits(self._programs, step.payload, step.one_in)
+            if self._pressure.worst > worst and step.one_in == 1:
+                self._note(
+                    f"under pressure: {step.payload} bytes of each call are taken for a while"
+                )
 
     def _count(self) -> None:
         if self._programs is not None:
@@ -231,5 +266,7 @@ def register_backends() -> list[BackendSpec]:
             options=EbpfOptions,
             doc="What processes send and receive, with their names, by programs in the kernel.",
             available=_hooks.missing,
+            how=_hooks.how,
+            rank=20,
         )
     ]

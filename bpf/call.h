@@ -2,7 +2,7 @@
 /* A call that moves bytes through a socket, remembered from its beginning to its end, and room to tell of it. */
 #pragma once
 
-#define PAYLOAD 65536 /* most bytes of a call that are taken; `payload` may ask for less */
+#define PAYLOAD 65536 /* most bytes of a call that are taken; `struct settings` may ask for less */
 #define PIECES 64 /* parts of one message (struct iovec) that are looked at: gRPC sends each header in several */
 #define MESSAGES 8 /* messages of one sendmmsg or recvmmsg */
 #define CPUS 128
@@ -28,6 +28,7 @@ enum counter {
 	LOST_MESSAGES, /* datagrams beyond MESSAGES of one call */
 	LOST_FAULT, /* calls whose bytes could not be read */
 	LOST_ENDS, /* datagrams of which the receiver did not ask who sent them */
+	LOST_SAMPLED, /* messages of connections that are left out: `one_in` */
 	LOST_MISSED, /* calls whose end the kernel told nobody: too many at once in the same function */
 	CUT_BYTES, /* bytes beyond `payload`, or in further pieces */
 	UNSEEN_BYTES, /* bytes of sendfile and splice */
@@ -36,7 +37,17 @@ enum counter {
 
 enum kind { DATA, PROCESS };
 
-const volatile __u32 payload = 16384; /* bytes of a call that are taken */
+/* What may change while the programs run. */
+struct settings {
+	__u32 payload; /* bytes of a call that are taken */
+	__u32 one_in; /* connections of which one is told, a power of two; 0 and 1: all */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
 
 struct call {
 	__u64 sock, buffer, count, name; /* name: the address of a datagram */
@@ -74,6 +85,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
+
+static __always_inline struct settings *this_setting(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&settings, &first);
+}
 
 static __always_inline struct call *this_call(void)
 {

@@ -3,7 +3,7 @@
 #pragma once
 
 const volatile __u32 own_pid = 0; /* kshark's own traffic is left out */
-const volatile __u8 by_pid = 0, by_comm = 0, by_port = 0, by_netns = 0; /* whether the maps below say what is wanted */
+const volatile __u8 by_pid = 0, by_comm = 0, by_port = 0, by_netns = 0, by_group = 0; /* whether a map says what is wanted */
 
 struct name {
 	char text[16];
@@ -37,6 +37,13 @@ struct {
 	__type(value, __u8);
 } spaces SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64); /* inode, and OLD_GROUP */
+	__type(value, __u8);
+} groups SEC(".maps");
+
 /* The name of the process: that of its first thread, zero after its end. */
 static __always_inline void name_of_task(struct name *name)
 {
@@ -46,11 +53,31 @@ static __always_inline void name_of_task(struct name *name)
 	BPF_CORE_READ_STR_INTO(&name->text, task, group_leader, comm);
 }
 
+#define GROUP_DEPTH 12 /* levels that are looked at; kubelet makes five, systemd some more around it */
+
+/* Whether the task is in one of `groups`, or below one. */
+__noinline int wants_group(void)
+{
+	struct group it = group_of((void *)bpf_get_current_task());
+	struct cgroup *at = it.at;
+
+	for (int level = 0; level < GROUP_DEPTH && at; level++) {
+		__u64 number = number_of(at) | it.mark;
+
+		if (bpf_map_lookup_elem(&groups, &number))
+			return 1;
+		at = BPF_CORE_READ(at, self.parent, cgroup);
+	}
+	return 0;
+}
+
 static __always_inline bool wants_task(__u32 pid)
 {
 	if (pid == own_pid)
 		return false;
 	if (by_pid && !bpf_map_lookup_elem(&pids, &pid))
+		return false;
+	if (by_group && !wants_group())
 		return false;
 	if (by_comm) {
 		struct name name;

@@ -13,6 +13,7 @@
 #include "ring.h"
 #include "sock.h"
 #include "segment.h"
+#include "group.h"
 #include "filter.h"
 #include "call.h"
 #include "told.h"

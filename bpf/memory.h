@@ -127,10 +127,11 @@ __noinline int copy_payload(__u32 at)
 {
 	struct call *call = this_call();
 	struct scratch *scratch = this_scratch();
+	struct settings *settings = this_setting();
 	__u64 moved, most;
 	__u32 op, copied;
 
-	if (!call || !scratch)
+	if (!call || !scratch || !settings)
 		return 0;
 	moved = scratch->it.size;
 	op = call->op & MESSAGE ? call->op | VECTOR : call->op;
@@ -138,7 +139,7 @@ __noinline int copy_payload(__u32 at)
 		count_some(UNSEEN_BYTES, moved);
 		return 0;
 	}
-	most = moved < payload ? moved : payload;
+	most = moved < settings->payload ? moved : settings->payload;
 	if (!(op & VECTOR) && most > scratch->pieces)
 		most = scratch->pieces; /* MSG_TRUNC says more than there was room for */
 	copied = copy_pieces(scratch->buffer, scratch->pieces, op, at, most);

@@ -77,8 +77,14 @@ __noinline int find_ends(void)
 			return 0;
 		}
 	}
+	if (!wants_ports(ends->local_port, ends->remote_port))
+		return 0;
+	if (left_out(ends)) {
+		count(LOST_SAMPLED);
+		return 0;
+	}
 	scratch->way = way(ends, out);
-	return wants_ports(ends->local_port, ends->remote_port);
+	return 1;
 }
 
 /* Third step: of a stream, which part of it; false where that was told. */

@@ -12,7 +12,7 @@ struct {
 
 struct process {
 	struct head head;
-	__u64 sock, cgroup;
+	__u64 sock, cgroup; /* as group.h has it */
 	__u32 pid, tid;
 	struct ends ends;
 	struct name name;
@@ -45,7 +45,7 @@ __noinline int tell_process(void)
 	it.head.wire = sizeof(it) - sizeof(it.head);
 	it.head.kind = PROCESS;
 	it.sock = call->sock;
-	it.cgroup = bpf_get_current_cgroup_id();
+	it.cgroup = number_of_group((void *)bpf_get_current_task());
 	it.pid = pid;
 	it.tid = (__u32)id;
 	it.ends = scratch->ends;

@@ -5,14 +5,15 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include "sock.h"
+#include "group.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* One of these for each descriptor of a socket; backends/_processes.py reads them. */
+/* One of these for each descriptor of a socket; backends/_owners.py reads them. */
 struct held {
 	__u32 pid;
 	__u32 state;
-	__u64 sock;
+	__u64 cgroup; /* as group.h has it */
 	struct ends ends;
 	char comm[16];
 };
@@ -36,7 +37,7 @@ int sockets(struct bpf_iter__task_file *at)
 		return 0;
 	held.pid = task->tgid;
 	held.state = sk->__sk_common.skc_state;
-	held.sock = (__u64)sk;
+	held.cgroup = number_of_group(task);
 	bpf_probe_read_kernel_str(held.comm, sizeof(held.comm), task->group_leader->comm);
 	bpf_seq_write(at->meta->seq, &held, sizeof(held));
 	return 0;

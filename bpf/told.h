@@ -33,6 +33,18 @@ static __always_inline __u64 way(const struct ends *ends, bool out)
 	return mix(mix(hash, target[0]), target[1]);
 }
 
+/* Whether a connection is left out: the same at both ends, and for less of them the less are told. */
+static __always_inline bool left_out(const struct ends *ends)
+{
+	struct settings *settings = this_setting();
+	__u64 number;
+
+	if (!settings || settings->one_in < 2)
+		return false;
+	number = mix(way(ends, true) ^ way(ends, false), ends->proto);
+	return number & (settings->one_in - 1);
+}
+
 /* A number for the datagram at data + at, by its first bytes. */
 __noinline __u32 print_of(__u32 at, __u32 size)
 {

@@ -387,6 +387,7 @@ cdef class Rows:
     cdef int _end(self, object end) except -1:
         """One end of a flow."""
         name, dns, pid, comm = end.name, end.dns, end.pid, end.comm
+        tid, cgroup, netns = end.tid, end.cgroup, end.netns
         self._raw(b'{"ip":"', 7)
         self._string(end.ip)
         self._raw(b'","port":', 9)
@@ -409,6 +410,16 @@ cdef class Rows:
             self._raw(b',"comm":"', 9)
             self._string(comm)
             self._raw(b'"', 1)
+        if tid is not None:
+            self._raw(b',"tid":', 7)
+            self._number(number(tid))
+        if cgroup is not None:
+            self._raw(b',"cgroup":"', 11)
+            self._string(cgroup)
+            self._raw(b'"', 1)
+        if netns is not None:
+            self._raw(b',"netns":', 9)
+            self._number(number(netns))
         self._raw(b"}", 1)
         return 0
 

@@ -365,6 +365,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     pid: int | None = None
     comm: str | None = None
     dns: str | None = None  # the name that the other end asked DNS for, and got this address
+    tid: int | None = None  # the thread that used it first
+    cgroup: str | None = None  # path of the process's control group, "/" where it is in none
+    netns: int | None = None  # inode of the network namespace, as in ls -i /proc/PID/ns/net
 
 
 class Flow(msgspec.Struct):
@@ -477,6 +480,7 @@ class CaptureStats(msgspec.Struct):
     received: int = 0
     dropped: dict[str, int] = {}
     notes: list[str] = []  # "last record truncated", "eth1 appeared"
+    facts: dict[str, str] = {}  # how it captures ("hooks": "fentry"), for the ledger and metrics
 
 
 class Backend(Protocol):
@@ -486,7 +490,7 @@ class Backend(Protocol):
     While an attribute ``grows`` is true (a pipe, a growing file), packets come as they are captured: time passes
     for their flows while none come. A method ``check() -> None`` may raise `PluginError` before sinks are opened.
     A method ``name(flow: Flow) -> None`` may say whose the ends of a flow are (replace its endpoints by ones with `pid`
-    and `comm`); it is called with the flows of new entries until both are known.
+    and the like); it is called with the flows of new entries until both are known.
     """
 
     live: bool
@@ -496,7 +500,6 @@ class Backend(Protocol):
         ...
 
     def stats(self) -> CaptureStats: ...
-
     async def close(self) -> None: ...
 
 
@@ -527,9 +530,7 @@ class Sink(Protocol):
     """
 
     async def open(self) -> None: ...
-
     async def write(self, batch: Sequence[Entry]) -> None: ...
-
     async def close(self) -> None: ...
 
 
@@ -571,6 +572,7 @@ class BackendSpec(msgspec.Struct, frozen=True, kw_only=True):
     options: type[Options] = Options
     doc: str = ""
     available: Callable[[], str] | None = None  # "" or one line: why not, and what to do
+    how: Callable[[], str] | None = None  # for `kshark doctor`, where it is available: in which way
     rank: int = 0  # among live backends for --backend auto; 0 = never chosen
 
 

@@ -404,7 +404,8 @@ def made(post: Post, what: str, make: Callable[..., Any], *arguments: Any) -> An
 
 
 def backend_books(stats: CaptureStats) -> dict[str, Any]:
-    return {"received": stats.received, "dropped": dict(stats.dropped)}
+    found: dict[str, Any] = {"received": stats.received, "dropped": dict(stats.dropped)}
+    return found | ({"facts": dict(stats.facts)} if stats.facts else {})
 
 
 def check(snapshot: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
-from kshark.api import Entry, Options, SinkSpec
+from kshark.api import BackendSpec, Entry, Options, SinkSpec
 from kshark.places import places
 from kshark.plan import Chosen, make_plan, unavailable
 from kshark.plugins import Registry
@@ -46,10 +46,19 @@ def machine(registry: Registry) -> Report:
         "uvloop": find_spec("uvloop") is not None,
         "capabilities": capabilities(),
         "backends": {name: unavailable(spec) for name, spec in registry.backends.items()},
+        "ways": {name: way(spec) for name, spec in registry.backends.items() if spec.how},
         "protocols": sorted(registry.protocols),
         "sinks": sorted(registry.sinks),
         "refused": [plugin.line() for plugin in registry.plugins if plugin.refused],
     }
+
+
+def way(spec: BackendSpec) -> str:
+    """In which way a backend would capture here, where it can."""
+    try:
+        return spec.how() if spec.how and not unavailable(spec) else ""
+    except Exception as error:  # a plugin's own code
+        return f"how() raised {type(error).__name__}"
 
 
 def capabilities() -> dict[str, bool]:
@@ -77,7 +86,9 @@ def machine_lines(report: Report) -> Iterator[str]:
     held = [name for name, has in report["capabilities"].items() if has]
     yield f"may        {', '.join(held) or 'nothing that capturing needs'}"
     for name, why in report["backends"].items():
-        yield f"backend    {name}: {why or 'works here'}"
+        how = report["ways"].get(name)
+        works = f"works here, {how}" if how else "works here"
+        yield f"backend    {name}: {why or works}"
     yield f"protocols  {', '.join(report['protocols']) or 'none'}"
     yield f"sinks      {', '.join(report['sinks']) or 'none'}"
     for line in report["refused"]:

@@ -38,6 +38,14 @@ class EndpointJson(msgspec.Struct, kw_only=True):
     ] = UNSET
     pid: Annotated[int | UnsetType, Meta(description="Process id")] = UNSET
     comm: Annotated[str | UnsetType, Meta(description="Name of the process")] = UNSET
+    tid: Annotated[int | UnsetType, Meta(description="The thread that used it first")] = UNSET
+    cgroup: Annotated[
+        str | UnsetType, Meta(description="Path of the process's control group; / is none")
+    ] = UNSET
+    netns: Annotated[
+        int | UnsetType,
+        Meta(description="Inode of the network namespace, as in ls -i /proc/PID/ns/net"),
+    ] = UNSET
 
 
 class RequestJson(msgspec.Struct, kw_only=True):

@@ -210,7 +210,7 @@ def known(end: object) -> bool:
     """The same of one end of the flow."""
     if type(end) is not Endpoint:
         return False
-    ip, port, name, pid, comm, dns = astuple(end)
+    ip, port, name, pid, comm, dns, tid, cgroup, netns = astuple(end)
     return (
         isinstance(ip, str)
         and isinstance(port, int)
@@ -218,6 +218,9 @@ def known(end: object) -> bool:
         and (pid is None or isinstance(pid, int))
         and (comm is None or isinstance(comm, str))
         and (dns is None or isinstance(dns, str))
+        and (tid is None or isinstance(tid, int))
+        and (cgroup is None or isinstance(cgroup, str))
+        and (netns is None or isinstance(netns, int))
     )
 
 

@@ -311,8 +311,14 @@ SOCKET_COMMS: Final = 256
 """Names of processes that the kernel filter compares with."""
 SOCKET_SPACES: Final = 1_024
 """Network namespaces that the kernel filter compares with."""
+SOCKET_GROUPS: Final = 1_024
+"""Control groups that the kernel filter compares with."""
 SOCKET_OWNERS: Final = 65_536
 """Ends of connections whose process is remembered, as many as there are flows; the oldest are forgotten."""
+GROUP_PATHS: Final = 16_384
+"""Control groups whose paths are remembered; a node has some hundreds. The oldest are forgotten."""
+GROUP_FOLDERS: Final = 65_536
+"""Folders of control groups that are looked at to find one by its number."""
 BPF_LOG_LINES: Final = 200
 """Lines of libbpf and of the verifier kept to explain a refusal; a verifier's log may have a million."""
 

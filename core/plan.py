@@ -38,6 +38,8 @@ HELD: Final = frozenset({"redis"})
 """Built-ins that never hand a flow over to another protocol: dissected only if their entries are wanted."""
 CARRIERS: Final = frozenset({"http", "http2", "tls"})
 """Built-ins that others come in (`kshark.api.ProtocolSpec.over`): loaded with whatever protocol is asked for."""
+SUDO: Final = "run with sudo"
+"""What backends say that need privileges."""
 SHARED: Final = frozenset({"fanout", "worker"})
 """Options of a backend that several processes can share: their group, and the number of each."""
 
@@ -186,7 +188,7 @@ def _choose_backends(
 ) -> None:
     accepted: set[str] = set()
     for use in uses:
-        spec = _backend(plan, use)
+        spec = _backend(plan, use, layers)
         named = Use(spec.name, use.origin, use.given)
         options, taken = _options(spec, "backend", named, where, layers, BACKEND_FLAGS)
         accepted |= taken
@@ -194,28 +196,40 @@ def _choose_backends(
     _refuse_flags(layers, BACKEND_FLAGS, accepted, "backend", plan.backends)
 
 
-def _backend(plan: Plan, use: Use) -> BackendSpec:
+def _backend(plan: Plan, use: Use, layers: Sequence[Layer]) -> BackendSpec:
     if use.name == AUTO:
-        return _best(plan)
+        asked = [flag for flag in BACKEND_FLAGS if any(flag in layer for layer in layers)]
+        return _best(plan, asked)
     spec: BackendSpec = plan.registry.find("backends", use.name, use.origin)
     if why := unavailable(spec):
         raise PluginError(f"backend {spec.name}: {why}")
     return spec
 
 
-def _best(plan: Plan) -> BackendSpec:
-    """The backend of the highest rank that this machine allows, and why not those above it."""
+def _best(plan: Plan, asked: Sequence[str]) -> BackendSpec:
+    """The backend of the highest rank that does what is `asked`, and here; and why not those above it."""
     known = [spec for spec in plan.registry.backends.values() if spec.rank > 0]
     refused: list[str] = []
     for spec in sorted(known, key=lambda s: -s.rank):
-        why = unavailable(spec)
+        why = _unfit(spec, asked, plan.run.workers) or unavailable(spec)
         if not why:
             better = f"; not {', not '.join(refused)}" if refused else ""
             plan.notes.append(f"backend {spec.name} chosen, the best that works here{better}")
             return spec
         refused.append(f"{spec.name}: {why}")
     reasons = "; ".join(refused) or "none is installed"
+    if len(refused) > 1 and all(SUDO in why for why in refused):
+        reasons = f"{SUDO}; kshark backends says which capabilities are enough"
     raise PluginError(f"no backend can capture here: {reasons}. A file: kshark run --read x.pcap")
+
+
+def _unfit(spec: BackendSpec, asked: Sequence[str], workers: str) -> str:
+    """Why a backend cannot do what the run's flags ask for, or ""."""
+    has = {field.key for field in settings.fields(spec.options)}
+    lacking = [flag for flag in asked if flag not in _flag_keys(spec, has, asked)]
+    if lacking:
+        return f"it has no --{lacking[0]}"
+    return "" if workers == "1" or has >= SHARED else "it is read by one process alone (--workers)"
 
 
 def unavailable(spec: BackendSpec) -> str:

@@ -71,7 +71,11 @@ def endpoint(end: Endpoint) -> str:
     dns = "" if end.dns is None else f',"dns":{quote(end.dns)}'
     pid = "" if end.pid is None else f',"pid":{end.pid:d}'
     comm = "" if end.comm is None else f',"comm":{quote(end.comm)}'
-    return f'{{"ip":{quote(end.ip)},"port":{end.port:d},"name":{name}{dns}{pid}{comm}}}'
+    tid = "" if end.tid is None else f',"tid":{end.tid:d}'
+    cgroup = "" if end.cgroup is None else f',"cgroup":{quote(end.cgroup)}'
+    netns = "" if end.netns is None else f',"netns":{end.netns:d}'
+    whose = f"{pid}{comm}{tid}{cgroup}{netns}"
+    return f'{{"ip":{quote(end.ip)},"port":{end.port:d},"name":{name}{dns}{whose}}}'
 
 
 def pieces(flow: Flow, protocol: str) -> FlowPieces:

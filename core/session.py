@@ -192,7 +192,7 @@ def start_line(plan: Plan) -> str:
 def _source(chosen: Chosen) -> str:
     target = getattr(chosen.options, "target", "")
     shown = "+".join(target) if isinstance(target, list | tuple) else str(target)
-    if not shown and chosen.spec.rank > 0:
+    if not shown and chosen.spec.rank > 0 and hasattr(chosen.options, "target"):
         return f"{chosen.label} on all interfaces"
     return chosen.label if shown in chosen.label else f"{chosen.label} {shown}"
 

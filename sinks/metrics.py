@@ -288,7 +288,15 @@ def ledger_families(core: Any, books: Mapping[str, Any]) -> Iterable[Any]:
     for name, (label, text) in COUNTERS.items():
         table = [((key,), n) for key, n in books.get(name, {}).items() if key != "all"]
         yield counter(f"kshark_{name}", text, (label,), table)
-    yield from _parts(counter, "backend", books.get("backends", {}), ("received",))
+    backends = books.get("backends", {})
+    yield from _parts(counter, "backend", backends, ("received",))
+    facts = core.GaugeMetricFamily(
+        "kshark_backend_info", "How each backend captures", labels=("backend", "what", "is")
+    )
+    for name, one in backends.items():
+        for what, value in one.get("facts", {}).items():
+            facts.add_metric((_clean(name), _clean(what), _clean(value)), 1)
+    yield facts
     sinks = books.get("sinks", {})
     yield from _parts(counter, "sink", sinks, ("entries", "filtered", "delivered", "busy"))
     queued = core.GaugeMetricFamily("kshark_sink_queued", "Entries that wait", labels=("sink",))

@@ -69,6 +69,9 @@ ROW: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
             "dns": True,
             "pid": True,
             "comm": True,
+            "tid": True,
+            "cgroup": True,
+            "netns": True,
         }.items()
     },
 }

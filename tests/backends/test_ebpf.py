@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from kshark.api import Endpoint, Flow, PluginError
-from kshark.backends import _hooks, _libbpf, _owners
+from kshark.backends import _capabilities, _hooks, _libbpf, _owners, _sockets, _tracefs
 from kshark.backends._owners import ENDS, HELD, TOLD, Owners
 from kshark.backends.ebpf import Ebpf, EbpfOptions
-from kshark.limits import PORTS, SOCKET_COMMS, SOCKET_PIDS, SOCKET_SPACES
+from kshark.limits import PORTS, SOCKET_COMMS, SOCKET_GROUPS, SOCKET_PIDS, SOCKET_SPACES
 
 
 def ends(local: str, local_port: int, remote: str, remote_port: int, proto: int = 6) -> bytes:
     family, version = (socket.AF_INET6, 6) if ":" in local else (socket.AF_INET, 4)
     raw = [socket.inet_pton(family, one).ljust(16, b"\0") for one in (local, remote)]
-    return ENDS.pack(*raw, local_port, remote_port, version, proto, 0)
+    return ENDS.pack(*raw, local_port, remote_port, version, proto, 4_026_531_840)
 
 
 def told(pid: int, name: bytes, *where: str | int) -> bytes:
@@ -34,9 +35,11 @@ def flow(client: str, server: str, transport: str = "tcp") -> Flow:
 def test_each_end_gets_its_own_process(here: str, there: str) -> None:
     owners = Owners()
     found = flow(here, there)
+    found.client = Endpoint(here, 4000, dns="client.test")
     owners.tell(told(7, b"curl\0n3", here, 4000, there, 80))
     owners.name(found)
     assert (found.client.pid, found.client.comm, found.server.pid) == (7, "curl", None)
+    assert found.client.dns == "client.test", "what others found out stays"
     owners.tell(told(8, b"nginx", there, 80, here, 4000))
     owners.name(found)
     assert (found.server.pid, found.server.comm) == (8, "nginx")
@@ -54,6 +57,7 @@ def test_whoever_has_a_socket_at_the_start_is_known() -> None:
     owners.name(found)
     assert len(owners) == 1
     assert found.server.comm == "nginx"
+    assert found.server.netns == 4_026_531_840
 
 
 def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +79,7 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"pids": [1] * (SOCKET_PIDS + 1)}, f"at most {SOCKET_PIDS} pids"),
         ({"comms": ["a"] * (SOCKET_COMMS + 1)}, f"at most {SOCKET_COMMS} comms"),
         ({"netns": ["a"] * (SOCKET_SPACES + 1)}, f"at most {SOCKET_SPACES} netns"),
+        ({"cgroups": ["a"] * (SOCKET_GROUPS + 1)}, f"at most {SOCKET_GROUPS} cgroups"),
         ({"payload": 1 << 20}, "payload must be between 0 and 65536"),
         ({"ring_bytes": 1}, "ring_bytes must be between"),
     ],
@@ -108,3 +113,36 @@ def test_without_its_programs_one_line_says_how_to_get_them(
     monkeypatch.setattr(_libbpf, "missing", str)
     monkeypatch.setattr(_hooks, "program", lambda name: tmp_path / name)
     assert "make bpf" in _hooks.missing()
+
+
+class Refusing:
+    """Programs that cannot be loaded."""
+
+    def __call__(self, wanted: object) -> _libbpf.Object:
+        raise _libbpf.BpfError(errno.ENOENT, "functions.bpf.o: cannot be attached: No such file")
+
+
+def test_the_next_way_is_taken_and_the_better_ones_are_excused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works = _hooks.Hooks("last", "the last way", lambda wanted: None, print, print)  # type: ignore[arg-type,return-value]
+    better = works._replace(name="better", load=Refusing())
+    monkeypatch.setattr(_hooks, "absent", str)
+    monkeypatch.setattr(_hooks, "ALL", (better, works))
+    chosen = _hooks.choose(_sockets.Wanted())
+    assert str(chosen) == "the last way; not better: cannot be attached: No such file"
+    assert _hooks.choose(_sockets.Wanted(), "last").instead == ""
+    with pytest.raises(PluginError, match=r"hooks better: functions\.bpf\.o: cannot be attached"):
+        _hooks.choose(_sockets.Wanted(), "better")
+
+
+def test_a_missing_capability_is_named_and_a_verifier_is_no_missing_capability(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_capabilities, "effective", lambda: 1 << _capabilities.NUMBERS["cap_bpf"])
+    monkeypatch.setattr(_tracefs, "mounted", lambda: True)
+    refused = _libbpf.BpfError(errno.EPERM, "syscalls.bpf.o: cannot be loaded")
+    assert "needs CAP_PERFMON" in _sockets.explained(refused)
+    told = f"functions.bpf.o: cannot be loaded: EACCES ({_libbpf.VERIFIER}: R1 type=scalar)"
+    monkeypatch.setattr(_capabilities, "effective", lambda: -1)
+    assert _sockets.explained(_libbpf.BpfError(errno.EACCES, told)) == told

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from netlab import PATIENCE, Lab, lab
 
+from kshark.backends._cgroups import hierarchies
 from kshark.backends._netns import inside
 
 __all__ = ["lab"]
@@ -174,7 +175,7 @@ def rows(entries: list[Entry]) -> list[str]:
             for key in NOISE & set(half):
                 del half[key]
         for end in ("src", "dst"):
-            for key in ("pid", "comm"):
+            for key in ("pid", "comm", "tid", "cgroup", "netns"):
                 entry[end].pop(key, None)
         found.append(json.dumps(entry, sort_keys=True))
     return sorted(found)
@@ -206,6 +207,13 @@ def test_both_ends_here_are_one_entry_with_both_processes(
         assert entry["src"]["pid"]
         assert entry["dst"]["pid"]
         assert entry["src"]["ip"] == entry["dst"]["ip"] == host
+        assert (
+            entry["src"]["netns"]
+            == entry["dst"]["netns"]
+            == os.stat(f"/run/netns/{site.servers}").st_ino
+        )
+        assert entry["src"]["tid"]
+        assert entry["src"]["cgroup"].startswith("/"), "of a process that has ended"
         assert not entry["midstream"]
     assert "lost" not in capture.said
 
@@ -269,6 +277,72 @@ def test_filters_are_the_kernels(site: Site, tmp_path: Path) -> None:
             settled(capture, 3)
             assert {e["protocol"] for e in capture.entries} == protocols
         (tmp_path / "ebpf.ndjson").unlink()
+
+
+def test_processes_of_a_control_group_alone(site: Site, tmp_path: Path) -> None:
+    """Also of one below it; the entry names it."""
+    place = max(hierarchies().items())[1]
+    outer = Path(place, f"kshark-test-{os.getpid()}")
+    inner = outer / "inner"
+    inner.mkdir(parents=True)
+    try:
+        with ebpf(tmp_path, site.servers, options=f",cgroups=/{outer.name}") as capture:
+            site.ask("redis-cli", "SET", "outside", "v")
+            asks = f"ip netns exec {site.servers} redis-cli SET inside v"
+            joins = f"echo $$ >{inner}/cgroup.procs && exec {asks}"
+            subprocess.run(["sh", "-c", joins], check=True, capture_output=True)
+            settled(capture, 1)
+            (found,) = capture.entries
+        assert found["request"]["target"] == "inside"
+        assert found["src"]["cgroup"] == f"/{outer.name}/inner"
+    finally:
+        ready(lambda: not (inner / "cgroup.procs").read_text())
+        inner.rmdir()
+        outer.rmdir()
+
+
+CAPABILITIES = "cap_bpf,cap_perfmon,cap_dac_read_search"
+
+
+def test_no_more_capabilities_than_the_docs_say(site: Site, tmp_path: Path) -> None:
+    """As a user who is not root, with exactly those; without one of them a line says which."""
+    mounted = Path("/sys/kernel/tracing/events").is_dir()
+    wanted = CAPABILITIES + ("" if mounted else ",cap_sys_admin")
+    with armed(wanted, tmp_path) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        while "hooks: " not in "".join(lines[-1:]):
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+    lacks = wanted.split(",")[-1]
+    with armed(wanted.removesuffix(f",{lacks}"), tmp_path) as process:
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"needs {lacks.upper()}: run with sudo, or once: sudo setcap" in said
+
+
+@contextlib.contextmanager
+def armed(capabilities: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A capture by user nobody with some capabilities."""
+    given = ",".join(f"+{name.removeprefix('cap_')}" for name in capabilities.split(","))
+    bounds = [
+        f"--inh-caps=-all,{given}",
+        f"--ambient-caps=-all,{given}",
+        f"--bounding-set=-all,{given}",
+    ]
+    who = ["--reuid=65534", "--regid=65534", "--clear-groups"]
+    words = [*KSHARK, "--backend", "ebpf:,ports=6379", "--sink", "jsonl:-"]
+    command = ["setpriv", *who, *bounds, *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def test_an_open_connection_is_joined_and_named(site: Site, tmp_path: Path) -> None:

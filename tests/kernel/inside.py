@@ -71,6 +71,7 @@ def capture(wanted: dict[str, Any]) -> dict[str, Any]:
     file = Path("/tmp", f"{wanted['name']}.ndjson")
     words = [sys.executable, "-c", KSHARK, "run", *wanted["arguments"], "--sink", f"jsonl:{file}"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    Path("/sys/fs/cgroup/calls").mkdir(exist_ok=True)
     assert process.stderr is not None
     said = ""
     while "hooks: " not in said:
@@ -79,8 +80,10 @@ def capture(wanted: dict[str, Any]) -> dict[str, Any]:
         if not line:
             break
     if process.poll() is None:
-        for command in wanted.get("traffic", TRAFFIC):
+        Path("/sys/fs/cgroup/calls/cgroup.procs").write_text(f"{os.getpid()}")
+        for command in TRAFFIC:
             print(command, run(command), flush=True)
+        Path("/sys/fs/cgroup/cgroup.procs").write_text(f"{os.getpid()}")
         until(lambda: len(lines(file)) >= wanted["entries"], ENOUGH)
         time.sleep(1)  # one too many
         process.send_signal(signal.SIGINT)

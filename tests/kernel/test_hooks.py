@@ -41,7 +41,7 @@ def plain(entries: list[Entry]) -> list[str]:
             for key in NOISE & set(half):
                 del half[key]
         for end in ("src", "dst"):
-            del entry[end]["pid"], entry[end]["port"]
+            del entry[end]["pid"], entry[end]["tid"], entry[end]["port"]
         found.append(json.dumps(entry, sort_keys=True))
     return sorted(found)
 
@@ -53,7 +53,8 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, guest.Round]
         {"name": name, "arguments": ["--backend", f"ebpf:,hooks={name}"], "entries": CALLS}
         for name in ("auto", "kprobe", "tracepoint")
     ]
-    found = guest.run(guest.image(), rounds, tmp_path_factory.mktemp("guest"))
+    # Preemptible: programs at functions are interrupted there, and by each other.
+    found = guest.run(guest.image(), rounds, tmp_path_factory.mktemp("guest"), "preempt=full")
     return {one["name"]: one for one in found}
 
 
@@ -63,6 +64,12 @@ def test_what_was_sent_is_what_is_shown(captured: dict[str, guest.Round], name: 
     assert found["code"] == 0, found["said"]
     assert {row(entry) for entry in found["entries"]} == SENT
     assert len(found["entries"]) == CALLS
+
+
+def test_they_say_where_each_process_lives(captured: dict[str, guest.Round]) -> None:
+    ends = [e[end] for one in captured.values() for e in one["entries"] for end in ("src", "dst")]
+    assert all(end["pid"] and end["tid"] and end["netns"] for end in ends)
+    assert {end["cgroup"] for end in ends} == {"/", "/calls"}
 
 
 def test_the_best_set_is_taken(captured: dict[str, guest.Round]) -> None:
