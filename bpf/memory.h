@@ -9,11 +9,12 @@ __noinline int copy_piece(__u64 vector, __u32 op, __u32 at, __u32 most)
 {
 	struct scratch *scratch = this_scratch();
 	struct iovec piece;
-	__u64 size, skip;
+	__u64 size, skip, to = at;
 	long failed;
 
-	if (!scratch || at > HEADERS + PAYLOAD)
+	if (!scratch)
 		return -1;
+	CLAMP(to, HEADERS + PAYLOAD);
 	if (op & KERNEL)
 		failed = bpf_probe_read_kernel(&piece, sizeof(piece), (void *)vector);
 	else
@@ -26,7 +27,7 @@ __noinline int copy_piece(__u64 vector, __u32 op, __u32 at, __u32 most)
 	if (size > most)
 		size = most;
 	CLAMP(size, PAYLOAD);
-	if (size && bpf_probe_read_user(scratch->data + at, size, piece.iov_base + skip))
+	if (size && bpf_probe_read_user(scratch->data + to, size, piece.iov_base + skip))
 		return -1;
 	return size;
 }
@@ -35,13 +36,15 @@ __noinline int copy_piece(__u64 vector, __u32 op, __u32 at, __u32 most)
 __noinline int copy_pieces(__u64 buffer, __u64 pieces, __u32 op, __u32 at, __u32 most)
 {
 	struct scratch *scratch = this_scratch();
+	__u64 to = at;
 	__u32 done = 0;
 
-	if (!scratch || at > HEADERS)
+	if (!scratch)
 		return 0;
 	CLAMP(most, PAYLOAD);
 	if (!(op & VECTOR)) {
-		if (bpf_probe_read_user(scratch->data + at, most, (void *)buffer))
+		CLAMP(to, HEADERS); /* not before, nor of 32 bits: Linux 6.1 would forget it */
+		if (bpf_probe_read_user(scratch->data + to, most, (void *)buffer))
 			return 0;
 		return most;
 	}
