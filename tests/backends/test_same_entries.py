@@ -177,7 +177,7 @@ def same(found: dict[str, list[Entry]], kinds: dict[str, int]) -> None:
         differ(name, rows(entries), expected)
     for entry in calls:
         for end in ("src", "dst"):
-            for key in ("pid", "comm"):
+            for key in ("pid", "comm", "tid", "cgroup", "netns"):
                 entry[end].pop(key, None)
     differ("ebpf", rows(calls), rows(by_calls([json.loads(r) for r in expected.elements()])))
 
