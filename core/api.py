@@ -487,10 +487,10 @@ class Backend(Protocol):
     """A source of packets. `live` ones may lose packets when the engine is slow, files wait.
 
     One with an attribute ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself.
-    While an attribute ``grows`` is true (a pipe, a growing file), packets come as they are captured: time passes
-    for their flows while none come. A method ``check() -> None`` may raise `PluginError` before sinks are opened.
-    A method ``name(flow: Flow) -> None`` may say whose the ends of a flow are (replace its endpoints by ones with `pid`
-    and the like); it is called with the flows of new entries until both are known.
+    While ``grows`` is true (a pipe, a growing file), packets come as they are captured: time passes for their flows
+    while none come. ``check() -> None`` may raise `PluginError` before sinks are opened. ``name(flow: Flow) -> None``
+    may say whose the ends of a flow are (replace its endpoints by ones with `pid` and the like); it is called with
+    the flows of new entries until both are known.
     """
 
     live: bool
@@ -512,8 +512,7 @@ class PluginError(Exception):
 
 
 class SinkStats(msgspec.Struct):
-    """Books of a sink that delivers later than `Sink.write` returns: of what it was given, the entries that it
-    still holds, those that it left out as it was told to, and those that it lost, by reason."""
+    """Books of a sink that delivers later than `write` returns: what it holds, was told to leave out, and lost."""
 
     held: int = 0
     filtered: int = 0

@@ -69,7 +69,10 @@ def test_what_was_sent_is_what_is_shown(captured: dict[str, guest.Round], name: 
 def test_they_say_where_each_process_lives(captured: dict[str, guest.Round]) -> None:
     ends = [e[end] for one in captured.values() for e in one["entries"] for end in ("src", "dst")]
     assert all(end["pid"] and end["tid"] and end["netns"] for end in ends)
-    assert {end["cgroup"] for end in ends} == {"/", "/calls"}
+    groups = {end.get("cgroup") for end in ends}
+    assert {"/", "/calls"} <= groups <= {"/", "/calls", None}, (
+        "None: it is looked for once a second"
+    )
 
 
 def test_the_best_set_is_taken(captured: dict[str, guest.Round]) -> None:
