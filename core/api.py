@@ -523,9 +523,8 @@ class Sink(Protocol):
     """A place for entries: its own queue, policy and counters are the engine's business.
 
     At the end of a file, one that takes nothing is given up after a while; not so while its attribute
-    ``waits_for_reader`` (optional) is true: who reads a pipe reads it when he likes.
-    Optional, for one that gathers entries and sends them later: ``stats() -> SinkStats``, and a coroutine
-    ``flush()``, awaited (as long as it delivers) before `close` when nothing more comes.
+    ``waits_for_reader`` (optional) is true. Optional, for one that gathers entries and sends them later:
+    ``stats() -> SinkStats``, and a coroutine ``flush()``, awaited (as long as it delivers) before `close` at the end.
     """
 
     async def open(self) -> None: ...
