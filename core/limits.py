@@ -186,6 +186,8 @@ PROTO_SCHEMA: Final = 64 * MIB
 """Bytes of descriptors that --proto may give, in all. Those of googleapis are 10 MiB."""
 REFLECTION: Final = 5 * SECOND
 """Time for a server to answer what its services are (--proto reflect:HOST:PORT)."""
+REFLECTED_SERVERS: Final = 64
+"""Servers that are asked for their types while a capture goes on (--proto reflect)."""
 REFLECTED: Final = 1_000
 """Services, and files of them, that are asked of one server."""
 

@@ -21,9 +21,8 @@ REFLECT: Final = "reflect:"
 MISSING: Final = "needs grpcio-tools: pip install 'kshark[grpc]'"
 
 
-def load(places: Iterable[str]) -> Pool:
-    """The types of all these places; `PluginError` for what is wrong with one."""
-    pool = Pool()
+def load(places: Iterable[str], pool: Pool) -> Pool:
+    """Add the types of all these places; `PluginError` for what is wrong with one."""
     room = limits.PROTO_SCHEMA
     for place in places:
         try:

@@ -37,6 +37,7 @@ from kshark.api import Entry, Kind, PluginError
 from kshark.protocols import grpc
 from kshark.protocols.grpc import reflection, schemas
 from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
+from kshark.protocols.grpc.schema import Pool
 from kshark.testing import converse, rows, shown
 
 START: Talk = [(C, HELLO), (S, frame(SETTINGS, 0, 0))]
@@ -268,7 +269,7 @@ def test_too_much_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "big.pb").write_bytes(b"\x0a\x00" * 20)
     monkeypatch.setattr(limits, "PROTO_SCHEMA", 10)
     with pytest.raises(PluginError, match="of descriptors"):
-        schemas.load([str(tmp_path / "big.pb")])
+        schemas.load([str(tmp_path / "big.pb")], Pool())
 
 
 def test_a_server_without_end_is_not_heard_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
