@@ -126,10 +126,9 @@ class Switch(msgspec.Struct, frozen=True):
 class Inner(msgspec.Struct, frozen=True):
     """Yielded by a dissector that finds another protocol within its own (TLS with its keys).
 
-    ``data`` are bytes of ``side`` in the flow within, after ``missing`` bytes that are lost; they are identified and
-    dissected as a flow of their own, between the same ends. ``protocol`` names it outright, ``hint`` breaks
-    ties. ``size`` counts the bytes that the dissector consumed for them, like `Message.size`.
-    """
+    ``data`` are bytes of ``side`` in the flow within, after ``missing`` bytes that are lost; they are a flow of their
+    own, between the same ends, its server's ``name`` (of the first `Inner`) where that is known. ``protocol`` names
+    it outright, ``hint`` breaks ties. ``size`` counts the bytes consumed for them, like `Message.size`."""
 
     side: Side
     data: bytes
@@ -137,6 +136,7 @@ class Inner(msgspec.Struct, frozen=True):
     missing: int = 0
     protocol: str = ""
     hint: str = ""
+    name: str = ""
 
 
 Item = Message | Switch | Inner

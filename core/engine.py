@@ -202,6 +202,8 @@ class Engine:
         """The flow as entries show it."""
         client = Endpoint(address(flow.client), flow.client_port)
         server = Endpoint(address(flow.server), flow.server_port)
+        if isinstance(flow, InnerFlow) and flow.server_name:
+            server = Endpoint(server.ip, server.port, flow.server_name)
         if flip:
             client, server = server, client
         began = flow.first_ns

@@ -114,7 +114,7 @@ def end_inner(guard: Guard, reason: int) -> None:
 def opened(guard: Guard, item: Inner, ns: int) -> Guard | None:
     """The guard of the flow within; None where flows are in each other too deep."""
     engine = guard.engine
-    wire = InnerFlow(guard.wire, bool(guard.flip), guard.name(), ns)
+    wire = InnerFlow(guard.wire, bool(guard.flip), guard.name(), ns, item.name)
     if wire.depth > limits.INNERS:
         engine.ledger.count(engine.ledger.limits, "inners")
         return None

@@ -2,7 +2,7 @@
 
 An enricher sees the calls. A server is asked in a thread, one after the other, REFLECTION for each round of questions
 and REFLECTED_SERVERS of them in all; what it answers is taken over with a later batch, so that types never change
-while a body is read. Types that are known already stay. Without ``--proto reflect`` nobody is asked, and a batch costs a look.
+while a body is read. Types that are known already stay. Without ``--proto reflect`` nobody is asked.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class TlsDissector(Handshake):
     def pass_on(self, side: int, data: bytes, missing: int = 0) -> None:
         size = self.halves[side].count()
         hint = ALPN_PROTOCOLS.get(self.alpn, self.alpn)
-        self.out.append(Inner(Side(side), data, size, missing, hint=hint))
+        self.out.append(Inner(Side(side), data, size, missing, hint=hint, name=self.name()))
 
     # ------------------------------------------------------------ losses
 

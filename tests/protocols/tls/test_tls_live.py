@@ -256,6 +256,7 @@ def test_web(found: list[Entry], version: str) -> None:
         target = f"/page?{http}-{version}"
         inner = next(one for one in found if one.request and one.request.target.endswith(target))
         assert (inner.protocol, inner.response.status) == (protocol, 200)  # type: ignore[union-attr]
+        assert (inner.src.name, inner.dst.name) == (None, NAME)
         assert inner.response.size > 30_000  # type: ignore[union-attr]
         _, client, server = handshake(found, f"page?{http}-{version}")
         assert (client.server_name, server.alpn, server.version) == (NAME, alpn, version)
