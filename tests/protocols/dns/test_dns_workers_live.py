@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "backends"))
 from netlab import Lab, bound, lab
 
 __all__ = ["lab"]
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 CLIENT, SITE, PORT = "127.0.0.1", "127.0.0.2", 8080
 CALLS = 8
 PATIENCE = 60.0
