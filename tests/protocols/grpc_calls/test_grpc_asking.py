@@ -13,7 +13,7 @@ from kshark import limits
 from kshark.api import Endpoint, Entry, PluginError, ProtocolSpec
 from kshark.protocols import grpc as ours
 from kshark.protocols.grpc import GrpcOptions
-from kshark.protocols.grpc.asking import FULL, Asker, OpenPool, make
+from kshark.protocols.grpc.asking import ASKER, FULL, Asker, OpenPool, make
 from kshark.testing.context import context
 from kshark.testing.play import shown
 
@@ -37,7 +37,7 @@ def seen(found: list[Entry], port: int, ip: str = "127.0.0.1") -> list[Entry]:
 
 
 def asker(spec: ProtocolSpec) -> Asker:
-    return make(ours.ASKER.options(), context(spec))
+    return make(ASKER.options(), context(spec))
 
 
 def body(spec: ProtocolSpec, entries: list[Entry]) -> object:
@@ -86,7 +86,7 @@ def test_a_server_without_reflection_is_told_once(port: int) -> None:
     settled(one)
     assert [line.partition(": ")[0] for line in said] == ["--proto reflect:127.0.0.1:1"]
     for answer in (lambda _: [b"\xff"], lambda _: 1 / 0):
-        one.ask = answer  # type: ignore[assignment,return-value]
+        one.ask = answer  # type: ignore[assignment]
         one.enrich(seen(entries, len(said) + 1))
         settled(one)
     assert said[1:] == [
