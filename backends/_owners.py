@@ -21,6 +21,9 @@ HELD: Final = Struct("<IIQ44s4x16s")
 """struct held of bpf/sockets.bpf.c: process, state, socket, ends, name."""
 TRANSPORTS: Final = {6: "tcp", 17: "udp"}
 
+NOWHERE: Final = "100::"
+"""The ends of sessions of TLS whose connection is unknown (bpf/clear.h): addresses that no packet has, RFC 6666."""
+
 Key = tuple[str, str, int, str, int]
 """Transport, and address and port of the local and of the remote end."""
 
@@ -37,6 +40,7 @@ class Owners:
 
     def __init__(self) -> None:
         self._known: dict[Key, Owner] = {}
+        self._sessions: dict[str, Owner] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -46,39 +50,62 @@ class Owners:
         _, _, pid, _, ends, name = TOLD.unpack_from(record)
         self._put(ends, pid, name)
 
-    def begin(self, records: bytes) -> None:
-        """Take in the sockets that are open already."""
+    def processes(self) -> set[int]:
+        """Those that are known, by number."""
+        return {owner.pid for owner in self._known.values()}
+
+    def begin(self, records: bytes, listening: bool = False) -> None:
+        """Take in the sockets that are open already; those that listen, where they are asked for, too."""
         for pid, _, _, ends, name in HELD.iter_unpack(
             records[: len(records) // HELD.size * HELD.size]
         ):
-            self._put(ends, pid, name)
+            self._put(ends, pid, name, listening)
+
+    def unbound(self, pid: int, ends: bytes, name: bytes) -> None:
+        """A process has a TLS session, and nobody knows of which connection."""
+        local, *_ = ENDS.unpack(ends)
+        self._sessions[_text(local, 6)] = Owner(pid, _name(name))
+        if len(self._sessions) > SOCKET_OWNERS:
+            del self._sessions[next(iter(self._sessions))]
 
     def name(self, flow: Flow) -> None:
         """Say whose the ends of a flow are, where that is known."""
+        if flow.client.ip.startswith(NOWHERE):
+            flow.client, flow.server = self._nowhere(flow.client), self._nowhere(flow.server)
+            return
         client, server = flow.client, flow.server
         if client.pid is None and (owner := self._find(flow.transport, client, server)):
             flow.client = _owned(client, owner)
         if server.pid is None and (owner := self._find(flow.transport, server, client)):
             flow.server = _owned(server, owner)
 
+    def _nowhere(self, end: Endpoint) -> Endpoint:
+        """An end that nobody knows, but for its process."""
+        owner = self._sessions.get(end.ip)
+        return _owned(Endpoint("", 0), owner) if owner else Endpoint("", 0)
+
     def _find(self, transport: str, local: Endpoint, remote: Endpoint) -> Owner | None:
         return self._known.get((transport, local.ip, local.port, remote.ip, remote.port))
 
-    def _put(self, ends: bytes, pid: int, name: bytes) -> None:
+    def _put(self, ends: bytes, pid: int, name: bytes, listening: bool = False) -> None:
         local, remote, local_port, remote_port, version, proto, _ = ENDS.unpack(ends)
         transport = TRANSPORTS.get(proto)
-        if transport is None or not remote_port:  # it listens
+        if transport is None or not (remote_port or listening):
             return
         key = transport, _text(local, version), local_port, _text(remote, version), remote_port
         known = self._known
         known.pop(key, None)
-        known[key] = Owner(pid, name.split(b"\0", 1)[0].decode("utf-8", "replace"))
+        known[key] = Owner(pid, _name(name))
         if len(known) > SOCKET_OWNERS:
             del known[next(iter(known))]
 
 
 def _owned(end: Endpoint, owner: Owner) -> Endpoint:
     return Endpoint(end.ip, end.port, end.name, owner.pid, owner.comm)
+
+
+def _name(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
 def _text(address: bytes, version: int) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Annotated, Final
 
@@ -21,18 +21,21 @@ from kshark.api import (
     BackendSpec,
     Block,
     CaptureStats,
+    Coverage,
     Flow,
     Options,
     PluginError,
     hookimpl,
     option,
 )
-from kshark.backends import _privileges, _sockets
+from kshark.backends import _privileges, _sockets, _tls
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._owners import Owners
 from kshark.backends._ringbuf import Ring
 from kshark.backends._shift import Shift
 from kshark.backends._sockets import Wanted
+from kshark.backends._tls import Tls
+from kshark.backends._tls_coverage import machine
 from kshark.limits import KIB, MIB, NOTES
 
 RAW_IP: Final = 101
@@ -42,6 +45,7 @@ LOST: Final = ("ring", "scratch", "calls", "messages", "unreadable", "unaddresse
 """Reasons, in the order of `enum counter` in bpf/calls.h."""
 CUT, UNSEEN, TWICE, COUNTERS = 6, 7, 8, 9
 """The other counters there, and how many."""
+CUT_TLS: Final = "calls of TLS libraries with more than {} bytes are cut: see payload"
 BLOCK: Final = MIB
 """Bytes of the ring that are handed over at once."""
 LEAST: Final = 8 + 16 + 28
@@ -73,6 +77,9 @@ class EbpfOptions(Options):
     ring_bytes: Annotated[
         int, option("Memory for calls that wait, rounded up to a power of two", unit="bytes")
     ] = 64 * MIB
+    tls: Annotated[
+        bool, option("Read what processes send over TLS, in clear, at their TLS libraries")
+    ] = True
     user: Annotated[
         str, option("Become this user, without privileges, once the programs are attached")
     ] = ""
@@ -98,11 +105,15 @@ class Ebpf:
         self._owners = Owners()
         self._shift = Shift()
         self._programs: Object | None = None
+        self._tls: Tls | None = None
         self._ring: Ring | None = None
         self._counts = [0] * COUNTERS
         self._received = 0
         self._notes: list[str] = []
         self._closing = self._running = False
+        self._tls_counts = [0] * _tls.COUNTERS
+        self._covered: list[Coverage] = []
+        self._announced = True  # that there will be blocks of what is within connections
 
     def open(self) -> None:
         """Load and attach the programs, then drop privileges where the user asks for it."""
@@ -123,6 +134,9 @@ class Ebpf:
     def name(self, flow: Flow) -> None:
         """Say which processes the ends of a flow are, where that is known."""
         self._owners.name(flow)
+        if flow.protocol == "tls" and self._tls is not None:
+            for end in (flow.client, flow.server):
+                self._tls.speaks(end.pid, end.comm)
 
     async def blocks(self) -> AsyncIterator[Block]:
         """The calls as packets, a block at a time, until `close`; each is borrowed until the next step."""
@@ -156,6 +170,8 @@ class Ebpf:
         lost = dict(zip(LOST, counts, strict=False))
         if self._ring and self._ring.unsound:
             lost["unsound"] = self._ring.unsound
+        extra = self._tls_counts
+        lost |= dict(zip(_tls.LOST, extra, strict=False))
         for number, text in (
             (0, "the ring was full: set a larger ring_bytes, or filter by ports or pids"),
             (CUT, f"calls of more than {self._wanted.payload} bytes are cut: see payload"),
@@ -163,7 +179,12 @@ class Ebpf:
         ):
             if counts[number] and text not in self._notes:
                 self._note(text)
-        return CaptureStats(self._received, {r: n for r, n in lost.items() if n}, list(self._notes))
+        if extra[_tls.CUT] and (text := CUT_TLS.format(self._wanted.payload)) not in self._notes:
+            self._note(text)
+        found = list(self._tls.coverage.values()) if self._tls is not None else self._covered
+        return CaptureStats(
+            self._received, {r: n for r, n in lost.items() if n}, list(self._notes), found
+        )
 
     async def close(self) -> None:
         """End `blocks`, once it has given what the ring holds."""
@@ -176,24 +197,35 @@ class Ebpf:
         ring = programs.map("ring")
         self._ring = Ring(ring.fd, ring.size)
         rows = bytearray((BLOCK // LEAST + 1) * ROW)
-        self._rows = rows, bytearray(len(rows))
+        self._rows = rows, bytearray(len(rows)), bytearray(len(rows)), bytearray(len(rows))
         _sockets.attach(programs)
         # After it: a socket that is opened in between is in both.
         self._owners.begin(_sockets.open_sockets())
         self._note("hooks: system calls (tracepoints)")
+        if self._options.tls:
+            self._tls = _tls.begin(programs, self._wanted, self._note)
+            self._announced = self._tls is None
 
     def _read(self) -> Iterator[Block]:
         """What the ring holds: first who it is of, then the packets."""
         if self._ring is None:
             return
-        data, (packets, processes) = self._ring.read(BLOCK, self._shift.now(), self._rows)
+        data, counts = self._ring.read(BLOCK, self._shift.now(), self._rows)
+        packets, processes, clear, news = counts
         for at in memoryview(self._rows[1])[: processes * ROW].cast("I")[2 :: ROW // 4]:
             self._owners.tell(data[at:])
+        for at in memoryview(self._rows[3])[: news * ROW].cast("I")[2 :: ROW // 4]:
+            if self._tls is not None and (unbound := self._tls.tell(data[at:])):
+                self._owners.unbound(*unbound)
         self._received += packets
-        rows = memoryview(self._rows[0])[: packets * ROW]
+        if not self._announced:
+            self._announced = True
+            yield Block(b"", b"", 0, RAW_IP, IFACES, within="tls")
         view = data[:]
-        if packets:
-            yield Block(view, rows, packets, RAW_IP, IFACES)
+        for count, index, within in ((packets, self._rows[0], ""), (clear, self._rows[2], "tls")):
+            if count:
+                rows = memoryview(index)[: count * ROW]
+                yield Block(view, rows, count, RAW_IP, IFACES, within=within)
         for one in (view, data):
             try:
                 one.release()
@@ -202,6 +234,9 @@ class Ebpf:
         self._ring.give_back()
 
     def _count(self) -> None:
+        if self._tls is not None:
+            self._tls_counts = self._tls.counts()
+            self._covered = list(self._tls.coverage.values())
         if self._programs is not None:
             self._counts = self._programs.map("counts").counters(COUNTERS)
 
@@ -214,11 +249,27 @@ class Ebpf:
         self._closing = True
         self._count()
         programs, self._programs = self._programs, None
+        tls, self._tls = self._tls, None
         if self._ring is not None:
             self._ring.close()
         if programs is not None:
             # The kernel waits at each tracepoint until nobody is in it, a second in all; not so at our end.
-            threading.Thread(target=programs.close, name="kshark-detach", daemon=True).start()
+            closing = [tls.close] * (tls is not None) + [programs.close]
+            threading.Thread(
+                target=_all, args=(closing,), name="kshark-detach", daemon=True
+            ).start()
+
+
+def _coverage() -> list[Coverage]:
+    """The processes that have a socket and a use for TLS."""
+    owners = Owners()
+    owners.begin(_sockets.open_sockets(), listening=True)
+    return list(machine(owners.processes()))
+
+
+def _all(steps: Iterable[Callable[[], None]]) -> None:
+    for step in steps:
+        step()
 
 
 @hookimpl
@@ -230,5 +281,6 @@ def register_backends() -> list[BackendSpec]:
             options=EbpfOptions,
             doc="What processes send and receive, with their names, by programs in the kernel.",
             available=_sockets.missing,
+            coverage=_coverage,
         )
     ]

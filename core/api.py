@@ -458,6 +458,10 @@ class Block(msgspec.Struct):
     wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
     one, and none of its packets was seen on another, too. ``secrets`` are key logs that
     the capture holds, for `ProtocolSpec.secrets`.
+
+    ``within`` names what was around the packets where they are what connections carry in clear ("tls"): each is of the
+    connection between its ends, with sequence numbers that begin at 1 a side, and of a flow within that one's. A
+    backend with such blocks gives an empty one first; the connection's own entry then waits for them a moment.
     """
 
     data: Any  # buffer
@@ -466,9 +470,20 @@ class Block(msgspec.Struct):
     linktype: int
     ifaces: tuple[str, ...] = ("",)
     secrets: tuple[bytes, ...] = ()
+    within: str = ""
 
 
 INDEX_FORMAT = "<qIIIHH"  # 24 bytes a packet
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """Whether what a process says over TLS is read in clear."""
+
+    pid: int
+    comm: str
+    library: str  # "" where it is not known
+    hooked: bool
+    why: str = ""  # why it is not
 
 
 class CaptureStats(msgspec.Struct):
@@ -477,6 +492,7 @@ class CaptureStats(msgspec.Struct):
     received: int = 0
     dropped: dict[str, int] = {}
     notes: list[str] = []  # "last record truncated", "eth1 appeared"
+    coverage: list[Coverage] = []  # of processes that were seen to speak TLS
 
 
 class Backend(Protocol):
@@ -572,6 +588,8 @@ class BackendSpec(msgspec.Struct, frozen=True, kw_only=True):
     doc: str = ""
     available: Callable[[], str] | None = None  # "" or one line: why not, and what to do
     rank: int = 0  # among live backends for --backend auto; 0 = never chosen
+    # For `kshark doctor`: the processes of this machine that may speak TLS, and whether it would be read in clear.
+    coverage: Callable[[], Sequence[Coverage]] | None = None
 
 
 class SinkSpec(msgspec.Struct, frozen=True, kw_only=True):

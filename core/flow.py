@@ -37,6 +37,7 @@ from kshark.wire import END_EVICTED, END_FIN, END_IDLE, WireFlow
 from kshark.wire.listener import Listener
 
 if TYPE_CHECKING:
+    from kshark.clear import Carried
     from kshark.engine import Engine
 
 IDENTIFY = 0
@@ -92,6 +93,7 @@ class Guard(Listener):
         self.reason = self.server_name = self.hint = ""
         self.inner: Guard | None = None  # of the flow within
         self.passed: Message | None = None  # a request that the next dissector may answer
+        self.clear: Carried | None = None  # what comes in clear beside this flow
 
     # ------------------------------------------------------------ what the wire calls
 
@@ -137,7 +139,10 @@ class Guard(Listener):
             self.settle(self.reason)
         else:
             self.settle(self.reason)
-        if self.state == OPAQUE or self.emitter is None or self.emitter.silent():
+        unshown = self.state == OPAQUE or self.emitter is None or self.emitter.silent()
+        if self.clear is not None:
+            self.clear.ended(reason, ns, unshown)
+        elif unshown:
             emit_flow(self, reason)
         self.state = ENDED
         self.leave()

@@ -59,6 +59,8 @@ KEPT_PACKETS: Final = 1_000
 """Packets kept a flow between two entries for sinks that store packets."""
 KEPT_BYTES: Final = 1 * MIB
 """Bytes of such packets."""
+CLEAR_FLOWS: Final = 4_096
+"""Flows in clear of connections that nobody sees; of more, the oldest ends."""
 
 # -- plugins
 PLUGIN_LOAD: Final = 30 * SECOND
@@ -315,6 +317,10 @@ SOCKET_SPACES: Final = 1_024
 """Network namespaces that the kernel filter compares with."""
 SOCKET_OWNERS: Final = 65_536
 """Ends of connections whose process is remembered, as many as there are flows; the oldest are forgotten."""
+TLS_FILES: Final = 512
+"""Files with a TLS library that are hooked at once: one for each image of a node's containers that has one."""
+TLS_PROCESSES: Final = 1_024
+"""Processes seen to speak TLS of which it is known whether that is read in clear; the first ones stay."""
 BPF_LOG_LINES: Final = 200
 """Lines of libbpf and of the verifier kept to explain a refusal; a verifier's log may have a million."""
 
