@@ -20,6 +20,8 @@ RET_X86: Final = 0xC3
 RET_ARM: Final = b"\xc0\x03\x5f\xd6"
 FUNCTIONS: Final = 2_000_000
 """Functions of a program that are looked through; a kubelet has 100,000."""
+RANGES: Final = 65_536
+"""Ranges of stack depth of one function; those of crypto/tls have 40."""
 
 _header = Struct("<IHBBQQQQQQQQ")
 _entry = Struct("<II")
@@ -81,13 +83,10 @@ class _Table:
         for begins, at in _entry.iter_unpack(rows):
             if len(found) == len(places):
                 break
-            name = places.get(
-                int.from_bytes(data[self._rows + at + 4 : self._rows + at + 8], "little")
-            )
-            if name is not None:
-                found[name] = self._function(
-                    begins, _function.unpack_from(data, self._rows + at)[4]
-                )
+            place = self._rows + at
+            named = places.get(int.from_bytes(data[place + 4 : place + 8], "little"))
+            if named is not None:
+                found[named] = self._function(begins, _function.unpack_from(data, place)[4])
         return found
 
     def _function(self, begins: int, steps: int) -> Function:
@@ -113,9 +112,9 @@ class _Table:
 
     def _depths(self, at: int) -> list[tuple[int, int, int]]:
         """Ranges of a function's code and how deep its stack is there."""
-        found = []
+        found: list[tuple[int, int, int]] = []
         value, code = -1, 0
-        while True:
+        while len(found) < RANGES:
             step, at = self._varint(at)
             if not step and code:
                 return found
@@ -123,6 +122,7 @@ class _Table:
             length, at = self._varint(at)
             found.append((code, code + length * self._quantum, value))
             code += length * self._quantum
+        raise ElfError("a damaged Go program")
 
     def _varint(self, at: int) -> tuple[int, int]:
         value = shift = 0

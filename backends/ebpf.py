@@ -254,10 +254,9 @@ class Ebpf:
             self._ring.close()
         if programs is not None:
             # The kernel waits at each tracepoint until nobody is in it, a second in all; not so at our end.
-            closing = [tls.close] * (tls is not None) + [programs.close]
-            threading.Thread(
-                target=_all, args=(closing,), name="kshark-detach", daemon=True
-            ).start()
+            closing = [programs.close] if tls is None else [tls.close, programs.close]
+            thread = threading.Thread(target=_all, args=(closing,), daemon=True)
+            thread.start()
 
 
 def _coverage() -> list[Coverage]:

@@ -17,6 +17,7 @@ from kshark.backends import _tls, _tls_coverage
 from kshark.backends._elf import Elf, ElfError
 from kshark.backends._golang import functions
 from kshark.backends._maps import Mapped, mapped
+from kshark.backends._sockets import Wanted
 from kshark.backends._tls_coverage import Reader, Seen, cover, machine
 from kshark.backends._tls_files import GO_READ, GO_WRITE, NEEDED, OPENSSL, Found, Probe, examine
 
@@ -124,14 +125,13 @@ def test_this_process_speaks_tls() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", ["", "-s -w", "-buildmode=pie"])
+@pytest.mark.parametrize("flags", ["", "-s -w"])
 def test_every_return_of_a_go_function(tmp_path: Path, flags: str) -> None:
     """As the disassembler finds them in the program with symbols; stripped, it has the same code."""
     (tmp_path / "go.mod").write_text("module site\n\ngo 1.19\n")
     (tmp_path / "main.go").write_text(GO)
-    mode = [flags] if flags.startswith("-build") else ["-ldflags", flags]
-    for name, words in (("program", mode), ("symbols", mode if "-s" not in flags else [])):
-        go = shutil.which("go") or "/usr/local/go/bin/go"
+    go = shutil.which("go") or "/usr/local/go/bin/go"
+    for name, words in (("program", ["-ldflags", flags]), ("symbols", [])):
         subprocess.run([go, "build", *words, "-o", name, "."], check=True, cwd=tmp_path)
     elf = Elf(str(tmp_path / "program"))
     found = functions(elf, (GO_READ, GO_WRITE))
@@ -148,6 +148,50 @@ def test_every_return_of_a_go_function(tmp_path: Path, flags: str) -> None:
         at = re.findall(r"^\s+([0-9a-f]+):\tc3\s+\tret", tool.stdout, re.M)
         assert list(function.returns) == [symbols.offset(int(one, 16)) for one in at]
     symbols.close()
+
+
+def hooks(monkeypatch: pytest.MonkeyPatch) -> _tls.Tls:
+    """Without a kernel: nothing is attached, all else is done."""
+
+    class Programs:
+        programs = ()
+
+        def __init__(self, *_: object, **__: object) -> None:
+            self.attached = 0
+
+        def load(self) -> None: ...
+
+        def map(self, name: str) -> Programs:
+            return self
+
+        def get(self, key: bytes) -> None: ...
+
+        def attach_uprobe(self, *_: object, **__: object) -> int:
+            self.attached += 1
+            return self.attached
+
+    monkeypatch.setattr(_tls, "Object", Programs)
+    notes: list[str] = []
+    return _tls.Tls(Programs(), Wanted(), notes.append)  # type: ignore[arg-type]
+
+
+def test_of_too_many_files_the_later_ones_are_not_hooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tls, "TLS_FILES", 1)
+    made = hooks(monkeypatch)
+    path = LIBRARIES[0]
+    made._look([Mapped(("00:00", inode), 0, path, "") for inode in (1, 2)])
+    first, second = made.files.values()
+    assert first.hooked
+    assert (second.hooked, second.why) == (False, "over 1 files are hooked")
+
+
+def test_of_too_many_processes_the_first_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tls, "TLS_PROCESSES", 1)
+    made = hooks(monkeypatch)
+    for pid in (None, 7, 7, 8):
+        made.speaks(pid, "x")
+    assert list(made._speakers) == [7]
+    assert made._queue.qsize() == 1
 
 
 def test_go_programs_of_today_and_not_go() -> None:
