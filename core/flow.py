@@ -31,7 +31,7 @@ from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.overdue import answering
 from kshark.pairing import Emitter, Pairing
-from kshark.unknown import emit_flow
+from kshark.unknown import emit_last
 from kshark.window import Window
 from kshark.wire import END_EVICTED, END_FIN, END_IDLE, WireFlow
 from kshark.wire.listener import Listener
@@ -71,8 +71,7 @@ class Guard(Listener):
         self.flip = 0  # 1: the wire took the server for the client
         self.oriented = not (wire.midstream and wire.proto == 6)
         self.midstream = wire.midstream
-        # identification
-        self.window = Window()
+        self.window = Window()  # of identification
         self.refused: frozenset[str] = frozenset()
         # dissection
         self.proto: ProtocolState | None = None
@@ -139,11 +138,7 @@ class Guard(Listener):
             self.settle(self.reason)
         else:
             self.settle(self.reason)
-        unshown = self.state == OPAQUE or self.emitter is None or self.emitter.silent()
-        if self.clear is not None:
-            self.clear.ended(reason, ns, unshown)
-        elif unshown:
-            emit_flow(self, reason)
+        emit_last(self, reason, ns, self.state == OPAQUE)
         self.state = ENDED
         self.leave()
         self.forget_window()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kshark import clear
+from kshark import limits
 from kshark.api import Block, Entry
 from kshark.engine import Engine
 from kshark.plugins import load
@@ -155,7 +155,7 @@ def test_another_connection_between_the_same_ends(wire: Wire) -> None:
 def test_of_too_many_that_stand_alone_the_oldest_ends(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clear.limits, "CLEAR_FLOWS", 1)
+    monkeypatch.setattr(limits, "CLEAR_FLOWS", 1)
     wire.tell(0, ASK)
     other = bytearray(Peers().packet(0, ACK, ASK))
     other[12:16] = b"\x0a\0\0\x09"
