@@ -123,14 +123,11 @@ class Tls:
             self._look(mapped(pid) or ())
         self._thread = threading.Thread(target=self._work, name="kshark-tls", daemon=True)
         self._thread.start()
-        names = sorted({file.path.rpartition("/")[2] for file in self.hooked})
-        shown = ", ".join(names[:NAMES]) + (
-            f" and {len(names) - NAMES} more" * (len(names) > NAMES)
-        )
-        self._note(f"TLS in clear: {shown or 'no library yet'}{'; ' * bool(price)}{price}")
-        for file in self.files.values():
-            if file.found.library and file.why:
-                self._note(f"TLS of {file.path} is not read in clear: {file.why}")
+        hooked = listed(file.path for file in self.hooked)
+        if hooked or not self.refused:
+            self._note(f"TLS in clear: {hooked or 'no library yet'}{'; ' * bool(price)}{price}")
+        for why, paths in self.refused.items():
+            self._note(f"TLS of {listed(paths)} is not read in clear: {why}")
 
     def tell(self, record: Any) -> tuple[int, bytes, bytes] | None:
         """Take in a record of the ring; of a session without connection, give process, ends and name."""
@@ -167,6 +164,15 @@ class Tls:
     @property
     def hooked(self) -> list[File]:
         return [file for file in list(self.files.values()) if file.hooked]
+
+    @property
+    def refused(self) -> dict[str, list[str]]:
+        """Files with a library that are not hooked, by the reason."""
+        found: dict[str, list[str]] = {}
+        for file in list(self.files.values()):
+            if file.found.library and file.why:
+                found.setdefault(file.why, []).append(file.path)
+        return found
 
     def _work(self) -> None:
         """The thread: look at processes that mapped a new file."""
@@ -284,6 +290,13 @@ def libraries() -> list[str]:
     """TLS libraries of this machine, in use or not."""
     found = (os.path.realpath(path) for place in PLACES for path in glob(place))
     return list(dict.fromkeys(found))
+
+
+def listed(paths: Iterable[str]) -> str:
+    """The names of some files, for a line."""
+    names = sorted({path.rpartition("/")[2] for path in paths})
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return ", ".join(names[:NAMES]) + more
 
 
 def explained(error: BpfError) -> str:

@@ -179,8 +179,12 @@ class Ebpf:
         ):
             if counts[number] and text not in self._notes:
                 self._note(text)
-        if extra[_tls.CUT] and (text := CUT_TLS.format(self._wanted.payload)) not in self._notes:
-            self._note(text)
+        for number, text in (
+            (_tls.CUT, CUT_TLS.format(self._wanted.payload)),
+            (_tls.HIDDEN, "TLS of unknown connections is left out: only some are wanted"),
+        ):
+            if extra[number] and text not in self._notes:
+                self._note(text)
         found = list(self._tls.coverage.values()) if self._tls is not None else self._covered
         return CaptureStats(
             self._received, {r: n for r, n in lost.items() if n}, list(self._notes), found

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from netlab import Lab, lab
-from test_ebpf_live import Capture, Entry, ebpf, ready
-from tls_site import ASYNCIO, HTTP_CLIENT, NODE, TlsSite, tls_site
+from test_ebpf_live import KSHARK, Capture, Entry, capturing, ebpf, ready
+from tls_site import ASYNCIO, ELSEWHERE, GRPC, HTTP_CLIENT, NODE, TlsSite, tls_site
 
 __all__ = ["lab"]
 pytestmark = pytest.mark.live
@@ -116,6 +116,58 @@ def test_a_hooked_process_that_is_killed_and_one_that_becomes_another(
         capture.end()
     targets = Counter(e["request"]["target"] for e in calls(capture))
     assert targets == {"/before": 2, "/after": 1}
+
+
+@pytest.mark.slow
+def test_grpc(site: TlsSite, tmp_path: Path) -> None:
+    """The client's library has no names: the server's end tells of both directions."""
+    with ebpf(tmp_path, site.space) as capture:
+        site.python(GRPC)
+        capture.end()
+    within = [e for e in calls(capture, "grpc") if e["dst"]["port"] == 443]
+    assert Counter(e["request"]["target"] for e in within) == {"/toy.Echo/Say": 3}
+    assert {e["dst"]["comm"] for e in within} == {"nginx"}
+    assert {e["outcome"] for e in within} == {"ok"}
+
+
+@pytest.mark.slow
+def test_a_session_whose_connection_nobody_knows(site: TlsSite, tmp_path: Path) -> None:
+    """Its records are sent by another thread than made them: no address is guessed."""
+    client = tmp_path / "elsewhere"
+    client.symlink_to(sys.executable)
+    with capturing(tmp_path, "ebpf:,comms=elsewhere", "TLS in clear") as capture:
+        site.ask(str(client), "-c", ELSEWHERE)
+        capture.end()
+    (found,) = calls(capture)
+    assert (found["request"]["target"], found["outcome"]) == ("/elsewhere", "ok")
+    assert (found["src"]["ip"], found["src"]["port"], found["src"]["comm"]) == ("", 0, "elsewhere")
+    assert (found["dst"]["ip"], found["dst"]["port"]) == ("", 0)
+    assert len(calls(capture, "tcp")) == 1, (
+        "the connection, of which nobody knows that it is this one"
+    )
+
+
+@pytest.mark.slow
+def test_without_the_privilege_the_rest_works(site: TlsSite, tmp_path: Path) -> None:
+    """Probes at programs need more than those at sockets."""
+    alone = 'mount -t tracefs none /sys/kernel/tracing; exec setpriv --bounding-set=-sys_admin "$@"'
+    words = ["unshare", "-m", "sh", "-c", alone, "sh", *KSHARK]
+    file = tmp_path / "out"
+    kshark = subprocess.Popen(
+        [*words, "--backend", "ebpf:,comms=curl", "--sink", f"jsonl:{file}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert kshark.stderr is not None
+    try:
+        while "CAP_SYS_ADMIN" not in (line := kshark.stderr.readline()):
+            assert line
+        site.curl("/one")
+        ready(lambda: file.exists() and "hello" in file.read_text())
+    finally:
+        kshark.kill()
+        kshark.wait()
+        kshark.stderr.close()
 
 
 def test_nothing_stays_after_a_kill(site: TlsSite, tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from kshark.backends._elf import Elf, ElfError
 from kshark.backends._golang import functions
 from kshark.backends._maps import Mapped, mapped
 from kshark.backends._sockets import Wanted
+from kshark.backends._tls_cost import ABSURD, told
 from kshark.backends._tls_coverage import Reader, Seen, cover, machine
 from kshark.backends._tls_files import GO_READ, GO_WRITE, NEEDED, OPENSSL, Found, Probe, examine
+from kshark.doctor import _tls_lines
 
 LIBRARIES = [path for path in _tls.libraries() if "libssl.so" in path]
 
@@ -122,6 +124,26 @@ def test_this_process_speaks_tls() -> None:
     assert found.hooked
     assert "OpenSSL" in found.library
     assert Reader().look((mapped(os.getpid()) or [])[0]).found is not None
+
+
+def test_what_doctor_says() -> None:
+    rows = [
+        {"backend": "ebpf", "pid": n, "comm": f"c{n}", "library": "OpenSSL", "hooked": True}
+        for n in range(10)
+    ]
+    java = {"backend": "ebpf", "pid": 7, "comm": "java", "library": "Java", "hooked": False}
+    first, second, third = _tls_lines(
+        [*rows, {**java, "why": "so"}, {"backend": "x", "error": "y"}]
+    )
+    assert first.endswith("OpenSSL is read in clear by ebpf: c0, c1, c2, c3, c4, c5, c6, c7, ...")
+    assert second.endswith("java (7), Java is not read in clear: so")
+    assert third.endswith("x: cannot say: y")
+
+
+def test_what_is_said_of_the_cost() -> None:
+    assert told(None) == ""
+    assert told(1_500) == "a hit of a probe costs 1.5 us"
+    assert "absurd" in told(ABSURD)
 
 
 @pytest.mark.slow

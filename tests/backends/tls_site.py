@@ -20,7 +20,8 @@ http {{
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
   server {{ listen 443 ssl http2; location / {{ return 200 'over TLS\\n'; }}
-    location /file {{ alias {folder}/file; }} }}
+    location /file {{ alias {folder}/file; }}
+    location /toy. {{ grpc_pass grpc://127.0.0.1:50051; }} }}
 }}
 """
 HTTP_CLIENT = """
@@ -42,6 +43,51 @@ async def ask(number):
 async def main():
     await asyncio.gather(*map(ask, range(3)))
 asyncio.run(main())
+"""
+GRPC = """
+import sys
+from concurrent import futures
+import grpc
+def say(request, context):
+    return b"said " + request
+methods = {"Say": grpc.unary_unary_rpc_method_handler(say)}
+server = grpc.server(futures.ThreadPoolExecutor(1))
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("toy.Echo", methods),))
+server.add_insecure_port("127.0.0.1:50051")
+server.start()
+trust = grpc.ssl_channel_credentials(open("cert.pem", "rb").read())
+name = [("grpc.ssl_target_name_override", "localhost")]
+with grpc.secure_channel("127.0.0.1:443", trust, name) as channel:
+    call = channel.unary_unary("/toy.Echo/Say")
+    for number in range(3):
+        assert call(b"%d" % number, timeout=30) == b"said %d" % number
+server.stop(None)
+"""
+ELSEWHERE = """
+import queue, socket, ssl, threading
+trust, wire = ssl._create_unverified_context(), socket.create_connection(("127.0.0.1", 443))
+inside, outside, waiting = ssl.MemoryBIO(), ssl.MemoryBIO(), queue.Queue()
+session = trust.wrap_bio(inside, outside)
+def send():
+    while data := waiting.get():
+        wire.sendall(data)
+thread = threading.Thread(target=send)
+thread.start()
+def step(action):
+    while True:
+        try:
+            return action()
+        except ssl.SSLWantReadError:
+            waiting.put(outside.read())
+            inside.write(wire.recv(65536))
+step(session.do_handshake)
+session.write(b"GET /elsewhere HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+waiting.put(outside.read())
+answer = b""
+while b"over TLS" not in answer:
+    answer += step(lambda: session.read(65536))
+waiting.put(b"")
+thread.join()
 """
 NODE = """
 const options = { host: '127.0.0.1', port: 443, rejectUnauthorized: false, path: '/node' };
