@@ -73,9 +73,9 @@ class Carried:
     def begin(self, engine: Engine, around: WireFlow, within: str, ns: int) -> Guard:
         """The first bytes in clear."""
         outer = self.outer
-        inner = engine.guarded(
-            InnerFlow(around, outer is not None and bool(outer.flip), within, ns)
-        )
+        flip = outer is not None and bool(outer.flip)
+        name = outer.server_name if outer is not None else ""
+        inner = engine.guarded(InnerFlow(around, flip, within, ns, name))
         inner.oriented = outer is not None and outer.oriented
         if not around.midstream:
             self.next = [1, 1]
