@@ -127,6 +127,14 @@ def opened(guard: Guard, item: Inner, ns: int) -> Guard | None:
     return inner
 
 
+def part(guard: Guard, item: Switch) -> None:
+    """The end finds that what came last could not be read: the flow is an entry, with that reason."""
+    guard.close_pairs(Outcome.UNANSWERED)
+    guard.settle(item.opaque)
+    guard.server_name = item.context if isinstance(item.context, str) else ""
+    guard.give_up(item.opaque)
+
+
 def finish(guard: Guard, ns: int) -> None:
     """What only the end of a flow completes."""
     if not guard.running():
@@ -140,6 +148,8 @@ def finish(guard: Guard, ns: int) -> None:
                 guard.route_last(checked(item) if guard.strict else item, ns)
             elif isinstance(last := handed(item), Inner):
                 other(guard, last, ns)
-            # Of a Switch nobody is left to take the flow over.
+            elif isinstance(last, Switch) and last.opaque:
+                part(guard, last)
+            # Of another Switch nobody is left to take the flow over.
     except BaseException as error:
         guard.blame(error)
