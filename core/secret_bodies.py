@@ -24,9 +24,13 @@ from kshark.secret_names import (
     secret_parameter,
     url,
 )
+from kshark.secret_texts import text as said
 
 DEPTH: Final = 3
 """Bodies within bodies (a batch of HTTP requests in multipart) that are looked into; deeper is hidden."""
+
+SAID: Final = 4096
+"""Characters of a text that may be a sentence, or some lines of a log; a longer one is a document, or a script."""
 
 Secret = Callable[[str], bool]
 
@@ -103,8 +107,11 @@ def _body(text: str, depth: int) -> str:
         text = _named(text)
     if "://" in text and "@" in text:
         text = _USER_INFO.sub(rf"\1{REDACTED}@", text)
-    if _FORM.match(text.lstrip()):
+    start = text.lstrip()
+    if _FORM.match(start):
         text = url(f"&{text}")[1:]
+    if len(text) <= SAID and start[:1] != "<" and not _JSON.match(text):
+        text = said(text)
     return text
 
 
