@@ -40,15 +40,23 @@ def load(places: Iterable[str], pool: Pool) -> Pool:
             raise PluginError(
                 f"--proto {place}: no descriptor set (protoc --include_imports --descriptor_set_out=FILE)"
             ) from error
+        except RecursionError as error:
+            raise PluginError(f"--proto {place}: types within types, too deep") from error
         except OSError as error:
             raise PluginError(f"--proto {place}: {error.strerror or error}") from error
+        if not pool.messages:
+            raise PluginError(f"--proto {place}: there is no type in it")
     return pool
 
 
 def descriptors(place: str) -> Iterable[bytes]:
     """What one place has: descriptor sets, or of a server the descriptors of files."""
     if place.startswith(REFLECT):
-        return descriptors_of(place.removeprefix(REFLECT))
+        address = place.removeprefix(REFLECT)
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal()):
+            raise PluginError(f"--proto {place}: must be {REFLECT}HOST:PORT")
+        return descriptors_of(address)
     path = Path(place)
     if path.is_dir():
         return [compiled(path)]
