@@ -1,7 +1,7 @@
 """Secrets in what people and servers write: texts of errors, lines of a log, chat. No form is to be relied on.
 
-Hidden is what follows a secret name and "=", or a quotation mark after ":"; after a bare ":" only what has a digit or is
-long, since "invalid token: expired" is said more often than a token. Likewise what follows the name of a scheme ("Bearer").
+Hidden is what follows a secret name and "=", or a quotation mark after ":"; after a bare ":" only what has a digit
+or is long, since "invalid token: expired" is said more often than a token. Likewise what follows "Bearer" or "Basic".
 Linear in the length of the text.
 """
 

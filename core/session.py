@@ -226,7 +226,9 @@ def _unread(opaque: Mapping[str, int]) -> list[str]:
         parts.append(f"{encrypted:,} encrypted packets")
     if rest:
         most = max(rest, key=lambda reason: rest[reason])
-        parts.append(f"{sum(rest.values()):,} packets not read ({most}{', …' if rest.keys() > {most} else ''})")
+        parts.append(
+            f"{sum(rest.values()):,} packets not read ({most}{', …' if rest.keys() > {most} else ''})"
+        )
     return parts
 
 

@@ -117,7 +117,11 @@ class GrpcResponse(Details):
         ),
     ] = []
     trailers: Annotated[
-        Pairs, doc("Trailers, in order; what message and error_details say is left out", redact=Redact.HEADERS)
+        Pairs,
+        doc(
+            "Trailers, in order; what message and error_details say is left out",
+            redact=Redact.HEADERS,
+        ),
     ] = []
     unknown_headers: Annotated[
         int, doc("Headers whose name or value cannot be known (joined in mid-stream, bytes lost)")

@@ -72,7 +72,9 @@ class KeyLog:
         except OSError as error:
             raise PluginError(f"--tls-keylog {self.path}: {error.strerror}") from error
         if self.strange and not self.known:
-            raise PluginError(f"--tls-keylog {self.path}: it is no key log as SSLKEYLOGFILE makes it")
+            raise PluginError(
+                f"--tls-keylog {self.path}: it is no key log as SSLKEYLOGFILE makes it"
+            )
 
     @property
     def asked(self) -> bool:

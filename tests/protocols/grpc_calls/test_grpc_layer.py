@@ -282,7 +282,9 @@ def nested(depth: int) -> bytes:
     inner = b"\x0a\x01M"
     for _ in range(depth):
         size = len(inner)
-        inner = b"\x0a\x01M\x1a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + inner
+        inner = (
+            b"\x0a\x01M\x1a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + inner
+        )
     for key in (b"\x22", b"\x0a"):
         size = len(inner)
         inner = key + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + inner
