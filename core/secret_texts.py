@@ -16,7 +16,7 @@ LONG: Final = 20
 """Characters of a word that is more likely a secret than a word of a language."""
 
 _NAMED = re.compile(
-    r"(?<![\w.-])([\w.-]{1,128})(?:\\*[\"'])?\s*([=:])\s*(?:(?:bearer|basic|token)\s+)?(\\*[\"']?)",
+    r"(?<![\w.-])([\w.-]{1,128})(?:\\*[\"'])?\s*([=:])\s*(?:((?:bearer|basic)\s+)|token\s+)?(\\*[\"']?)",
     re.IGNORECASE,
 )
 _VALUE = re.compile(r"[^\s\"'\\&;,(){}\[\]<>]+")
@@ -49,7 +49,7 @@ def _hidden(said: str) -> str:
     while found is not None:
         at = found.end(1)
         value = _VALUE.match(said, found.end()) if secret_parameter(found[1]) else None
-        if value is not None and (found[2] == "=" or found[3] or _telling(value[0])):
+        if value is not None and (found[2] == "=" or found[3] or found[4] or _telling(value[0])):
             parts += (said[kept : value.start()], REDACTED)
             kept = at = value.end()
         found = _NAMED.search(said, at)

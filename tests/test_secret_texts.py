@@ -21,6 +21,11 @@ HIDDEN = [
     "was sent Basic YW5uOmh1bnRlcjI= hunter",
     "a=b; session = hunter2",
 ]
+SCHEMES = [
+    "Authorization: Bearer hunter",
+    "auth=basic hunter",
+    "authorization: token hunter-hunter-hunter-2",
+]
 SHOWN = [
     "invalid token: expired",
     "session: not found",
@@ -37,6 +42,11 @@ def test_hidden(said: str) -> None:
         assert "hunter2" not in shown
         assert "YW5u" not in shown
         assert "REDACTED" in shown
+
+
+@pytest.mark.parametrize("said", SCHEMES)
+def test_schemes(said: str) -> None:
+    assert "hunter" not in text(said)
 
 
 @pytest.mark.parametrize("said", SHOWN)
