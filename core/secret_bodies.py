@@ -117,8 +117,8 @@ def _body(text: str, depth: int) -> str:
     start = text.lstrip()
     if _FORM.match(start):
         text = url(f"&{text}")[1:]
-    if len(text) <= SAID and start[:1] != "<" and not _JSON.match(text):
-        text = said(text)
+    if len(text) <= SAID and start[:1] != "<":
+        text = said(text, within_json=_JSON.match(text) is not None)
     return text
 
 

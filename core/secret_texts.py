@@ -26,22 +26,22 @@ _SCHEME = re.compile(
 _DIGIT = re.compile(r"\d")
 
 
-def text(said: str) -> str:
-    """Hide what looks like a secret.
+def text(said: str, *, within_json: bool = False) -> str:
+    """Hide what looks like a secret. `within_json`: where ":" has a meaning of its own.
 
     >>> text("bad login: password=abc, Authorization: Bearer e30.e30x")
     'bad login: password=REDACTED, Authorization: Bearer REDACTED'
     >>> text("invalid token: expired")
     'invalid token: expired'
     """
-    if "=" in said or ":" in said:
-        said = _hidden(said)
+    if "=" in said or (":" in said and not within_json):
+        said = _hidden(said, within_json)
     if "e" in said or "E" in said:
         said = _SCHEME.sub(_credentials, said)
     return said
 
 
-def _hidden(said: str) -> str:
+def _hidden(said: str, within_json: bool) -> str:
     """Values of secret names."""
     parts: list[str] = []
     kept = 0
@@ -49,12 +49,19 @@ def _hidden(said: str) -> str:
     while found is not None:
         at = found.end(1)
         value = _VALUE.match(said, found.end()) if secret_parameter(found[1]) else None
-        if value is not None and (found[2] == "=" or found[3] or found[4] or _telling(value[0])):
+        if value is not None and (
+            found[2] == "=" or (not within_json and _follows(found, value[0]))
+        ):
             parts += (said[kept : value.start()], REDACTED)
             kept = at = value.end()
         found = _NAMED.search(said, at)
     parts.append(said[kept:])
     return "".join(parts)
+
+
+def _follows(found: re.Match[str], word: str) -> bool:
+    """Whether that is a secret though only ":" says so: after a scheme, in quotation marks, or by its looks."""
+    return bool(found[3] or found[4]) or _telling(word)
 
 
 def _telling(word: str) -> bool:

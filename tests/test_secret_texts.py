@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,13 @@ def test_hidden(said: str) -> None:
         assert "hunter2" not in shown
         assert "YW5u" not in shown
         assert "REDACTED" in shown
+
+
+def test_sentences_within_json() -> None:
+    said = '{"message": "bad password=hunter2", "sent": "Bearer hunter2hunter2", "tokens": [100], "n": 1}'
+    shown = json.loads(body(said))
+    assert shown["message"] == "bad password=REDACTED"
+    assert (shown["sent"], shown["n"]) == ("Bearer REDACTED", 1)
 
 
 @pytest.mark.parametrize("said", SCHEMES)
