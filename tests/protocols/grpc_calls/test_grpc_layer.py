@@ -298,12 +298,12 @@ def test_what_is_no_schema_is_said(tmp_path: Path) -> None:
                        (nested(2_000), "too deep")):  # fmt: skip
         path.write_bytes(held)
         with pytest.raises(PluginError, match=f"--proto {path}: .*{said}"):
-            schemas.load([str(path)])
+            schemas.load([str(path)], Pool())
     path.write_bytes(nested(5))
-    assert len(schemas.load([str(path)]).messages) == 6
+    assert len(schemas.load([str(path)], Pool()).messages) == 6
     for wrong in ("reflect:", "reflect:localhost", "reflect::99", "reflect:a:b"):
         with pytest.raises(PluginError, match=f"--proto {wrong}: must be reflect:HOST:PORT"):
-            schemas.load([wrong])
+            schemas.load([wrong], Pool())
 
 
 def test_a_server_without_end_is_not_heard_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
