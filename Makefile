@@ -114,6 +114,7 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	need() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ] || missing="$$missing $$2"; }; \
 	need tshark tshark; need tcpdump tcpdump; need nginx nginx-light; need redis-server redis-server; need redis-cli redis-tools; need psql postgresql; need dig bind9-dnsutils; need dnsmasq dnsmasq-base; \
 	need curl curl; need wrk wrk; need ip iproute2; need zstd zstd; need tcpflow tcpflow; need ndpiReader libndpi-bin; need setcap libcap2-bin; need memcached memcached; need nghttpd nghttp2-server; need h2load nghttp2-client; need nghttpx nghttp2-proxy; need haproxy haproxy; need mosquitto mosquitto; need mosquitto_pub mosquitto-clients; need prometheus prometheus; need chromium chromium; need openssl openssl; need gnutls-cli gnutls-bin; \
+	need wget wget; need node nodejs; \
 	sh tests/apt.sh useful "$$missing"
 	@[ -x build/go/greeter_server ] || { mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
 	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || { echo "no greeter in Go: its test cannot run"; [ "$(CI)" != true ]; }

@@ -46,6 +46,7 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("bpf_program__attach_perf_event", c_void_p, (c_void_p, c_int)),
     ("bpf_program__attach_kprobe", c_void_p, (c_void_p, c_bool, c_char_p)),
     ("bpf_program__attach_cgroup", c_void_p, (c_void_p, c_int)),
+    ("bpf_program__attach_uprobe_opts", c_void_p, (c_void_p, c_int, c_char_p, c_size_t, c_void_p)),
     ("bpf_program__attach_iter", c_void_p, (c_void_p, c_void_p)),
     ("bpf_link__destroy", c_int, (c_void_p,)),
     ("bpf_link__fd", c_int, (c_void_p,)),
@@ -158,6 +159,18 @@ def functions(names: Iterable[str]) -> dict[str, int]:
 def _words(address: int) -> Any:
     """A ``struct btf_type``: name, kind and count, size or type; then what belongs to it."""
     return ctypes.cast(address, POINTER(c_uint32))
+
+
+class UprobeOptions(ctypes.Structure):
+    """struct bpf_uprobe_opts"""
+
+    _fields_ = (
+        ("size", c_size_t),
+        ("counter", c_size_t),
+        ("cookie", c_uint64),
+        ("returns", c_bool),
+        ("name", c_char_p),
+    )
 
 
 class Map:
@@ -300,6 +313,29 @@ class Object:
         """Attach a program to the cgroup that a descriptor is of."""
         pointer = self._programs[program]
         return self._linked(program, self._lib.bpf_program__attach_cgroup(pointer, cgroup))
+
+    def attach_uprobe(
+        self, program: str, path: str, offset: int, pid: int = -1, cookie: int = 0
+    ) -> int:
+        """Attach a program to the code at `offset` in a file, for all processes or one; gives the link.
+
+        `cookie` is what bpf_get_attach_cookie() then says.
+        """
+        options = UprobeOptions(
+            cookie=cookie, returns=self.section(program).startswith("uretprobe")
+        )
+        options.size = ctypes.sizeof(options)
+        pointer = self._lib.bpf_program__attach_uprobe_opts(
+            self._programs[program], pid, os.fsencode(path), offset, ctypes.byref(options)
+        )
+        self._linked(program, pointer)
+        return int(pointer)
+
+    def unlink(self, link: int) -> None:
+        """Detach what `attach_uprobe` gave."""
+        if link in self._links:
+            self._links.remove(link)
+            self._lib.bpf_link__destroy(link)
 
     def iterate(self, program: str) -> bytes:
         """Run an iterator to its end: all that it wrote."""

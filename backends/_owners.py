@@ -24,6 +24,9 @@ HELD: Final = Struct("<IIQ44s4x16s")
 """struct held of bpf/sockets.bpf.c: process, state, cgroup, ends, name."""
 TRANSPORTS: Final = {6: "tcp", 17: "udp"}
 
+NOWHERE: Final = "100::"
+"""The ends of sessions of TLS whose connection is unknown (bpf/clear.h): addresses that no packet has, RFC 6666."""
+
 Key = tuple[str, str, int, str, int]
 """Transport, and address and port of the local and of the remote end."""
 
@@ -44,6 +47,7 @@ class Owners:
     def __init__(self) -> None:
         self._known: dict[Key, Owner] = {}
         self._paths = Paths()
+        self._sessions: dict[str, Owner] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -53,20 +57,39 @@ class Owners:
         _, group, pid, tid, ends, name = TOLD.unpack_from(record)
         self._put(ends, pid, name, tid, group)
 
-    def begin(self, records: bytes) -> None:
-        """Take in the sockets that are open already."""
+    def processes(self) -> set[int]:
+        """Those that are known, by number."""
+        return {owner.pid for owner in self._known.values()}
+
+    def begin(self, records: bytes, listening: bool = False) -> None:
+        """Take in the sockets that are open already; those that listen, where they are asked for, too."""
         for pid, _, group, ends, name in HELD.iter_unpack(
             records[: len(records) // HELD.size * HELD.size]
         ):
-            self._put(ends, pid, name, None, group)
+            self._put(ends, pid, name, None, group, listening)
+
+    def unbound(self, pid: int, ends: bytes, name: bytes) -> None:
+        """A process has a TLS session, and nobody knows of which connection."""
+        local, _, _, _, _, _, netns = ENDS.unpack(ends)
+        self._sessions[_text(local, 6)] = Owner(pid, _name(name), netns)
+        if len(self._sessions) > SOCKET_OWNERS:
+            del self._sessions[next(iter(self._sessions))]
 
     def name(self, flow: Flow) -> None:
         """Say whose the ends of a flow are, where that is known."""
+        if flow.client.ip.startswith(NOWHERE):
+            flow.client, flow.server = self._nowhere(flow.client), self._nowhere(flow.server)
+            return
         client, server = flow.client, flow.server
         if client.pid is None and (owner := self._find(flow.transport, client, server)):
             flow.client = self._owned(client, owner)
         if server.pid is None and (owner := self._find(flow.transport, server, client)):
             flow.server = self._owned(server, owner)
+
+    def _nowhere(self, end: Endpoint) -> Endpoint:
+        """An end that nobody knows, but for its process."""
+        owner = self._sessions.get(end.ip)
+        return self._owned(Endpoint("", 0), owner) if owner else Endpoint("", 0)
 
     def _find(self, transport: str, local: Endpoint, remote: Endpoint) -> Owner | None:
         return self._known.get((transport, local.ip, local.port, remote.ip, remote.port))
@@ -78,19 +101,28 @@ class Owners:
         )
 
     def _put(
-        self, ends: bytes, pid: int, name: bytes, tid: int | None = None, group: int = 0
+        self,
+        ends: bytes,
+        pid: int,
+        name: bytes,
+        tid: int | None = None,
+        group: int = 0,
+        listening: bool = False,
     ) -> None:
         local, remote, local_port, remote_port, version, proto, netns = ENDS.unpack(ends)
         transport = TRANSPORTS.get(proto)
-        if transport is None or not remote_port:  # it listens
+        if transport is None or not (remote_port or listening):
             return
         key = transport, _text(local, version), local_port, _text(remote, version), remote_port
         known = self._known
         known.pop(key, None)
-        comm = name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        known[key] = Owner(pid, comm, netns, tid, group)
+        known[key] = Owner(pid, _name(name), netns, tid, group)
         if len(known) > SOCKET_OWNERS:
             del known[next(iter(known))]
+
+
+def _name(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
 def _text(address: bytes, version: int) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Annotated, Final
 
@@ -22,13 +22,14 @@ from kshark.api import (
     BackendSpec,
     Block,
     CaptureStats,
+    Coverage,
     Flow,
     Options,
     PluginError,
     hookimpl,
     option,
 )
-from kshark.backends import _hooks, _privileges, _sockets
+from kshark.backends import _hooks, _privileges, _sockets, _tls
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
 from kshark.backends._owners import Owners
@@ -36,6 +37,8 @@ from kshark.backends._pressure import Pressure
 from kshark.backends._ringbuf import Ring
 from kshark.backends._shift import Shift
 from kshark.backends._sockets import Wanted
+from kshark.backends._tls import Tls
+from kshark.backends._tls_coverage import machine
 from kshark.limits import KIB, MIB, NOTES
 
 RAW_IP: Final = 101
@@ -54,6 +57,7 @@ LOST: Final = (
 """Reasons, in the order of `enum counter` in bpf/call.h."""
 SAMPLED, CUT, UNSEEN, TWICE, COUNTERS = 6, 8, 9, 10, 11
 """Some of them, the other counters there, and how many."""
+CUT_TLS: Final = "calls of TLS libraries with more than {} bytes are cut: see payload"
 LEAST: Final = 8 + 16 + 28
 """Bytes of the smallest record: header, head, and the headers of a packet."""
 LOOK: Final = 1.0
@@ -88,6 +92,9 @@ class EbpfOptions(Options):
     ring_bytes: Annotated[
         int, option("Memory for calls that wait, rounded up to a power of two", unit="bytes")
     ] = 64 * MIB
+    tls: Annotated[
+        bool, option("Read what processes send over TLS, in clear, at their TLS libraries")
+    ] = True
     user: Annotated[
         str, option("Become this user, without privileges, once the programs are attached")
     ] = ""
@@ -117,11 +124,15 @@ class Ebpf:
         self._facts: dict[str, str] = {}
         self._shift = Shift()
         self._programs: Object | None = None
+        self._tls: Tls | None = None
         self._ring: Ring | None = None
         self._counts = [0] * COUNTERS
         self._received = 0
         self._notes: list[str] = []
         self._closing = self._running = False
+        self._tls_counts = [0] * _tls.COUNTERS
+        self._covered: list[Coverage] = []
+        self._announced = True  # that there will be blocks of what is within connections
 
     def open(self) -> None:
         """Load and attach the programs, then drop privileges where the user asks for it."""
@@ -140,6 +151,9 @@ class Ebpf:
     def name(self, flow: Flow) -> None:
         """Say which processes the ends of a flow are, where that is known."""
         self._owners.name(flow)
+        if flow.protocol == "tls" and self._tls is not None:
+            for end in (flow.client, flow.server):
+                self._tls.speaks(end.pid, end.comm)
 
     async def blocks(self) -> AsyncIterator[Block]:
         """The calls as packets, a block at a time, until `close`; each is borrowed until the next step."""
@@ -173,6 +187,8 @@ class Ebpf:
         lost = dict(zip(LOST, counts, strict=False))
         if self._ring and self._ring.unsound:
             lost["unsound"] = self._ring.unsound
+        extra = self._tls_counts
+        lost |= dict(zip(_tls.LOST, extra, strict=False))
         for number, text in (
             (0, "the ring was full: set a larger ring_bytes, or filter by ports or pids"),
             (CUT, f"calls of more than {self._wanted.payload} bytes are cut: see payload"),
@@ -181,10 +197,17 @@ class Ebpf:
         ):
             if counts[number] and text not in self._notes:
                 self._note(text)
+        for number, text in (
+            (_tls.CUT, CUT_TLS.format(self._wanted.payload)),
+            (_tls.HIDDEN, "TLS of unknown connections is left out: only some are wanted"),
+        ):
+            if extra[number] and text not in self._notes:
+                self._note(text)
         facts = self._facts | {"payload": str(self._pressure.step.payload)}
         facts["told"] = f"1 in {self._pressure.step.one_in}"
+        found = list(self._tls.coverage.values()) if self._tls is not None else self._covered
         return CaptureStats(
-            self._received, {r: n for r, n in lost.items() if n}, list(self._notes), facts
+            self._received, {r: n for r, n in lost.items() if n}, list(self._notes), facts, found
         )
 
     async def close(self) -> None:
@@ -198,26 +221,40 @@ class Ebpf:
         programs = self._programs = chosen.programs
         ring = programs.map("ring")
         self._ring, self._room = Ring(ring.fd, ring.size), ring.size
-        self._rows = room(LEAST), room(LEAST)
+        self._rows = room(LEAST), room(LEAST), room(LEAST), room(LEAST)
         # After attaching: a socket that is opened in between is in both.
         self._owners.begin(_sockets.open_sockets())
         self._facts = {"hooks": chosen.hooks.name, "not": chosen.instead or "none"}
         self._note(f"hooks: {chosen}")
+        if self._options.tls:
+            self._tls = _tls.begin(programs, self._wanted, self._note)
+            self._announced = self._tls is None
 
     def _read(self) -> Iterator[Block]:
         """What the ring holds: first who it is of, then the packets."""
         if self._ring is None:
             return
         self._fullest = max(self._fullest, self._ring.waiting)
-        data, (packets, processes) = self._ring.read(BLOCK, self._shift.now(), self._rows)
+        data, counts = self._ring.read(BLOCK, self._shift.now(), self._rows)
+        packets, processes, clear, news = counts
         for at in memoryview(self._rows[1])[: processes * ROW].cast("I")[2 :: ROW // 4]:
             self._owners.tell(data[at:])
+        for at in memoryview(self._rows[3])[: news * ROW].cast("I")[2 :: ROW // 4]:
+            if self._tls is not None and (unbound := self._tls.tell(data[at:])):
+                self._owners.unbound(*unbound)
         self._received += packets
-        rows = memoryview(self._rows[0])[: packets * ROW]
+        if not self._announced:
+            self._announced = True
+            yield Block(b"", b"", 0, RAW_IP, IFACES, within="tls")
         view = data[:]
         with lent((view, data)):
-            if packets:
-                yield Block(view, rows, packets, RAW_IP, IFACES)
+            for count, index, within in (
+                (packets, self._rows[0], ""),
+                (clear, self._rows[2], "tls"),
+            ):
+                if count:
+                    rows = memoryview(index)[: count * ROW]
+                    yield Block(view, rows, count, RAW_IP, IFACES, within=within)
         self._ring.give_back()
 
     def _relieve(self) -> None:
@@ -238,6 +275,9 @@ class Ebpf:
                 )
 
     def _count(self) -> None:
+        if self._tls is not None:
+            self._tls_counts = self._tls.counts()
+            self._covered = list(self._tls.coverage.values())
         if self._programs is not None:
             self._counts = self._programs.map("counts").counters(COUNTERS)
 
@@ -250,11 +290,26 @@ class Ebpf:
         self._closing = True
         self._count()
         programs, self._programs = self._programs, None
+        tls, self._tls = self._tls, None
         if self._ring is not None:
             self._ring.close()
         if programs is not None:
             # The kernel waits at each tracepoint until nobody is in it, a second in all; not so at our end.
-            threading.Thread(target=programs.close, name="kshark-detach", daemon=True).start()
+            closing = [programs.close] if tls is None else [tls.close, programs.close]
+            thread = threading.Thread(target=_all, args=(closing,), daemon=True)
+            thread.start()
+
+
+def _coverage() -> list[Coverage]:
+    """The processes that have a socket and a use for TLS."""
+    owners = Owners()
+    owners.begin(_sockets.open_sockets(), listening=True)
+    return list(machine(owners.processes()))
+
+
+def _all(steps: Iterable[Callable[[], None]]) -> None:
+    for step in steps:
+        step()
 
 
 @hookimpl
@@ -268,5 +323,6 @@ def register_backends() -> list[BackendSpec]:
             available=_hooks.missing,
             how=_hooks.how,
             rank=20,
+            coverage=_coverage,
         )
     ]

@@ -74,20 +74,28 @@ static __always_inline bool is_any(const __u8 *address)
 	return !(words[0] | words[1] | words[2] | words[3]);
 }
 
-/* The socket of a descriptor of the task that runs, or null. */
-static __always_inline struct sock *socket_of(int fd)
+/* The file of a descriptor of the task that runs, or null. */
+static __always_inline struct file *file_of(int fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	struct file **files, *file;
-	struct socket *socket;
 
 	if ((__u32)fd >= BPF_CORE_READ(table, max_fds))
 		return NULL;
 	files = BPF_CORE_READ(table, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
+	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd))
 		return NULL;
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+	return file;
+}
+
+/* The socket of a descriptor of the task that runs, or null. */
+static __always_inline struct sock *socket_of(int fd)
+{
+	struct file *file = file_of(fd);
+	struct socket *socket;
+
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return NULL;
 	socket = BPF_CORE_READ(file, private_data);
 	return BPF_CORE_READ(socket, sk);

@@ -23,7 +23,7 @@ cdef class Suspects:
         memset(self._public, 0, sizeof(self._public))
 
     def find(self, list batch, frozenset protocols):
-        """Entries of these protocols with a target that `url` might change."""
+        """Entries of these protocols with a target that `url` might change, or the text of an error."""
         cdef list found = []
         cdef bint wanted = False
         last = None  # the protocol of the entry before
@@ -36,10 +36,19 @@ cdef class Suspects:
                 last = protocol
                 wanted = protocol in protocols
             if wanted and (
-                self._half(field(entry, E_REQUEST)) or self._half(field(entry, E_RESPONSE))
+                self._half(field(entry, E_REQUEST)) or self._says(field(entry, E_RESPONSE))
             ):
                 found.append(entry)
         return found
+
+    cdef bint _says(self, object half) except -1:
+        """Whether a response has the text of an error; few have one."""
+        if half is None:
+            return False
+        if not PyObject_TypeCheck(half, MESSAGE):
+            return True
+        target = field(half, M_TARGET)
+        return not PyUnicode_Check(target) or len(target) > 0
 
     cdef bint _half(self, object half) except -1:
         if half is None:

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("kshark")
 API_VERSION = 1
 
+
 # ---------------------------------------------------------------- what a dissector says
-
-
 class Side(IntEnum):
     """Who sent the bytes: the one who asks (CLIENT) or the one who answers (SERVER)."""
 
@@ -92,18 +91,14 @@ class Message(msgspec.Struct, gc=False):
     head: bytes = b""  # raw, may hold secrets: for details() only
     body: bytes = b""  # raw and capped (BODY_KEPT)
     truncated: bool = False  # bytes are missing from head or body: capped, cut or lost
-    # What a reader must know: "bad-chunk"; "resync": its size includes bytes skipped.
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # "bad-chunk"; "resync": its size includes bytes skipped
     gap_bytes: int = 0  # bytes of this message that the capture lost
     first_ns: int = 0  # dated by the engine while 0
     last_ns: int = 0
     extra: Any = None  # what details() needs beside head and body; the protocol's own
     cut: bool = False  # its end was not seen: lost in a gap, or the flow ended inside it
-    # Who sent it, where that is not the side that was fed; of a one-way message in close().
-    side: int = -1
-    protocol: str = (
-        ""  # one that lies on top of the flow's own, whose entry this is: gRPC on HTTP/2
-    )
+    side: int = -1  # who sent it, where that is not the side that was fed; in close()
+    protocol: str = ""  # one on top of the flow's own, whose entry this is: gRPC on HTTP/2
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -126,10 +121,9 @@ class Switch(msgspec.Struct, frozen=True):
 class Inner(msgspec.Struct, frozen=True):
     """Yielded by a dissector that finds another protocol within its own (TLS with its keys).
 
-    ``data`` are bytes of ``side`` in the flow within, after ``missing`` bytes that are lost; they are identified and
-    dissected as a flow of their own, between the same ends. ``protocol`` names it outright, ``hint`` breaks
-    ties. ``size`` counts the bytes that the dissector consumed for them, like `Message.size`.
-    """
+    ``data`` are bytes of ``side`` in the flow within, after ``missing`` bytes that are lost; they are a flow of their
+    own, between the same ends, its server's ``name`` (of the first `Inner`) where that is known. ``protocol`` names
+    it outright, ``hint`` breaks ties. ``size`` counts the bytes consumed for them, like `Message.size`."""
 
     side: Side
     data: bytes
@@ -137,6 +131,7 @@ class Inner(msgspec.Struct, frozen=True):
     missing: int = 0
     protocol: str = ""
     hint: str = ""
+    name: str = ""
 
 
 Item = Message | Switch | Inner
@@ -226,13 +221,12 @@ Step = int | bytes | Take | Message | Switch | Inner
 class Framed:
     """The pleasant way to write a dissector: one generator a side, and the bytes come when you ask.
 
-    ``data = yield 5`` gives five bytes, ``line = yield b"\\r\\n"`` all up to and with a delimiter,
-    ``body = yield Take(n)`` the kept part of a long body. ``yield Message(...)`` emits; a ``size`` of
-    0 becomes the bytes consumed since the last message. Returning ignores the rest of that side.
-    When the flow ends, `EOFError` (with what had come of the piece) is raised at your ``yield``:
-    catch it only to give a message that the end completes or cuts. Override `resync` to find the
-    next message after a gap or an error; `parse` then starts afresh, and that message has the
-    note "resync" if bytes were passed over.
+    ``data = yield 5`` gives five bytes, ``line = yield b"\\r\\n"`` all up to and with a delimiter, ``body = yield
+    Take(n)`` the kept part of a long body. ``yield Message(...)`` emits; a ``size`` of 0 becomes the bytes consumed
+    since the last message. Returning ignores the rest of that side. When the flow ends, `EOFError` (with what had
+    come of the piece) is raised at your ``yield``: catch it only to give a message that the end completes or cuts.
+    Override `resync` to find the next message after a gap or an error; `parse` then starts afresh, and that message
+    has the note "resync" if bytes were passed over.
 
         >>> class Line(Framed):
         ...     def parse(self, side):
@@ -279,8 +273,6 @@ class Framed:
 
 
 # ---------------------------------------------------------------- what a protocol declares
-
-
 class Redact(StrEnum):
     """Redaction class of a schema field: what is hidden before an entry reaches any sink."""
 
@@ -316,11 +308,10 @@ def never() -> Dissector:
 class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol: how to recognise it, who dissects it, what its fields are.
 
-    ``magic`` are prefixes of the client's first bytes, ``replies`` of the server's; ``probe`` is asked
-    where no prefix decides, once for each possible side. ``ports`` break ties between probes that are
-    equally sure; by themselves they decide nothing.
-    ``also`` is the same protocol on another transport, where it is framed otherwise: a spec of the same
-    name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
+    ``magic`` are prefixes of the client's first bytes, ``replies`` of the server's; ``probe`` is asked where no
+    prefix decides, once for each possible side. ``ports`` break ties between probes that are equally sure; by
+    themselves they decide nothing. ``also`` is the same protocol on another transport, where it is framed otherwise:
+    a spec of the same name and schema (`msgspec.structs.replace` makes it), with a dissector and a probe of its own.
 
     A user's ``options`` (as those of a sink: ``[protocol.NAME]``, ``KSHARK_PROTOCOL_NAME_KEY``) are given to
     ``configure`` before anything is captured; what that returns takes the spec's place.
@@ -354,8 +345,6 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # ---------------------------------------------------------------- what sinks receive
-
-
 class Endpoint(msgspec.Struct, frozen=True):
     """One end of a flow. ``None`` is "not known", never a guess."""
 
@@ -439,8 +428,6 @@ class Entry(msgspec.Struct, gc=False):
 
 
 # ---------------------------------------------------------------- backends, sinks, enrichers
-
-
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Typed options of a backend, sink or enricher; annotate every field with `option`.
 
@@ -457,10 +444,10 @@ def option(text: str, *, unit: str = "") -> msgspec.Meta:
 class Block(msgspec.Struct):
     """Packets from a backend. ``data`` is borrowed until the engine's ``feed`` returns.
 
-    ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length,
-    wire length, interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but
-    one, and none of its packets was seen on another, too. ``secrets`` are key logs that
-    the capture holds, for `ProtocolSpec.secrets`.
+    ``index`` holds `count` records of `INDEX_FORMAT`: time_ns, offset into data, captured length, wire length,
+    interface number (into ``ifaces``), flags. No ``ifaces``: the capture cannot have but one, and none of its packets
+    was seen on another, too. ``secrets`` are key logs that the capture holds, for `ProtocolSpec.secrets`. ``within``
+    ("tls"): these packets are what connections carry in clear; see docs/carriers.md.
     """
 
     data: Any  # buffer
@@ -469,9 +456,20 @@ class Block(msgspec.Struct):
     linktype: int
     ifaces: tuple[str, ...] = ("",)
     secrets: tuple[bytes, ...] = ()
+    within: str = ""
 
 
 INDEX_FORMAT = "<qIIIHH"  # 24 bytes a packet
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """Whether what a process says over TLS is read in clear."""
+
+    pid: int
+    comm: str
+    library: str  # "" where it is not known
+    hooked: bool
+    why: str = ""  # why it is not
 
 
 class CaptureStats(msgspec.Struct):
@@ -481,6 +479,7 @@ class CaptureStats(msgspec.Struct):
     dropped: dict[str, int] = {}
     notes: list[str] = []  # "last record truncated", "eth1 appeared"
     facts: dict[str, str] = {}  # how it captures ("hooks": "fentry"), for the ledger and metrics
+    coverage: list[Coverage] = []  # of processes that were seen to speak TLS
 
 
 class Backend(Protocol):
@@ -572,6 +571,7 @@ class BackendSpec(msgspec.Struct, frozen=True, kw_only=True):
     available: Callable[[], str] | None = None  # "" or one line: why not, and what to do
     how: Callable[[], str] | None = None  # for `kshark doctor`, where it is available: in which way
     rank: int = 0  # among live backends for --backend auto; 0 = never chosen
+    coverage: Callable[[], Sequence[Coverage]] | None = None  # of processes that may speak TLS
 
 
 class SinkSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from kshark import ledger as books
 from kshark import limits
 from kshark.api import Block, CaptureStats, Entry, PluginError
@@ -404,8 +406,12 @@ def made(post: Post, what: str, make: Callable[..., Any], *arguments: Any) -> An
 
 
 def backend_books(stats: CaptureStats) -> dict[str, Any]:
-    found: dict[str, Any] = {"received": stats.received, "dropped": dict(stats.dropped)}
-    return found | ({"facts": dict(stats.facts)} if stats.facts else {})
+    books: dict[str, Any] = {"received": stats.received, "dropped": dict(stats.dropped)}
+    if stats.facts:
+        books["facts"] = dict(stats.facts)
+    if stats.coverage:
+        books["tls"] = msgspec.to_builtins(stats.coverage)
+    return books
 
 
 def check(snapshot: Mapping[str, Any]) -> list[str]:

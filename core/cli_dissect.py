@@ -87,7 +87,7 @@ def dissect(
     kshark dissect --plugin mine.py --protocol mine --hex --explain --watch < case.txt
     """
     if not watch:  # a wrong name is told before anybody waits for input
-        registry(plugins, config).find("protocols", protocol, "--protocol")
+        registry(plugins, config).dissecting(protocol, "--protocol", layers=True)
     first = Side.SERVER if server else SIDES[side]
     raw = sys.stdin.buffer.read()
     try:
@@ -107,7 +107,7 @@ def dissect(
             given["proto"] = Given(list(proto), "--proto")
         where = places(given, config)
         configure(found, where, where.run_layers())
-        spec: ProtocolSpec = found.find("protocols", protocol, "--protocol")
+        spec = found.dissecting(protocol, "--protocol", layers=True)
         run = _Run(
             found.protocols, as_json=as_json, full=full, explain=explain, redact=not no_redact
         )

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
+import msgspec
+
 from kshark.api import BackendSpec, Entry, Options, SinkSpec
+from kshark.faults import told
 from kshark.places import places
 from kshark.plan import Chosen, make_plan, unavailable
 from kshark.plugins import Registry
@@ -26,6 +29,10 @@ COMPILED: Final = (
     "kshark._framed",
 )
 """Modules that are compiled where a compiler was at hand."""
+
+
+TLS_NAMES: Final = 8
+"""Commands that a line of TLS names."""
 
 
 # ---------------------------------------------------------------- the machine
@@ -47,6 +54,7 @@ def machine(registry: Registry) -> Report:
         "capabilities": capabilities(),
         "backends": {name: unavailable(spec) for name, spec in registry.backends.items()},
         "ways": {name: way(spec) for name, spec in registry.backends.items() if spec.how},
+        "tls": coverage(registry),
         "protocols": sorted(registry.protocols),
         "sinks": sorted(registry.sinks),
         "refused": [plugin.line() for plugin in registry.plugins if plugin.refused],
@@ -59,6 +67,19 @@ def way(spec: BackendSpec) -> str:
         return spec.how() if spec.how and not unavailable(spec) else ""
     except Exception as error:  # a plugin's own code
         return f"how() raised {type(error).__name__}"
+
+
+def coverage(registry: Registry) -> list[dict[str, Any]]:
+    """Processes that may speak TLS, and whether a backend that works here would read it in clear."""
+    found: list[dict[str, Any]] = []
+    for name, spec in registry.backends.items():
+        if spec.coverage is None or unavailable(spec):
+            continue
+        try:
+            found += [{"backend": name, **msgspec.to_builtins(row)} for row in spec.coverage()]
+        except Exception as error:
+            found.append({"backend": name, "error": told(error)})
+    return found
 
 
 def capabilities() -> dict[str, bool]:
@@ -89,10 +110,30 @@ def machine_lines(report: Report) -> Iterator[str]:
         how = report["ways"].get(name)
         works = f"works here, {how}" if how else "works here"
         yield f"backend    {name}: {why or works}"
+    yield from _tls_lines(report["tls"])
     yield f"protocols  {', '.join(report['protocols']) or 'none'}"
     yield f"sinks      {', '.join(report['sinks']) or 'none'}"
     for line in report["refused"]:
         yield f"refused    {line}"
+
+
+def _tls_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Of TLS: what is read in clear, by library; then each process whose TLS is not."""
+    clear: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        if row.get("hooked"):
+            clear.setdefault((row["backend"], row["library"]), set()).add(row["comm"])
+    for (backend, library), names in sorted(clear.items()):
+        shown = ", ".join(sorted(names)[:TLS_NAMES]) + (", ..." if len(names) > TLS_NAMES else "")
+        yield f"TLS        {library} is read in clear by {backend}: {shown}"
+    for row in rows:
+        if "error" in row:
+            yield f"TLS        {row['backend']}: cannot say: {row['error']}"
+        elif not row["hooked"]:
+            what = f"{row['comm']} ({row['pid']})" + (
+                f", {row['library']}" if row["library"] else ""
+            )
+            yield f"TLS        {what} is not read in clear: {row['why']}"
 
 
 # ---------------------------------------------------------------- the books of a file

@@ -20,6 +20,7 @@ import msgspec
 from kshark import limits, wire
 from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec, Side, Verdict, never
 from kshark.breaker import Charge, ProtocolState, Watch, interrupted, ours
+from kshark.clear import Clear
 from kshark.faults import kind_of, line
 from kshark.flow import Guard
 from kshark.identify import Choice, Identifier, View
@@ -77,6 +78,7 @@ class Engine:
         self.specs = {spec.name: spec for spec in wanted}
         self.states = {s.name: ProtocolState(s, not ours(s.layer or s.dissector)) for s in wanted}
         self.carried = carried(self, wanted)
+        self.clear: Clear | None = None  # from the first block within something on
         self.broken = False  # a plugin failed, or was switched off
         self.scales = Scales(self, self.states.values())
         self.identifiers = {
@@ -101,14 +103,28 @@ class Engine:
         """Packets of one block; the entries that they complete."""
         if block.secrets:
             self.tell(block.secrets)
-        self.wire.feed(block)
-        if self.timers:
-            self.expire(self.wire.now)
+        if block.within:
+            self.uncover(block)
+        else:
+            self.wire.feed(block)
+        self.pass_time(self.wire.now)
         if self.scales.strangers:
             self.scales.look()
         if self.memory > self.settings.limits.memory:
             self.shrink()
         return self.take()
+
+    def uncover(self, block: Block) -> None:
+        """What connections carry in clear."""
+        if self.clear is None:
+            self.clear = Clear(self)
+        self.clear.feed(block)
+
+    def pass_time(self, now: int) -> None:
+        if self.timers:
+            self.expire(now)
+        if self.clear is not None:
+            self.clear.expire(now)
 
     def tell(self, secrets: Sequence[bytes]) -> None:
         """Key logs that the capture holds."""
@@ -136,8 +152,7 @@ class Engine:
     def tick(self, now_ns: int) -> list[Entry]:
         """Time passes without packets (live): timers run."""
         self.wire.tick(now_ns)
-        if self.timers:
-            self.expire(now_ns)
+        self.pass_time(now_ns)
         return self.take()
 
     def finish(self) -> list[Entry]:
@@ -148,6 +163,8 @@ class Engine:
         """The same step by step: what ends makes room for its entries."""
         while self.wire.finish(END_STEP):
             yield self.take()
+        if self.clear is not None:
+            self.clear.finish()
         yield self.take()
 
     def take(self) -> list[Entry]:
@@ -160,7 +177,10 @@ class Engine:
         """A new flow."""
         if not self.since:
             self.since = flow.first_ns
-        return self.guarded(flow)
+        guard = self.guarded(flow)
+        if self.clear is not None:
+            self.clear.opened(guard)
+        return guard
 
     def guarded(self, flow: WireFlow) -> Guard:
         """The guard of a flow, or of one within another."""
@@ -202,6 +222,8 @@ class Engine:
         """The flow as entries show it."""
         client = Endpoint(address(flow.client), flow.client_port)
         server = Endpoint(address(flow.server), flow.server_port)
+        if isinstance(flow, InnerFlow) and flow.server_name:
+            server = Endpoint(server.ip, server.port, flow.server_name)
         if flip:
             client, server = server, client
         began = flow.first_ns
@@ -239,6 +261,8 @@ class Engine:
     def forget(self, guard: Guard) -> None:
         self.timers.pop(guard, None)
         self.guards.pop(guard, None)
+        if self.clear is not None:
+            self.clear.closed(guard)
 
     def settle(self, packets: int, reason: str) -> None:
         """The fate of packets of one flow."""

@@ -31,12 +31,13 @@ from kshark.identify import Choice, View
 from kshark.ledger import Tally
 from kshark.overdue import answering
 from kshark.pairing import Emitter, Pairing
-from kshark.unknown import emit_flow
+from kshark.unknown import emit_last
 from kshark.window import Window
 from kshark.wire import END_EVICTED, END_FIN, END_IDLE, WireFlow
 from kshark.wire.listener import Listener
 
 if TYPE_CHECKING:
+    from kshark.clear import Carried
     from kshark.engine import Engine
 
 IDENTIFY = 0
@@ -70,8 +71,7 @@ class Guard(Listener):
         self.flip = 0  # 1: the wire took the server for the client
         self.oriented = not (wire.midstream and wire.proto == 6)
         self.midstream = wire.midstream
-        # identification
-        self.window = Window()
+        self.window = Window()  # of identification
         self.refused: frozenset[str] = frozenset()
         # dissection
         self.proto: ProtocolState | None = None
@@ -92,6 +92,7 @@ class Guard(Listener):
         self.reason = self.server_name = self.hint = ""
         self.inner: Guard | None = None  # of the flow within
         self.passed: Message | None = None  # a request that the next dissector may answer
+        self.clear: Carried | None = None  # what comes in clear beside this flow
 
     # ------------------------------------------------------------ what the wire calls
 
@@ -137,8 +138,7 @@ class Guard(Listener):
             self.settle(self.reason)
         else:
             self.settle(self.reason)
-        if self.state == OPAQUE or self.emitter is None or self.emitter.silent():
-            emit_flow(self, reason)
+        emit_last(self, reason, ns, self.state == OPAQUE)
         self.state = ENDED
         self.leave()
         self.forget_window()

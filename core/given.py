@@ -236,12 +236,12 @@ def handed(item: object) -> Switch | Inner:
             raise Rubbish("it gave a Switch that is not of str, bytes and a Message")
         return item
     if type(item) is Inner:
-        side, data, size, missing, protocol, hint = astuple(item)
+        side, data, size, missing, protocol, hint, name = astuple(item)
         if not (
             (type(side) is int or type(side) is Side)
             and type(data) is bytes
             and type(size) is type(missing) is int
-            and type(protocol) is type(hint) is str
+            and type(protocol) is type(hint) is type(name) is str
             and 0 <= side <= 1
             and 0 <= size <= LARGEST
             and 0 <= missing <= LARGEST

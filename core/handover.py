@@ -114,7 +114,7 @@ def end_inner(guard: Guard, reason: int) -> None:
 def opened(guard: Guard, item: Inner, ns: int) -> Guard | None:
     """The guard of the flow within; None where flows are in each other too deep."""
     engine = guard.engine
-    wire = InnerFlow(guard.wire, bool(guard.flip), guard.name(), ns)
+    wire = InnerFlow(guard.wire, bool(guard.flip), guard.name(), ns, item.name)
     if wire.depth > limits.INNERS:
         engine.ledger.count(engine.ledger.limits, "inners")
         return None
@@ -125,6 +125,14 @@ def opened(guard: Guard, item: Inner, ns: int) -> Guard | None:
     if choice is not None:
         inner.begin(choice)
     return inner
+
+
+def part(guard: Guard, item: Switch) -> None:
+    """The end finds that what came last could not be read: the flow is an entry, with that reason."""
+    guard.close_pairs(Outcome.UNANSWERED)
+    guard.settle(item.opaque)
+    guard.server_name = item.context if isinstance(item.context, str) else ""
+    guard.give_up(item.opaque)
 
 
 def finish(guard: Guard, ns: int) -> None:
@@ -140,6 +148,8 @@ def finish(guard: Guard, ns: int) -> None:
                 guard.route_last(checked(item) if guard.strict else item, ns)
             elif isinstance(last := handed(item), Inner):
                 other(guard, last, ns)
-            # Of a Switch nobody is left to take the flow over.
+            elif isinstance(last, Switch) and last.opaque:
+                part(guard, last)
+            # Of another Switch nobody is left to take the flow over.
     except BaseException as error:
         guard.blame(error)

@@ -11,8 +11,11 @@ from kshark.wire import WireFlow
 class InnerFlow:
     """A `kshark.wire.WireFlow` without packets of its own: the outer flow counts these."""
 
-    def __init__(self, outer: WireFlow, flip: bool, carrier: str, now: int) -> None:
+    def __init__(
+        self, outer: WireFlow, flip: bool, carrier: str, now: int, server_name: str
+    ) -> None:
         self.outer = outer
+        self.server_name = server_name
         self.carrier = carrier  # the protocol around it
         self.depth: int = outer.depth + 1 if isinstance(outer, InnerFlow) else 1
         self.proto = outer.proto

@@ -59,6 +59,8 @@ KEPT_PACKETS: Final = 1_000
 """Packets kept a flow between two entries for sinks that store packets."""
 KEPT_BYTES: Final = 1 * MIB
 """Bytes of such packets."""
+CLEAR_FLOWS: Final = 4_096
+"""Flows in clear of connections that nobody sees; of more, the oldest ends."""
 
 # -- plugins
 PLUGIN_LOAD: Final = 30 * SECOND
@@ -186,6 +188,8 @@ PROTO_SCHEMA: Final = 64 * MIB
 """Bytes of descriptors that --proto may give, in all. Those of googleapis are 10 MiB."""
 REFLECTION: Final = 5 * SECOND
 """Time for a server to answer what its services are (--proto reflect:HOST:PORT)."""
+REFLECTED_SERVERS: Final = 64
+"""Servers that are asked for their types while a capture goes on (--proto reflect)."""
 REFLECTED: Final = 1_000
 """Services, and files of them, that are asked of one server."""
 
@@ -319,6 +323,10 @@ GROUP_PATHS: Final = 16_384
 """Control groups whose paths are remembered; a node has some hundreds. The oldest are forgotten."""
 GROUP_FOLDERS: Final = 65_536
 """Folders of control groups that are looked at to find one by its number."""
+TLS_FILES: Final = 512
+"""Files with a TLS library that are hooked at once: one for each image of a node's containers that has one."""
+TLS_PROCESSES: Final = 1_024
+"""Processes seen to speak TLS of which it is known whether that is read in clear; the first ones stay."""
 BPF_LOG_LINES: Final = 200
 """Lines of libbpf and of the verifier kept to explain a refusal; a verifier's log may have a million."""
 

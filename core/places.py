@@ -57,7 +57,7 @@ class RunOptions(Options):
     proto: Annotated[
         list[str],
         option(
-            "Types of gRPC bodies: descriptor set, folder of .proto, or reflect:HOST:PORT",
+            "Types of gRPC bodies: descriptor set, folder of .proto, reflect:HOST:PORT, or reflect (all servers seen)",
             unit="words",
         ),
     ] = []

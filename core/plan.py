@@ -173,9 +173,7 @@ def assumptions(texts: Iterable[str], registry: Registry, at: str = "--assume") 
         port, equals, name = text.partition("=")
         if not equals or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise PluginError(f"{origin}: must be PORT=NAME, as in 6380=redis")
-        registry.find("protocols", name, origin)
-        if name in FLOWS:
-            raise PluginError(f"{origin}: {name} is what nobody dissects, it has no dissector")
+        registry.dissecting(name, origin)
         found[int(port)] = name
     return found
 

@@ -36,6 +36,7 @@ from kshark.api import (
     PluginError,
     ProtocolSpec,
     SinkSpec,
+    never,
     option,
 )
 from kshark.breaker import interrupted, within
@@ -162,6 +163,18 @@ class Registry:
             if self.refused():
                 text += " (a plugin was refused: kshark plugins)"
         raise PluginError(f"{origin}: {text}" if origin else text)
+
+    def dissecting(self, name: str, origin: str, layers: bool = False) -> ProtocolSpec:
+        """A protocol that has a dissector of its own; else `PluginError`, which says who leads to it.
+
+        `layers`: one that rides in another's exchanges will do.
+        """
+        spec: ProtocolSpec = self.find("protocols", name, origin)
+        if spec.dissector is never and not (layers and spec.layer is not None):
+            carriers = " or ".join(spec.over)
+            why = f"it comes in {carriers}: say that" if carriers else "it is what nobody dissects"
+            raise PluginError(f"{origin}: {name} has no dissector of its own; {why}")
+        return spec
 
 
 def _builtin(module: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from kshark import _pure
 from kshark.api import Details, Entry, ProtocolSpec, Redact
 from kshark.secret_bodies import body, parameters
 from kshark.secret_names import REDACTED, header, secret_parameter, url
+from kshark.secret_texts import text as said
 
 NAMES_KEPT: Final = 4096
 """Parameter names known to be public that are kept, so that most targets cost one look."""
@@ -174,7 +175,7 @@ class Suspects:
         self._public: set[str] = set()
 
     def find(self, batch: list[Entry], protocols: frozenset[str]) -> list[Entry]:
-        """Entries of these protocols with a target that `url` might change."""
+        """Entries of these protocols with a target that `url` might change, or the text of an error."""
         found = []
         public, names = self._public.issuperset, _NAMES.findall
         for entry in batch:
@@ -190,11 +191,8 @@ class Suspects:
                 if hides:
                     found.append(entry)
                     continue
-            if response is not None and response.target:  # the text of an error; few have one
-                target = response.target
-                odd = "%" in target or "@" in target
-                if self._odd(target) if odd else self._meets(target):
-                    found.append(entry)
+            if response is not None and response.target:  # what an error says; few have one
+                found.append(entry)
         return found
 
     def _odd(self, target: str) -> bool:
@@ -216,18 +214,24 @@ def redact_targets(batch: list[Entry], specs: Mapping[str, ProtocolSpec]) -> lis
     classes = {name: spec.target_redact for name, spec in specs.items() if spec.target_redact}
     wholly = frozenset(name for name, redact in classes.items() if redact is Redact.VALUE)
     for entry in _SUSPECTS.find(batch, frozenset(classes) - wholly):
-        _change(entry, url)
+        _change(entry, url, _hide_said)
     if wholly:
         for entry in batch:
             if entry.protocol in wholly:
-                _change(entry, _hide_value)
+                _change(entry, _hide_value, _hide_value)
     return batch
 
 
-def _change(entry: Entry, hide: Hide) -> None:
-    for half in (entry.request, entry.response):
-        if half is not None:
-            half.target = hide(half.target)
+def _change(entry: Entry, hide: Hide, hide_said: Hide) -> None:
+    """In a request is whom it is for, in a response what the server says of an error."""
+    if entry.request is not None:
+        entry.request.target = hide(entry.request.target)
+    if entry.response is not None:
+        entry.response.target = hide_said(entry.response.target)
+
+
+def _hide_said(value: str) -> str:
+    return said(url(value))
 
 
 def _suspects() -> type[Suspects]:

@@ -24,9 +24,13 @@ from kshark.secret_names import (
     secret_parameter,
     url,
 )
+from kshark.secret_texts import text as said
 
 DEPTH: Final = 3
 """Bodies within bodies (a batch of HTTP requests in multipart) that are looked into; deeper is hidden."""
+
+SAID: Final = 4096
+"""Characters of a text that may be a sentence, or some lines of a log; a longer one is a document, or a script."""
 
 Secret = Callable[[str], bool]
 
@@ -37,6 +41,13 @@ _TOKEN = re.compile(
     r'"[^"\\]*(?:\\.[^"\\]*)*(?:"(\s*:)?|\\?\Z)|-?\d[\d.eE+-]*|[][{}]|[^][{}"\d-]+|-', re.DOTALL
 )
 _ESCAPED = re.compile(r'(?<![\w.-])([\w.-]{1,128})(?:\\+")?\s*[:=]\s*(\\+)"')
+_PAIR = re.compile(  # an environment variable of Kubernetes, a header in a HAR file
+    r'"(?:name|key)"\s*:\s*"((?:[^"\\]|\\.){1,128})"\s*,\s*"value"\s*:\s*(?=")', re.IGNORECASE
+)
+_ESCAPED_PAIR = re.compile(
+    r'"(?:name|key)\\+"\s*:\s*\\+"([^"\\]{1,128})\\+"\s*,\s*\\+"value\\+"\s*:\s*(\\+)"',
+    re.IGNORECASE,
+)
 _QUOTE = re.compile(r'(\\*)"')
 _LITERAL = re.compile(r'(?<![\w.-])([\w-]{1,128})\s*:\s*(?=")')
 _JSON = re.compile(r'[\s\ufeff]*(?:\{\s*["}]|\[)')
@@ -103,8 +114,11 @@ def _body(text: str, depth: int) -> str:
         text = _named(text)
     if "://" in text and "@" in text:
         text = _USER_INFO.sub(rf"\1{REDACTED}@", text)
-    if _FORM.match(text.lstrip()):
+    start = text.lstrip()
+    if _FORM.match(start):
         text = url(f"&{text}")[1:]
+    if len(text) <= SAID and start[:1] != "<":
+        text = said(text, within_json=_JSON.match(text) is not None)
     return text
 
 
@@ -141,6 +155,9 @@ def _json(text: str) -> str:
     elif _calls_secret(text):
         secret = _secret_of_call
     text = _hidden(text, partial(_strings, secret=secret), _value_end)
+    if "value" in text.lower():
+        text = _hidden(text, partial(_matches, _PAIR, secret), _value_end)
+        text = _hidden(text, partial(_matches, _ESCAPED_PAIR, secret), _escape_end)
     if text.lstrip("\ufeff \t\r\n")[:1] not in ("{", "["):
         text = _hidden(text, partial(_members, secret=secret), _value_end)
     if not _JSON.match(text):
@@ -214,7 +231,12 @@ def _literal_end(text: str, found: re.Match[str]) -> tuple[str, int]:
 
 def _escaped(text: str, at: int, secret: Secret) -> re.Match[str] | None:
     """JSON within a string of JSON; a literal in a GraphQL query."""
-    for found in _ESCAPED.finditer(text, at):
+    return _matches(_ESCAPED, secret, text, at)
+
+
+def _matches(pattern: re.Pattern[str], secret: Secret, text: str, at: int) -> re.Match[str] | None:
+    """The next match whose first group is a secret name."""
+    for found in pattern.finditer(text, at):
         if secret(found[1]):
             return found
     return None

@@ -27,7 +27,7 @@ SECRET_HEADERS: Final = frozenset(
         "xmasterkey",
     }
 )
-"""Headers whose value is hidden, beside every name that holds one of SECRET_PARTS or HEADER_PARTS."""
+"""Headers whose value is hidden, beside those that a parameter of their name is hidden for, and HEADER_PARTS."""
 
 HEADER_PARTS: Final = ("authorization", "cookie")
 """Headers whose name holds one of these are secret: gateways pass credentials on in X-...-Authorization."""
@@ -180,7 +180,7 @@ def header(name: str, value: str) -> str:
     """
     bare = plain(name[:NAME_BYTES])
     parts = any(part in bare for part in HEADER_PARTS)
-    if parts or bare in SECRET_HEADERS or _secret_part(bare):
+    if parts or bare in SECRET_HEADERS or secret_parameter(name):
         scheme, space, _ = value.partition(" ")
         return f"{scheme} {REDACTED}" if space and scheme.lower() in SCHEMES else REDACTED
     if bare == "secwebsocketprotocol":  # how browsers send Kubernetes' API server their token

@@ -21,6 +21,7 @@ from typing import Any, Final
 from kshark import breaker, wire
 from kshark.app import FAILED, Capture
 from kshark.engine import FLOWS
+from kshark.flow import EMPTY, NOBODY
 from kshark.interrupts import EARLY, Interrupts
 from kshark.loop import Loop, running
 from kshark.plan import Chosen, Plan
@@ -209,16 +210,26 @@ def summary(snapshot: Mapping[str, Any], seconds: float) -> str:
         lost = ", ".join(_lost(reason, n) for reason, n in sink["dropped"].items())
         refused = f", {sink['filtered']:,} filtered out" if sink["filtered"] else ""
         parts.append(f"{name} {sink['delivered']:,}{refused}" + (f", {lost}" if lost else ""))
-    told = ("no payload", "encrypted")
-    unknown = sum(n for reason, n in packets["opaque"].items() if reason not in told)
-    if unknown:
-        parts.append(f"{unknown:,} packets of unknown protocols")
-    if encrypted := packets["opaque"].get("encrypted", 0):
-        parts.append(f"{encrypted:,} encrypted packets")
+    parts += _unread(packets["opaque"])
     if errors := sum(snapshot["errors"].values()):
         word = "error" if errors == 1 else "errors"
         parts.append(f"{errors:,} dissect {word}: kshark doctor shows which")
     return "; ".join(parts) + f"; {seconds:.1f} s"
+
+
+def _unread(opaque: Mapping[str, int]) -> list[str]:
+    """Packets that no dissector took, or that it gave up on, by what a user can do about it."""
+    parts, rest = [], {reason: n for reason, n in opaque.items() if n and reason != EMPTY}
+    if unknown := rest.pop(NOBODY, 0):
+        parts.append(f"{unknown:,} packets of unknown protocols")
+    if encrypted := rest.pop("encrypted", 0):
+        parts.append(f"{encrypted:,} encrypted packets")
+    if rest:
+        most = max(rest, key=lambda reason: rest[reason])
+        parts.append(
+            f"{sum(rest.values()):,} packets not read ({most}{', …' if rest.keys() > {most} else ''})"
+        )
+    return parts
 
 
 def _lost(reason: str, count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Final, cast
 
 from kshark import limits
-from kshark.api import Backend, Block, CaptureStats, Entry, Flow
+from kshark.api import Backend, Block, CaptureStats, Coverage, Entry, Flow
 from kshark.breaker import Charge, Post, ours
 from kshark.clock import Clock
 from kshark.engine import Engine
@@ -163,6 +163,7 @@ def checked(block: object) -> None:
         ("count", block.count, int),
         ("linktype", block.linktype, int),
         ("ifaces", block.ifaces, tuple),
+        ("within", block.within, str),
     ):
         if type(value) is not expected:
             text = f"whose {name} is {type(value).__name__}, not {expected.__name__}"
@@ -192,11 +193,14 @@ def copied(stats: object) -> CaptureStats:
         not isinstance(received, int)
         or not isinstance(dropped, dict)
         or not isinstance(notes, list)
+        or not isinstance(stats.facts, dict)
     ):
         raise Rubbish("stats() gave books that are not of int, dict and list")
     if not all(isinstance(k, str) and isinstance(n, int) for k, n in dropped.items()):
         raise Rubbish("stats() gave drops that are not numbers by reason")
     kept = dict(list(dropped.items())[: limits.REASONS])
-    return CaptureStats(
-        received, kept, [str(note)[: limits.LINE] for note in notes[: limits.NOTES]]
-    )
+    covered = [one for one in stats.coverage[: limits.TLS_PROCESSES] if isinstance(one, Coverage)]
+    lines = [str(note)[: limits.LINE] for note in notes[: limits.NOTES]]
+    facts = list(stats.facts.items())[: limits.NOTES]
+    ways = {str(key)[: limits.LINE]: str(value)[: limits.LINE] for key, value in facts}
+    return CaptureStats(received, kept, lines, ways, covered)

@@ -105,3 +105,12 @@ def emit_flow(guard: Guard, end: int) -> None:
     flow = engine.describe(wire, bool(guard.flip), engine.transport(wire), guard.reason)
     emitter = engine.emitter(flow, guard.midstream, wire, guard.emitter)
     emitter.emit(request, response, outcome, False)
+
+
+def emit_last(guard: Guard, end: int, ns: int, opaque: bool) -> None:
+    """The flow is over. Where nothing else tells of it, it is an entry: at once, or after what it carries in clear."""
+    unshown = opaque or guard.emitter is None or guard.emitter.silent()
+    if guard.clear is not None:
+        guard.clear.ended(end, ns, unshown)
+    elif unshown:
+        emit_flow(guard, end)

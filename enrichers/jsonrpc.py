@@ -42,7 +42,7 @@ class JsonRpc(Details):
         str, doc("Parameters, as JSON; of a batch those of the first", redact=Redact.BODY)
     ] = ""
     notification: Annotated[bool, doc("It has no id, and is not answered")] = False
-    batch: Annotated[int, doc("Calls of the request")] = 1
+    batch: Annotated[int, doc("Calls of the request, those that are none included")] = 1
     methods: Annotated[list[str], doc("Of a batch, the method of each")] = []
     result: Annotated[bool, doc("Over WebSocket: it is an answer, no call")] = False
     errors: Annotated[int | None, doc("Errors of the response; null = not known")] = None
@@ -81,13 +81,13 @@ def of_calls(given: Read) -> JsonRpc | None:
     if isinstance(given.value, list):
         known = [of_call(one) for one in given.value[:LISTED]]
         calls = [one for one in known if one is not None]
-        if not calls or len(calls) < len(known):
+        if not calls:
             return None
         found: JsonRpc | None = calls[0]
         assert found is not None
         found.batch = len(given.value)
         found.methods = [one.method or "" for one in calls]
-        found.notification = all(one.notification for one in calls)
+        found.notification = all(one is not None and one.notification for one in known)
     else:
         found = of_call(given.value)
     if found is not None and not given.whole:

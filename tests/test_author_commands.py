@@ -615,6 +615,23 @@ def test_a_group_that_is_nearly_ours_is_pointed_out(
     assert all(row["name"] != "near" for row in json.loads(out))
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("grpc", "it comes in http2: say that"), ("tcp", "it is what nobody dissects"), ("gprc", "did you mean grpc?")],
+)  # fmt: skip
+def test_what_has_no_dissector_is_the_users_mistake(
+    name: str, why: str, tmp_path: Path, capfd: Capture
+) -> None:
+    """And of no plugin's; nor is it passed over in silence."""
+    path = str(pcap(tmp_path / "x.pcap", PINGS))
+    dissect = [] if name == "grpc" else [["dissect", "--protocol", name]]  # which follows layers
+    for arguments in (*dissect, ["run", "--read", path, "--assume", f"47={name}"]):
+        _, err = said(capfd, 2, *arguments)
+        assert err.startswith("kshark: --")
+        assert why in err
+        assert err.count("\n") == 1
+
+
 def test_the_closing_line_counts_dissect_errors(tmp_path: Path, capfd: Capture) -> None:
     text = PLUGIN.replace(
         "            head =",

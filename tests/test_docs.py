@@ -45,7 +45,8 @@ def test_reference_pages_are_those_of_the_code() -> None:
 
 def test_examples_are_of_protocols_and_hide_secrets() -> None:
     """Each is recognised by an engine that knows all built-ins; what it shows is redacted."""
-    found = plugins.load(options=plugins.PluginOptions(allow=["nobody"])).protocols
+    known = plugins.load(options=plugins.PluginOptions(allow=["nobody"]))
+    found = known.protocols.keys() | {name for one in known.enrichers.values() for name in one.adds}
     for path in (DOCS / "examples").iterdir():
         page = (DOCS / "reference" / "protocols" / f"{path.stem}.md").read_text()
         assert path.stem in found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from generated.markdown import builtins
@@ -18,6 +18,7 @@ from kshark.engine import Engine, EngineSettings
 from kshark.redact import redact_targets
 from kshark.render import Renderer
 from kshark.sinks._lines import Layout, Palette
+from kshark.testing.context import context
 from kshark.testing.play import PROTO, STEP, MadeFlow
 from kshark.wire import END_FIN
 
@@ -26,29 +27,35 @@ WIDTH = 116
 """Characters of a line of JSON; what is longer is broken."""
 
 
-def example(spec: api.ProtocolSpec) -> Iterable[str]:
+def example(name: str) -> Iterable[str]:
     """The conversation, its rows and the JSON of one; nothing for a protocol without a conversation."""
-    path = FOLDER / f"{spec.name}.txt"
+    path = FOLDER / f"{name}.txt"
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8")
-    entries = list(run(text, spec))
+    entries = run(text, name)
     yield "## Example\n"
     yield "A conversation (`>` the client, `<` the server):\n"
     yield from ("```text", text.rstrip(), "```\n")
     yield "In the terminal:\n"
     yield from ("```text", *lines(entries), "```\n")
-    yield f"The first entry of {spec.name} with `--full --sink jsonl:-`, broken into lines:\n"
-    first = next(entry for entry in entries if entry.protocol == spec.name)
-    yield from ("```json", shown(first), "```\n")
+    yield f"The first entry of {name} with `--full --sink jsonl:-`, broken into lines:\n"
+    yield from ("```json", shown(next(entry for entry in entries if of(name, entry))), "```\n")
 
 
-def run(text: str, spec: api.ProtocolSpec) -> Iterator[api.Entry]:
+def of(name: str, entry: api.Entry) -> bool:
+    """Whether this is one of that protocol, or has what an enricher of that name adds."""
+    return entry.protocol == name or name in (entry.extra or {})
+
+
+def run(text: str, name: str) -> list[api.Entry]:
     """The entries of the conversation, as sinks get them."""
-    specs = builtins().protocols
+    known = builtins()
+    specs = known.protocols
     over = "udp" if "# over udp" in text else "tcp"
     engine = Engine(list(specs.values()), EngineSettings(backend="pcap"))
-    flow = MadeFlow(PROTO[over], server_port=spec.ports[0] if spec.ports else 4_000)
+    ports = specs[name].ports if name in specs else ()
+    flow = MadeFlow(PROTO[over], server_port=ports[0] if ports else 4_000)
     consumer = engine.open(flow)
     for side, piece in talk.parse(text).pieces:
         flow.last_ns += STEP
@@ -59,11 +66,13 @@ def run(text: str, spec: api.ProtocolSpec) -> Iterator[api.Entry]:
         else:
             consumer.gap(side, piece, flow.last_ns)
     consumer.end(END_FIN, flow.last_ns)
-    entries = redact_targets(engine.take(), specs)
-    assert any(entry.protocol == spec.name for entry in entries), (
-        f"{spec.name}: its example is not recognised"
-    )
-    return iter(entries)
+    entries = engine.take()
+    if name in known.enrichers:
+        spec = known.enrichers[name]
+        entries = spec.make(spec.options(), context(*specs.values())).enrich(entries)
+    entries = redact_targets(entries, specs)
+    assert any(of(name, entry) for entry in entries), f"{name}: its example is not recognised"
+    return entries
 
 
 def lines(entries: Iterable[api.Entry]) -> Iterable[str]:

@@ -69,6 +69,8 @@ def added_page(name: str, schema: type[api.Details], spec: api.EnricherSpec) -> 
     """All of an object that a built-in enricher adds."""
     yield f"# {name}\n"
     yield f"{added(spec)}\n"
+    yield from example(name)
+    yield "## Schema\n"
     yield from table(SCHEMA, schema_rows(schema))
     yield from notes_table(name)
 
@@ -78,7 +80,7 @@ def protocol_page(spec: api.ProtocolSpec) -> Iterable[str]:
     yield f"# {spec.name}\n"
     yield f"{sentence(spec.doc)}\n"
     yield from facts(spec)
-    yield from example(spec)
+    yield from example(spec.name)
     yield "## Schema\n"
     yield SCHEMA_TEXT
     same = spec.request is spec.response

@@ -73,7 +73,7 @@ class Enricher:
             return None
         if (details.content_type or "").lower().startswith(_DOCUMENT):
             return of_document(details.body)
-        return of_json(read(details.body))
+        return of_json(read(details.body), "graphql" in asked.target.partition("?")[0])
 
     def answer(self, found: GraphQL, entry: Entry, answered: Message) -> None:
         """What its response says."""

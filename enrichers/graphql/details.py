@@ -9,6 +9,7 @@ from kshark.api import Details, Redact, doc
 NOTES: Final[dict[str, str]] = {
     "request-cut": "the request's body is not whole: what is said of it are its whole members",
     "response-cut": "the response's body is not whole: where no error is seen there may be one",
+    "no-document": "what was sent to GraphQL as query is none that can be read: which operation is not known",
     "ambiguous": "several operations, and no operationName: which of them ran is not said",
 }
 

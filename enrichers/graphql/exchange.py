@@ -48,8 +48,11 @@ def _named(known: list[Operation], name: str | None) -> Operation | None:
     return next((one for one in known if name and one.name == name), None)
 
 
-def of_parameters(value: Any) -> GraphQL | None:
-    """Of ``{"query": ..., "operationName": ..., "variables": ..., "extensions": ...}``."""
+def of_parameters(value: Any, sure: bool = False) -> GraphQL | None:
+    """Of ``{"query": ..., "operationName": ..., "variables": ..., "extensions": ...}``.
+
+    `sure`: it was sent to GraphQL, so that a query which cannot be read is a mistake, and nothing else.
+    """
     if not isinstance(value, dict):
         return None
     text, name = value.get("query"), value.get("operationName")
@@ -57,6 +60,8 @@ def of_parameters(value: Any) -> GraphQL | None:
     digest = persisted(value.get("extensions"))
     if isinstance(text, str) and text.strip():
         found = of_document(text, name)
+        if found is None and sure:
+            found = GraphQL(name=name, notes=["no-document"])
     elif digest:
         found = GraphQL(name=name)
     else:
@@ -76,12 +81,12 @@ def persisted(extensions: Any) -> str | None:
     return digest[:NAME] if isinstance(digest, str) and digest else None
 
 
-def of_json(given: Read) -> GraphQL | None:
+def of_json(given: Read, sure: bool = False) -> GraphQL | None:
     """Of a request's body: one operation, or a batch of them."""
     if not isinstance(given.value, list):
-        found = of_parameters(given.value)
+        found = of_parameters(given.value, sure)
     else:
-        batch = [of_parameters(one) for one in given.value[:LISTED]]
+        batch = [of_parameters(one, sure) for one in given.value[:LISTED]]
         known = [one for one in batch if one is not None]
         if not known or len(known) < len(batch):
             return None
@@ -112,7 +117,7 @@ def of_websocket(value: Any, spoken: bool) -> GraphQL | None:
     payload = value.get("payload")
     found: GraphQL | None = None
     if kind in STARTS:
-        found = of_parameters(payload)
+        found = of_parameters(payload, spoken)
     elif kind in RESULTS:
         result = isinstance(payload, dict) and ("data" in payload or "errors" in payload)
         if spoken or result:

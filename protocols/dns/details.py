@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from kshark import limits
-from kshark.api import Details, DissectError, Message, doc
+from kshark.api import Details, DissectError, Message, Redact, doc
 
 from .codes import OPCODES, OPT, class_name, rcode_name, type_name
 from .edns import DnsEdns, edns
@@ -36,7 +36,8 @@ class DnsRecord(Details):
     rclass: Annotated[str, doc("Class: IN, as a rule")] = ""
     ttl: Annotated[int, doc("Seconds for which it may be kept")] = 0
     data: Annotated[
-        str, doc("As zone files write it; \\# and hex digits where that is unknown")
+        str,
+        doc("As zone files write it; \\# and hex digits where that is unknown", redact=Redact.BODY),
     ] = ""
     flush: Annotated[bool, doc("Multicast DNS: older records are void")] = False
 

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import msgspec
 
-from kshark.api import Options, ProtocolSpec, Redact, hookimpl, option
+from kshark.api import EnricherSpec, Options, ProtocolSpec, Redact, hookimpl, option
+from kshark.protocols.grpc.asking import ASKER, OpenPool
 from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
 from kshark.protocols.grpc.layer import layer as layer
+from kshark.protocols.grpc.schema import Pool
+
+EVERYBODY = "reflect"
+"""Where types come from: each server that is seen."""
 
 
 class GrpcOptions(Options):
@@ -18,7 +23,7 @@ class GrpcOptions(Options):
     proto: Annotated[
         list[str],
         option(
-            "Types of bodies: a descriptor set, a folder of .proto, or reflect:HOST:PORT to ask a server"
+            "Types of bodies: a descriptor set, a folder of .proto, reflect:HOST:PORT (ask it), reflect (ask each seen)"
         ),
     ] = []
 
@@ -29,7 +34,9 @@ def configure(options: GrpcOptions) -> ProtocolSpec:
         return SPEC
     from kshark.protocols.grpc.schemas import load
 
-    return msgspec.structs.replace(SPEC, details=partial(details, pool=load(options.proto)))
+    places = [place for place in options.proto if place != EVERYBODY]
+    pool = load(places, OpenPool() if places != options.proto else Pool())
+    return msgspec.structs.replace(SPEC, details=partial(details, pool=pool))
 
 
 SPEC = ProtocolSpec(
@@ -50,3 +57,8 @@ SPEC = ProtocolSpec(
 @hookimpl
 def register_protocols() -> list[ProtocolSpec]:
     return [SPEC]
+
+
+@hookimpl
+def register_enrichers() -> list[EnricherSpec]:
+    return [ASKER]

@@ -7,7 +7,7 @@ found by name; without one, a field has a number and no name, and nothing in it 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols.grpc import bodies, status
@@ -109,9 +109,20 @@ class GrpcResponse(Details):
     encoding: Annotated[str | None, doc("`grpc-encoding`: how messages are compressed")] = None
     content_type: Annotated[str | None, doc("application/grpc, or one that begins so")] = None
     metadata: Annotated[
-        Pairs, doc("Headers, in order", otel="rpc.grpc.response.metadata", redact=Redact.HEADERS)
+        Pairs,
+        doc(
+            "Headers, in order; what message and error_details say is left out",
+            otel="rpc.grpc.response.metadata",
+            redact=Redact.HEADERS,
+        ),
     ] = []
-    trailers: Annotated[Pairs, doc("Trailers, in order", redact=Redact.HEADERS)] = []
+    trailers: Annotated[
+        Pairs,
+        doc(
+            "Trailers, in order; what message and error_details say is left out",
+            redact=Redact.HEADERS,
+        ),
+    ] = []
     unknown_headers: Annotated[
         int, doc("Headers whose name or value cannot be known (joined in mid-stream, bytes lost)")
     ] = 0
@@ -128,6 +139,8 @@ class GrpcResponse(Details):
 
 
 Found = GrpcRequest | GrpcResponse
+ELSEWHERE: Final = ("grpc-message", "grpc-status-details-bin")
+"""Headers that have fields of their own, where their secrets are found: packed as they are here they are not."""
 NO_SCHEMA = Pool()
 
 
@@ -150,7 +163,7 @@ def details(message: Message, pool: Pool = NO_SCHEMA) -> Found:
     found.compressed = call.packed
     found.encoding = head.first("grpc-encoding") or call.coding or None
     found.content_type = head.first("content-type")
-    found.metadata = head.pairs
+    found.metadata = shown(head)
     found.notes = [*message.notes]
     found.unknown_headers += head.unknown
     show_body(message, call, pool, found)
@@ -175,7 +188,7 @@ def request(message: Message, call: Call, head: Metadata) -> GrpcRequest:
 def response(message: Message, call: Call, head: Metadata, pool: Pool) -> GrpcResponse:
     """What only a response has."""
     trailers = Metadata(call.trailers)
-    found = GrpcResponse(trailers=trailers.pairs, unknown_headers=trailers.unknown)
+    found = GrpcResponse(trailers=shown(trailers), unknown_headers=trailers.unknown)
     told = head.pseudo.get(":status", "")
     if not told and message.head[:5] == b"HTTP/":
         told = message.head[9:12].decode("latin-1")
@@ -199,9 +212,15 @@ def response(message: Message, call: Call, head: Metadata, pool: Pool) -> GrpcRe
     packed = trailers.first("grpc-status-details-bin") or head.first("grpc-status-details-bin")
     raw = binary(packed) if packed else None
     if raw:
-        shown = bodies.protobuf(raw, pool, "google.rpc.Status", False, [])
-        found.error_details = shown.text
+        found.error_details = bodies.protobuf(raw, pool, "google.rpc.Status", False, []).text
+    elif packed:
+        found.error_details = packed
     return found
+
+
+def shown(head: Metadata) -> Pairs:
+    """The headers, but for those that are shown elsewhere."""
+    return [pair for pair in head.pairs if pair[0] not in ELSEWHERE]
 
 
 def names(target: str) -> tuple[str, str]:
@@ -224,11 +243,11 @@ def show_body(message: Message, call: Call, pool: Pool, found: Found) -> None:
     method = pool.methods.get(call.target, Method("", ""))
     kind = method.answers if call.server else method.asks
     coding = found.encoding or ""
-    shown = bodies.show(
+    read = bodies.show(
         message.body, call.flag & 1 == 1, coding, subtype, pool, kind, message.truncated
     )
     if call.flag & 1 and not coding:
         found.encoding = bodies.coding_of(message.body) or None
-    found.body = shown.text
-    found.reading = shown.reading
-    found.notes += shown.notes
+    found.body = read.text
+    found.reading = read.reading
+    found.notes += read.notes

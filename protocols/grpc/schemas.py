@@ -21,9 +21,8 @@ REFLECT: Final = "reflect:"
 MISSING: Final = "needs grpcio-tools: pip install 'kshark[grpc]'"
 
 
-def load(places: Iterable[str]) -> Pool:
-    """The types of all these places; `PluginError` for what is wrong with one."""
-    pool = Pool()
+def load(places: Iterable[str], pool: Pool) -> Pool:
+    """Add the types of all these places; `PluginError` for what is wrong with one."""
     room = limits.PROTO_SCHEMA
     for place in places:
         try:
@@ -41,15 +40,23 @@ def load(places: Iterable[str]) -> Pool:
             raise PluginError(
                 f"--proto {place}: no descriptor set (protoc --include_imports --descriptor_set_out=FILE)"
             ) from error
+        except RecursionError as error:
+            raise PluginError(f"--proto {place}: types within types, too deep") from error
         except OSError as error:
             raise PluginError(f"--proto {place}: {error.strerror or error}") from error
+        if not pool.messages:
+            raise PluginError(f"--proto {place}: there is no type in it")
     return pool
 
 
 def descriptors(place: str) -> Iterable[bytes]:
     """What one place has: descriptor sets, or of a server the descriptors of files."""
     if place.startswith(REFLECT):
-        return descriptors_of(place.removeprefix(REFLECT))
+        address = place.removeprefix(REFLECT)
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal()):
+            raise PluginError(f"--proto {place}: must be {REFLECT}HOST:PORT")
+        return descriptors_of(address)
     path = Path(place)
     if path.is_dir():
         return [compiled(path)]

@@ -156,6 +156,8 @@ class TlsDissector(Handshake):
         if opened and self.tls13 and (self.halves[CLIENT].blind or EARLY_NOTE in self.notes):
             self.settle()
         super().cut()
+        if self.settled and self.session is not None and (why := self.session.lacks):
+            self.leave(why)
 
     def shaken(self, side: int, data: bytes) -> None:
         """Handshake messages that were encrypted; those after Finished (tickets) are of no interest."""
@@ -180,7 +182,7 @@ class TlsDissector(Handshake):
     def pass_on(self, side: int, data: bytes, missing: int = 0) -> None:
         size = self.halves[side].count()
         hint = ALPN_PROTOCOLS.get(self.alpn, self.alpn)
-        self.out.append(Inner(Side(side), data, size, missing, hint=hint))
+        self.out.append(Inner(Side(side), data, size, missing, hint=hint, name=self.name()))
 
     # ------------------------------------------------------------ losses
 

@@ -25,6 +25,10 @@ LABELS: Final = {
     b"CLIENT_TRAFFIC_SECRET_0": "client data",
     b"SERVER_TRAFFIC_SECRET_0": "server data",
 }
+ANY_LINE: Final = re.compile(rb"#|[A-Z0-9_]{1,64} |\s*\Z")
+"""How lines of a key log begin, those of no use here included."""
+WHOLE: Final = (64, 96)
+"""Hex digits of a secret: a digest of 32 or 48 bytes, or a master secret."""
 LONGEST: Final = 1_024
 """Bytes of a line; the longest of use has 230."""
 
@@ -49,6 +53,7 @@ class KeyLog:
         self.path = path
         self.known: dict[bytes, dict[str, bytes]] = {}
         self.forgotten = 0
+        self.strange = False  # it has lines that no key log has
         self._offset = 0
         self._rest = b""
         if path:
@@ -61,8 +66,15 @@ class KeyLog:
                 raise PluginError(f"--tls-keylog {self.path}: it is no regular file")
             while self._offset < found.st_size and self._read():
                 pass
+            last = LINE.match(self._rest)
+            if last is not None and len(last[3]) in WHOLE:  # who edits a file may end it so
+                self._line(self._rest)
         except OSError as error:
             raise PluginError(f"--tls-keylog {self.path}: {error.strerror}") from error
+        if self.strange and not self.known:
+            raise PluginError(
+                f"--tls-keylog {self.path}: it is no key log as SSLKEYLOGFILE makes it"
+            )
 
     @property
     def asked(self) -> bool:
@@ -99,6 +111,7 @@ class KeyLog:
         self._rest = self._rest[-LONGEST:]
         for line in lines:
             self._line(line)
+            self.strange = self.strange or ANY_LINE.match(line) is None
         return bool(data)
 
     def _line(self, line: bytes) -> None:

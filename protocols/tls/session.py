@@ -112,9 +112,16 @@ class Session:
             yield from self._drain(side)
         self._bounded()
 
+    @property
+    def lacks(self) -> str:
+        """Why records wait, "" where none do."""
+        if not self.held:
+            return ""
+        return "secrets missing" if self.known else "no secrets of it in the key log"
+
     def _bounded(self) -> None:
         if self.held > limits.TLS_WAITING:
-            raise Lost("no secrets of it in the key log" if not self.known else "secrets missing")
+            raise Lost(self.lacks)
 
     def _ask(self) -> bool:
         """Look for the secrets once more."""

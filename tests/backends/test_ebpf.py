@@ -71,6 +71,24 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.client.pid is None
 
 
+def test_of_a_session_without_connection_the_process_alone_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_owners, "SOCKET_OWNERS", 1)
+    owners = Owners()
+    for number in (1, 2):
+        owners.unbound(number, ends(f"100::{number}:0:0:1", 0, "100::", 0), b"python3\0")
+    first, second = (
+        Flow("x", "tcp", Endpoint("100::", 0), Endpoint(f"100::{number}:0:0:1", 0))
+        for number in (1, 2)
+    )
+    for found in (first, second):
+        owners.name(found)
+        assert found.client == Endpoint("", 0)
+    assert first.server == Endpoint("", 0)
+    assert second.server == Endpoint("", 0, None, 2, "python3")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

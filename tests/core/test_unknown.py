@@ -60,5 +60,5 @@ def test_nobody_can_have_one_dissect() -> None:
     spec = plugins.load().protocols["udp"]
     with pytest.raises(PluginError, match="no dissector of its own"):
         spec.dissector()
-    with pytest.raises(PluginError, match=r"--assume 80=tcp: tcp is what nobody dissects"):
+    with pytest.raises(PluginError, match=r"--assume 80=tcp: tcp has no dissector of its own"):
         make_plan(places({"assume": Given(["80=tcp"], "--assume")}, environ={}))

@@ -131,6 +131,20 @@ def test_giving_up_ends_what_is_within(table: type[Table]) -> None:
     assert len(t.engine.guards) == 1
 
 
+def test_the_servers_name_is_that_of_the_flow_within(table: type[Table]) -> None:
+    class Named(Wrapped):
+        def feed(self, side: Side, data: bytes) -> Iterable[Item]:
+            for one in super().feed(side, data):
+                yield replace(one, name="a.example") if isinstance(one, Inner) else one
+
+    t = table(replace(WRAPPED, dissector=Named), TOY)
+    guard = t.open()
+    t.talk(guard, "> WRAP\n< WRAP")
+    say(t, guard, "> TOY 1\n< OK")
+    (entry,) = t.engine.take()
+    assert (entry.protocol, entry.src.name, entry.dst.name) == ("toy", None, "a.example")
+
+
 @pytest.mark.parametrize("item", [Inner(5, b""), Inner(0, "x"), Inner(0, b"", -1)])  # type: ignore[arg-type]
 def test_rubbish_within(table: type[Table], item: Inner) -> None:
     bad = type("Bad", (Wrapped,), {"feed": lambda *_: [item]})

@@ -179,6 +179,16 @@ def test_strange_answers(answer: bytes, errors: int | None, outcome: Outcome) ->
     assert (graphql(entry).errors, entry.outcome) == (errors, outcome)
 
 
+@pytest.mark.parametrize("query", ["{ a", "query {", "SELECT 1"])
+def test_a_query_that_is_none(query: str) -> None:
+    """The commonest mistake of all: the server says what is wrong, with status 200."""
+    said = answered(body(errors=[{"message": "Syntax Error"}]))
+    entry = exchange(asked(body(query=query)), said)
+    assert rows([entry]) == ["POST /graphql -> 200 Syntax Error [error]"]
+    assert graphql(entry).notes == ["no-document"]
+    assert exchange(asked(body(query=query), "/search?graphql=1"), said).extra is None
+
+
 def test_nothing_came_back() -> None:
     entry = exchange(asked(body(query="{ a }")))
     assert (entry.outcome, graphql(entry).errors) == (Outcome.UNANSWERED, None)

@@ -53,6 +53,11 @@ def jsonrpc(entry: Entry) -> JsonRpc:
             [result(1), failed(2, -1, "no"), result(3)],
             "POST / batch of 4: a, b, c, … -> 200 -1 no [error]",
         ),
+        (
+            [call("a", id=1), {"foo": "boo"}, 1],
+            [result(1), failed(None, -32600, "Invalid Request")],
+            "POST / batch of 3: a -> 200 -32600 Invalid Request [error]",
+        ),
         (call("a", id="x"), [], "POST / a -> 200 [ok]"),
         (call("a", id=None), failed(None), "POST / a -> 200 -32601 Method not found [error]"),
         (call("a", id=1), {"jsonrpc": "2.0", "id": 1, "error": {}}, "POST / a -> 200 [error]"),
@@ -72,7 +77,7 @@ def test_rows(question: Any, answer: Any, row: str) -> None:
         {"jsonrpc": "2.0", "method": 5},
         {"jsonrpc": "2.0"},
         [],
-        [call("a"), 5],
+        [5, "a"],
         "jsonrpc",
     ],
 )

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from kshark import limits
 from kshark.api import DissectError, Kind, Message
-from kshark.protocols.dns.details import DnsMessage, described, details
+from kshark.protocols.dns.details import DnsMessage, DnsRecord, described, details
 from kshark.protocols.dns.names import Names, skip
 from kshark.protocols.dns.rdata import rdata
+from kshark.redact import Redactor
 
 HASH = "a" * 40
 KEY = base64.b64encode(bytes(range(64))).decode()
@@ -317,3 +318,17 @@ def test_long_data_are_cut() -> None:
 def test_whatever_comes(data: bytes) -> None:
     assert isinstance(described(head(7, 0x8180, 1, 2, 1, 1) + data), DnsMessage)
     assert isinstance(details(Message(Kind.REQUEST, head=data)), DnsMessage)
+
+
+def test_secrets_in_texts_are_hidden() -> None:
+    """Of a TXT record; a key that is public, and what has no names, stays."""
+    data = [
+        '"v=1" "api_token=hunter2"',
+        '"v=DKIM1; k=rsa; p=MIGfMA0G"',
+        "2001:db8::1",
+        "abcdefghijkl",
+    ]
+    found = DnsMessage(answers=[DnsRecord(data=one) for one in data])
+    shown = Redactor().apply(found)
+    assert isinstance(shown, DnsMessage)
+    assert [one.data for one in shown.answers] == ['"v=1" "api_token=REDACTED"', *data[1:]]

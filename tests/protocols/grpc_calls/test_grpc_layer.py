@@ -37,6 +37,7 @@ from kshark.api import Entry, Kind, PluginError
 from kshark.protocols import grpc
 from kshark.protocols.grpc import reflection, schemas
 from kshark.protocols.grpc.details import GrpcRequest, GrpcResponse, details
+from kshark.protocols.grpc.schema import Pool
 from kshark.testing import converse, rows, shown
 
 START: Talk = [(C, HELLO), (S, frame(SETTINGS, 0, 0))]
@@ -101,7 +102,11 @@ def test_error_details() -> None:
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason="GONE"))
     packed = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
     (entry,) = played(asked(), (S, answers(1) + ends(1, "5", ("grpc-status-details-bin", packed))))
-    assert "GONE" in response_of(entry).error_details
+    found = response_of(entry)
+    assert "GONE" in found.error_details
+    assert packed not in repr((found.trailers, found.metadata))  # where nothing finds its secrets
+    (entry,) = played(asked(), (S, answers(1) + ends(1, "5", ("grpc-status-details-bin", "?"))))
+    assert response_of(entry).error_details == "?"
 
 
 def test_a_deadline_that_passed() -> None:
@@ -195,7 +200,8 @@ def test_grpc_web(text: bool) -> None:
     (row,) = shown(SPEC, [entry])
     assert json.loads(row["grpc"]["request"]["body"]) == {"1:varint": 1}
     assert json.loads(row["grpc"]["response"]["body"]) == {"1:varint": 2}
-    assert ["grpc-message", "no"] in row["grpc"]["response"]["trailers"]
+    assert row["grpc"]["response"]["trailers"] == [["grpc-status", "5"]]
+    assert row["grpc"]["response"]["message"] == "no"
 
 
 def test_compressed_messages_of_a_server_name_their_coding() -> None:
@@ -268,7 +274,36 @@ def test_too_much_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "big.pb").write_bytes(b"\x0a\x00" * 20)
     monkeypatch.setattr(limits, "PROTO_SCHEMA", 10)
     with pytest.raises(PluginError, match="of descriptors"):
-        schemas.load([str(tmp_path / "big.pb")])
+        schemas.load([str(tmp_path / "big.pb")], Pool())
+
+
+def nested(depth: int) -> bytes:
+    """A descriptor set of one type within another, and so on."""
+    inner = b"\x0a\x01M"
+    for _ in range(depth):
+        size = len(inner)
+        inner = (
+            b"\x0a\x01M\x1a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + inner
+        )
+    for key in (b"\x22", b"\x0a"):
+        size = len(inner)
+        inner = key + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + inner
+    return inner
+
+
+def test_what_is_no_schema_is_said(tmp_path: Path) -> None:
+    """In one line each; a server is not asked where its address is none."""
+    path = tmp_path / "api.pb"
+    for held, said in ((b"", "no type in it"), (b"\x0a\x00", "no type in it"), (b"pem", "no descriptor"),
+                       (nested(2_000), "too deep")):  # fmt: skip
+        path.write_bytes(held)
+        with pytest.raises(PluginError, match=f"--proto {path}: .*{said}"):
+            schemas.load([str(path)], Pool())
+    path.write_bytes(nested(5))
+    assert len(schemas.load([str(path)], Pool()).messages) == 6
+    for wrong in ("reflect:", "reflect:localhost", "reflect::99", "reflect:a:b"):
+        with pytest.raises(PluginError, match=f"--proto {wrong}: must be reflect:HOST:PORT"):
+            schemas.load([wrong], Pool())
 
 
 def test_a_server_without_end_is_not_heard_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from http2_kit import (
     ACK,
@@ -365,6 +367,19 @@ def test_a_block_that_never_ends() -> None:
             "> 1 long-headers",
             "> 3 GET /next",
         ]
+
+
+def test_a_compressed_bomb_in_frames() -> None:
+    """50 MB in some fifty KB of DATA: looked into within UNPACKED and UNPACK_RATIO, when somebody asks."""
+    packed = gzip.compress(bytes(50_000_000))
+    frames = b"".join(data(1, packed[at : at + 16_000]) for at in range(0, len(packed), 16_000))
+    head = frame(HEADERS, END_HEADERS, 1, b"\x88" + block(("content-encoding", "gzip")))
+    _, message = messages(opened([(C, get(1, "/")), (S, head + frames + data(1, b"", True))]))
+    shown = details(message)
+    assert isinstance(shown, Http2Response)
+    assert shown.body_size == len(packed)
+    assert "unpack-limit" in shown.notes
+    assert len(shown.body) <= 2 * limits.UNPACKED
 
 
 def test_a_header_bomb() -> None:

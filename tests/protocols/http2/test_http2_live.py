@@ -113,6 +113,31 @@ def nghttpx(nghttpd: int, files: Path) -> Iterator[int]:
         server.wait(10)
 
 
+@pytest.fixture
+def haproxy(nghttpd: int, tmp_path: Path) -> Iterator[tuple[Recorder, Recorder]]:
+    """haproxy between two recorders: what it hears as a server, and what it says as a client."""
+    behind = Recorder(nghttpd)
+    port = free_port()
+    conf = tmp_path / "haproxy.cfg"
+    conf.write_text(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n"
+        f"frontend f\n bind 127.0.0.1:{port} proto h2\n default_backend b\n"
+        f"backend b\n server s 127.0.0.1:{behind.port} proto h2\n"
+    )
+    server = subprocess.Popen(
+        [program("haproxy"), "-f", str(conf), "-db", "-q"], stderr=subprocess.DEVNULL
+    )
+    try:
+        await_port(port)
+        before = Recorder(port)
+        yield before, behind
+    finally:
+        server.terminate()
+        server.wait(10)
+        for recorder in (before, behind):
+            recorder.close()
+
+
 def run(*command: str) -> str:
     done = subprocess.run(
         [program(command[0]), *command[1:]], capture_output=True, timeout=60, text=True, check=False
@@ -190,6 +215,40 @@ def test_h2load(nginx: int) -> None:
     found = [row for talk in recorder.talks for row in rows(entries_of(talk))]
     assert found.count("GET /index.html -> 200 [ok]") == 2000
     assert len(found) == 2000
+
+
+def test_haproxy(haproxy: tuple[Recorder, Recorder], files: Path) -> None:
+    """The same calls on both sides of it; it has an encoder and a table of its own."""
+    before, _ = haproxy
+    base = f"http://127.0.0.1:{before.port}"
+    run(
+        "nghttp",
+        "-n",
+        "-H",
+        "x-long: " + "v" * 3_000,
+        *(f"{base}/{one}" for one in ("big", "style.css", "none")),
+    )
+    run("nghttp", "-n", "-d", str(files / "big"), f"{base}/style.css")
+    found = []
+    for recorder in haproxy:
+        time.sleep(0.1)
+        talks = [talk for talk in recorder.talks if talk]
+        found.append([entry for talk in talks for entry in entries_of(talk)])
+    for entries in found:
+        assert sorted(rows(entries))[:3] == [
+            "GET /big -> 200 [ok]",
+            "GET /none -> 404 [error]",
+            "GET /style.css -> 200 [ok]",
+        ]
+        assert [e.request.verb for e in entries if e.request].count("POST") == 1
+        assert http2.SPEC.details is not None
+        for entry in entries:
+            assert entry.request is not None
+            shown = http2.SPEC.details(entry.request)
+            assert isinstance(shown, Http2Request)
+            assert shown.unknown_headers == 0
+            assert shown.body_size == (BIG if shown.method == "POST" else 0)
+    assert len(found[0]) == len(found[1]) == 4
 
 
 # ---------------------------------------------------------------- the upgrade

@@ -187,6 +187,18 @@ def test_no_secrets_of_it(tmp_path: Path) -> None:
     assert found[-1].opaque == "no secrets of it in the key log"
 
 
+def test_a_short_connection_without_its_secrets(tmp_path: Path) -> None:
+    """It ends before too much waits: it is an entry nevertheless, which says why nothing of it is seen."""
+    talk, _ = with_keys(tmp_path / "all", V13)
+    keys = KeyLog()
+    keys.learn(b"CLIENT_RANDOM " + b"00" * 32 + b" " + b"11" * 48)
+    hello, flow = through([spec(keys)], talk)
+    assert rows([hello]) == [f"hello {NAME} -> 1.3 [ok]"]
+    assert (flow.protocol, flow.flow.reason) == ("tcp", "no secrets of it in the key log")
+    assert flow.request is not None
+    assert flow.request.target == NAME
+
+
 def test_secrets_of_the_data_alone(tmp_path: Path) -> None:
     """Without those of the handshake its messages stay hidden, and where they end."""
     talk, _ = with_keys(tmp_path / "all", V13)

@@ -58,6 +58,30 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             KeyLog(str(path))
 
 
+@pytest.mark.parametrize(
+    "held", [b"-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n", b"root:x:0\n", b"\xd4\xc3\xb2\xa1\n\0\n"]
+)
+def test_a_file_that_is_no_key_log(tmp_path: Path, held: bytes) -> None:
+    """Who names the server's key, or the capture, is told; an empty file may fill."""
+    path = tmp_path / "wrong"
+    path.write_bytes(held)
+    with pytest.raises(PluginError, match=r"--tls-keylog .*/wrong: it is no key log"):
+        KeyLog(str(path))
+    path.write_bytes(b"\n# comment\nRSA 01 02\n")
+    KeyLog(str(path))
+    path.write_bytes(held + LINE.encode())
+    assert KeyLog(str(path)).of(RANDOM) == MASTER
+
+
+def test_a_last_line_without_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(LINE.strip())
+    keys = KeyLog(str(path))
+    assert keys.of(RANDOM) == MASTER
+    path.write_text(f"{LINE}{LINE.replace(RANDOM.hex(), OTHER.hex())[:-5]}")
+    assert KeyLog(str(path)).of(OTHER) == {}
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_may_be_a_key_log(data: bytes) -> None:
     keys = KeyLog()
