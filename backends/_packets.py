@@ -166,8 +166,9 @@ class Packets:
         try:
             self._objects.append(watch_makers(self._wanted, first))
         except BpfError as error:
-            denied = error.errno in (errno.EPERM, errno.EACCES)
-            why = "needs CAP_PERFMON" if denied else error.strerror
+            # Without the capability the verifier knows no such calls.
+            denied = error.errno in (errno.EPERM, errno.EACCES, errno.EINVAL)
+            why = "that needs CAP_PERFMON, and Linux 5.12" if denied else error.strerror
             self._note(f"the processes of packets have no names: {why}")
 
     def _read(self) -> Iterator[Block]:

@@ -127,6 +127,17 @@ def test_cgroups_that_cannot_be(lab: Lab, group: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_without_the_capability_for_names_it_captures_all_the_same(group: Path) -> None:
+    caps = ["setpriv", "--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all"]
+    run = [sys.executable, "-m", "kshark", "run", "--backend", f"cgroup:{group.name}"]
+    command = [*caps, *run, "--sink", "jsonl:/dev/null"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline(), process.stderr.readline()]
+        process.kill()
+    assert said[1].endswith("have no names: that needs CAP_PERFMON, and Linux 5.12\n"), said
+
+
 def test_a_cgroup_that_goes_is_missed(lab: Lab, group: Path) -> None:
     inner = group / "goes"
     inner.mkdir()
