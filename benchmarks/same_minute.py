@@ -29,7 +29,9 @@ Entry = dict[str, Any]
 EDGE = 1.0
 """Seconds at both ends of the time that both captures have, of which nothing is missed."""
 LATE = 2.0
-"""Seconds that answers are waited for after the end."""
+"""Seconds after which the captures have begun, once they have said that they do; and that answers are waited for."""
+BEGUN = {"ebpf": "hooks: ", "af_packet": "; protocols"}
+"""What each backend says when it begins; the one that takes longest comes first."""
 PACKETS_ONLY = ("icmp",)
 """Protocols that no process says to another."""
 
@@ -76,7 +78,9 @@ def captures(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path], s
     for name, target in targets.items():
         more = ["--netns", args.netns] if args.netns and name == "af_packet" else []
         argv = [sys.executable, "-m", "kshark", "run", "--backend", target, *more]
-        running.append(subprocess.Popen([*argv, "--sink", f"jsonl:{files[name]}"]))
+        argv += ["--sink", f"jsonl:{files[name]}"]
+        running.append(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True))
+        begin(running[-1], BEGUN[name])
     time.sleep(LATE)
     since = moment(EDGE)
     time.sleep(args.seconds)
@@ -85,10 +89,21 @@ def captures(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Path], s
     codes = []
     for process in running:
         process.send_signal(signal.SIGINT)
-        codes.append(process.wait())
+        sys.stderr.write(process.communicate()[1])
+        codes.append(process.returncode)
     if any(code not in (0, 1) for code in codes):
         raise SystemExit(2)
     return files, since, until
+
+
+def begin(process: subprocess.Popen[str], hint: str) -> None:
+    """Wait until a capture says so."""
+    assert process.stderr is not None
+    while line := process.stderr.readline():
+        sys.stderr.write(line)
+        if hint in line:
+            return
+    raise SystemExit(2)
 
 
 def moment(later: float) -> str:
