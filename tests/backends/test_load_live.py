@@ -77,7 +77,8 @@ class Capture:
 
     @property
     def entries(self) -> list[Entry]:
-        return [json.loads(line) for line in self._lines()]
+        """But for an answer whose question came before the capture."""
+        return [entry for entry in map(json.loads, self._lines()) if entry["request"]]
 
     def sees(self, word: str) -> None:
         """Ask Redis for a key of this name until the capture tells of it."""
