@@ -44,7 +44,7 @@ loki: ## a real Loki to test with, built from its sources into ~/.cache/kshark (
 	@tests/loki.sh
 
 test-loki: dev tools loki ## the sink loki, its dashboards and alert rules, against the real Loki
-	@$(BIN)/python -m pytest -q tests/sinks/test_loki.py tests/sinks/test_loki_real.py tests/deploy $(ARGS)
+	@$(BIN)/python -m pytest -q tests/sinks/test_loki*.py tests/deploy $(ARGS)
 
 victorialogs: ## a log server that takes Loki's push API, built from its sources into ~/.cache/kshark (two minutes, once; needs Go)
 	@tests/victorialogs.sh

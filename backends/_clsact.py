@@ -51,10 +51,14 @@ class Clsact:
         """Remove the filters of processes that are gone; gives how many there were."""
         return self._there(_clean)
 
-    def attach(self, index: int, program: int, *, both: bool) -> None:
-        """Attach the program at the ingress of link `index`, and at its egress; OSError if the kernel refuses."""
-        parents = PARENTS if both else PARENTS[:1]
-        self._made[index] = self._there(lambda tc: _attach(tc, index, program, self._name, parents))
+    def attach(self, index: int, ingress: int, egress: int) -> None:
+        """Attach a program at the ingress of link `index`, and one at its egress; OSError if the kernel refuses."""
+        programs = ingress, egress
+        self._made[index] = self._there(lambda tc: _attach(tc, index, programs, self._name))
+
+    def attached(self, index: int) -> bool:
+        """Nobody tells of filters that are removed, and asking each second would cost more than it is worth."""
+        return True
 
     def detach(self, index: int) -> None:
         """Remove our filters of a link, if it is still there."""
@@ -88,10 +92,10 @@ def _netlink() -> Iterator[Any]:
             raise OSError(error.code, os.strerror(error.code)) from None
 
 
-def _attach(tc: Any, index: int, program: int, name: str, parents: tuple[int, ...]) -> bool:
+def _attach(tc: Any, index: int, programs: tuple[int, int], name: str) -> bool:
     made = _prepare(tc, index)
     try:
-        for parent in parents:
+        for program, parent in zip(programs, PARENTS, strict=True):
             tc.tc(
                 "add-filter",
                 "bpf",

@@ -1,7 +1,7 @@
 """The links of one network namespace with programs at them: TCX where the kernel has it, else clsact.
 
-Links that come are attached to, links that go are forgotten. On loopback a program sees what comes in only,
-or every packet would come twice.
+Links that come are attached to, links that go are forgotten. On loopback packets are taken
+when they come in only, or every one would come twice; when they leave it is told whose they are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ AUTO, TCX, CLSACT = "auto", "tcx", "clsact"
 class Hook(Protocol):
     """A way to attach a program to a link."""
 
-    def attach(self, index: int, program: int, *, both: bool) -> None: ...
+    def attach(self, index: int, ingress: int, egress: int) -> None: ...
+
+    def attached(self, index: int) -> bool: ...
 
     def detach(self, index: int) -> None: ...
 
@@ -90,6 +92,16 @@ class Hooked:
             self._full = True
             self._note(f"over {LINKS} interfaces: the packets of the others are left out")
 
+    def check(self) -> None:
+        """Attach again where somebody has detached our programs."""
+        for index in list(self._attached):
+            link = self.links.known.get(index)
+            if link is None or self._hook is None or self._hook.attached(index):
+                continue
+            self._drop(link)
+            why = self._add(link) or "they are attached again"
+            self._note(f"{self._prefix}{link.name}: somebody detached the programs: {why}")
+
     def close(self) -> None:
         hook, self._hook = self._hook, None
         if hook is not None:
@@ -145,12 +157,13 @@ class Hooked:
         number = self._numbers.find(key)
         if number < 0 or self._hook is None or link.number in self._attached:
             return ""
-        program = self._programs.fd("frame" if link.hardware in FRAMED else "bare")
+        ingress = self._programs.fd("frame" if link.hardware in FRAMED else "bare")
+        egress = self._programs.fd("leaving") if link.hardware == LOOPBACK else ingress
         index = link.number.to_bytes(4, sys.byteorder)
         try:
             self._numbered.put(index, number.to_bytes(2, sys.byteorder))
             with inside(self._netns):
-                self._hook.attach(link.number, program, both=link.hardware != LOOPBACK)
+                self._hook.attach(link.number, ingress, egress)
         except (OSError, PluginError) as error:
             self._numbered.drop(index)
             if isinstance(error, OSError) and error.errno == errno.ENODEV:

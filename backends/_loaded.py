@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Annotated, Final, NamedTuple
 
 from kshark.api import Options, PluginError, option
-from kshark.backends import _libbpf
+from kshark.backends import _libbpf, _makers
 from kshark.backends._libbpf import BpfError, Object
 from kshark.bpf import MISSING, program
 from kshark.limits import KIB, LINKS, MIB, PACKET_ROOM, PORTS
 
-SHARED: Final = ("ring", "counts", "ports")
+SHARED: Final = ("ring", "counts", "ports", "makers")
 """Maps that all copies of the programs have in common."""
 LEAST_RING: Final = 512 * KIB
 """Bytes: the longest packet fits."""
@@ -35,6 +35,9 @@ class PacketOptions(Options):
         int, option("Memory for packets that wait, rounded up to a power of two", unit="bytes")
     ] = 64 * MIB
     snaplen: Annotated[int, option("Bytes taken of each packet", unit="bytes")] = PACKET_ROOM
+    processes: Annotated[
+        bool, option("Name the processes that send packets, by who made their sockets")
+    ] = True
     user: Annotated[
         str, option("Become this user, without privileges, once the programs are attached")
     ] = ""
@@ -75,6 +78,17 @@ def load(wanted: Wanted, first: Sequence[Object] = ()) -> Object:
     return found
 
 
+def watch_makers(wanted: Wanted, first: Object) -> Object:
+    """Learn who makes sockets, into the maps of the `first` programs; `BpfError` where the kernel refuses that."""
+    found = _object(wanted._replace(programs=_makers.PROGRAMS), [first])
+    try:
+        _makers.begin(found)
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
 def missing(programs: tuple[str, ...]) -> str:
     """Why these programs cannot be loaded here, and what to do; "" where they can: they are, for a moment."""
     if not sys.platform.startswith("linux"):
@@ -96,7 +110,11 @@ def _object(wanted: Wanted, first: Sequence[Object] = ()) -> Object:
     found = Object(
         program("packet"),
         only=wanted.programs,
-        constants={"snaplen": options.snaplen, "by_port": int(bool(options.ports))},
+        constants={
+            "snaplen": options.snaplen,
+            "by_port": int(bool(options.ports)),
+            "by_maker": int(options.processes),
+        },
         sizes={"ring": ring, "links": LINKS, "ports": PORTS},
         share=[one.map(name) for one in first for name in SHARED],
     )

@@ -97,7 +97,12 @@ class Owners:
     def _owned(self, end: Endpoint, owner: Owner) -> Endpoint:
         path = self._paths.find(owner.group, owner.pid) if owner.group else None
         return structs.replace(
-            end, pid=owner.pid, comm=owner.comm, tid=owner.tid, cgroup=path, netns=owner.netns
+            end,
+            pid=owner.pid,
+            comm=owner.comm,
+            tid=owner.tid,
+            cgroup=path,
+            netns=owner.netns or None,
         )
 
     def _put(

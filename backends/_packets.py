@@ -7,25 +7,31 @@ memory is the consumer's until it asks for the next one; what did not fit the ri
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Final, Protocol
 
-from kshark.api import Block, CaptureStats
+from kshark.api import Block, CaptureStats, Flow
 from kshark.backends import _privileges
-from kshark.backends._libbpf import Object
-from kshark.backends._loaded import Wanted, load
+from kshark.backends._libbpf import BpfError, Object
+from kshark.backends._loaded import Wanted, load, watch_makers
 from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
+from kshark.backends._owners import Owners
 from kshark.backends._ringbuf import Ring
 from kshark.backends._shift import Shift
 from kshark.limits import NOTES
 
 ETHERNET, RAW_IP = 1, 101
 """Link types of the blocks (LINKTYPE_*), in the order of the kinds of bpf/packet.bpf.c."""
+MAKERS: Final = 2
+"""The kind after them: whose a socket is."""
 FULL, UNREADABLE, FOREIGN, CUT, COUNTERS = range(5)
 """Counters of bpf/packet.bpf.c, and how many."""
-LEAST: Final = 8 + 16 + 96
-"""Bytes of the smallest record: header, head, and the least room there is for a packet."""
+LEAST: Final = 8 + 16 + 88
+"""Bytes of the smallest record: header, head, and who made a socket."""
+CHECK: Final = 1.0
+"""Seconds between two looks whether the programs are attached still."""
 
 
 class Points(Protocol):
@@ -42,6 +48,10 @@ class Points(Protocol):
 
     def follow(self) -> None:
         """Take in what has changed, without waiting."""
+        ...
+
+    def check(self) -> None:
+        """Look whether all is attached still."""
         ...
 
     def detach(self) -> None:
@@ -64,6 +74,7 @@ class Packets:
         self._counts: list[int] = [0] * COUNTERS
         self._received = 0
         self._shift = Shift()
+        self._owners = Owners()
         self._closing = self._running = False
 
     def open(self) -> None:
@@ -78,14 +89,21 @@ class Packets:
                 _privileges.drop(self._wanted.options.user)
             undo.pop_all()
 
+    def name(self, flow: Flow) -> None:
+        """Say which processes the ends of a flow are, where that is known."""
+        self._owners.name(flow)
+
     async def blocks(self) -> AsyncIterator[Block]:
         """The packets, a block at a time, until `close`; each is borrowed until the next step."""
         self.open()
         self._running = True
-        pace = Pace()
+        pace, checked, clock = Pace(), 0.0, asyncio.get_running_loop().time
         try:
             while not self._closing:
                 self._points.follow()
+                if clock() - checked > CHECK:
+                    self._points.check()
+                    checked = clock()
                 found = 0
                 for block in self._read():
                     found += len(block.data)
@@ -131,17 +149,30 @@ class Packets:
         if self._ring is None:
             ring = found.map("ring")
             self._ring = Ring(ring.fd, ring.size)
-            self._rows = [room(LEAST), room(LEAST)]
+            self._rows = [room(LEAST) for _ in range(MAKERS + 1)]
+            if self._wanted.options.processes:
+                self._watch_makers(found)
         return found
+
+    def _watch_makers(self, first: Object) -> None:
+        try:
+            self._objects.append(watch_makers(self._wanted, first))
+        except BpfError as error:
+            # Without the capability the verifier knows no such calls.
+            denied = error.errno in (errno.EPERM, errno.EACCES, errno.EINVAL)
+            why = "that needs CAP_PERFMON, and Linux 5.12" if denied else error.strerror
+            self._note(f"the processes of packets have no names: {why}")
 
     def _read(self) -> Iterator[Block]:
         """What the ring holds, as blocks of one link type each."""
         if self._ring is None:
             return
         data, counts = self._ring.read(BLOCK, self._shift.now(), self._rows)
+        for at in memoryview(self._rows[MAKERS])[: counts[MAKERS] * ROW].cast("I")[2 :: ROW // 4]:
+            self._owners.tell(data[at:])
         views = [data]
         with lent(views):
-            for rows, count, linktype in zip(self._rows, counts, (ETHERNET, RAW_IP), strict=True):
+            for rows, count, linktype in zip(self._rows, counts, (ETHERNET, RAW_IP), strict=False):
                 if count:
                     views.append(data[:])
                     self._received += count

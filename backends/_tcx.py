@@ -16,9 +16,13 @@ from typing import Final
 
 BPF: Final = {"x86_64": 321, "aarch64": 280}
 """Number of the system call bpf(2)."""
-LINK_CREATE: Final = 28
+LINK_CREATE, GET_INFO = 28, 15
 INGRESS, EGRESS = 46, 47
 """BPF_TCX_INGRESS, BPF_TCX_EGRESS"""
+
+INFO: Final = 80
+"""Bytes of struct bpf_link_info that are asked for; at TARGET is the interface, or the cgroup, that a link is at."""
+TARGET: Final = 16
 
 _attributes = Struct("=IIII16x32x")  # union bpf_attr, link_create: program, ifindex, type, flags
 
@@ -29,15 +33,19 @@ class Tcx:
     def __init__(self) -> None:
         self._held: dict[int, list[int]] = {}
 
-    def attach(self, index: int, program: int, *, both: bool) -> None:
-        """Attach the program at the ingress of link `index`, and at its egress; OSError if the kernel refuses."""
+    def attach(self, index: int, ingress: int, egress: int) -> None:
+        """Attach a program at the ingress of link `index`, and one at its egress; OSError if the kernel refuses."""
         held = self._held.setdefault(index, [])
         try:
-            for place in (INGRESS, EGRESS) if both else (INGRESS,):
+            for program, place in ((ingress, INGRESS), (egress, EGRESS)):
                 held.append(_link(program, index, place))
         except OSError:
             self.detach(index)
             raise
+
+    def attached(self, index: int) -> bool:
+        """Whether nobody has detached what is at link `index`."""
+        return all(map(attached, self._held.get(index, [])))
 
     def detach(self, index: int) -> None:
         for descriptor in self._held.pop(index, []):
@@ -60,12 +68,25 @@ def supported(program: int, index: int) -> bool:
     return True
 
 
+def attached(link: int) -> bool:
+    """Whether a link of BPF is where it was attached: anybody may detach it, and a cgroup may be removed."""
+    info = ctypes.create_string_buffer(INFO)
+    try:
+        _bpf(GET_INFO, Struct("=IIQ").pack(link, INFO, ctypes.addressof(info)))
+    except OSError:
+        return True  # it cannot be told
+    return any(info.raw[TARGET : TARGET + 4])
+
+
 def _link(program: int, index: int, place: int) -> int:
+    return _bpf(LINK_CREATE, _attributes.pack(program, index, place, 0))
+
+
+def _bpf(command: int, given: bytes) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    given = _attributes.pack(program, index, place, 0)
     number = ctypes.c_long(BPF.get(platform.machine(), -1))
-    found = int(libc.syscall(number, ctypes.c_long(LINK_CREATE), given, ctypes.c_long(len(given))))
+    found = int(libc.syscall(number, ctypes.c_long(command), given, ctypes.c_long(len(given))))
     if found < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from typing import Annotated, Final
 
 from kshark.api import BackendSpec, PluginError, hookimpl, option
+from kshark.backends import _makers
 from kshark.backends._libbpf import Object
 from kshark.backends._loaded import LEAST_RING, PacketOptions, Wanted, explained
 from kshark.backends._packets import Packets
+from kshark.backends._tcx import attached
 
 PROGRAMS = ("egress", "ingress")
 NAMES: Final = ("egress", "ingress", "lo")
 """In the order of bpf/packet.bpf.c."""
-MOUNTS: Final = "/proc/self/mountinfo"
 
 
 class CgroupOptions(PacketOptions):
@@ -39,8 +40,9 @@ class Cgroups:
 
     names = NAMES
 
-    def __init__(self, target: str | list[str]) -> None:
-        self._target = target
+    def __init__(self, target: str | list[str], note: Callable[[str], None]) -> None:
+        self._target, self._note = target, note
+        self._links: dict[str, list[int]] = {}
         self._programs: Object | None = None
 
     def attach(self, programs: Callable[[], Object]) -> None:
@@ -57,15 +59,21 @@ class Cgroups:
     def follow(self) -> None:
         """Cgroups below the chosen ones come and go without us."""
 
+    def check(self) -> None:
+        for path in [p for p, links in self._links.items() if not all(map(attached, links))]:
+            del self._links[path]
+            gone = "is gone" if not os.path.isdir(path) else "has lost our programs to somebody"
+            self._note(f"the cgroup {path} {gone}: nothing more is seen of it")
+
     def detach(self) -> None:
+        self._links.clear()
         if self._programs is not None:
             self._programs.detach()
 
     def _attach(self, programs: Object, path: str) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in PROGRAMS:
-                programs.attach_cgroup(name, descriptor)
+            self._links[path] = [programs.attach_cgroup(name, descriptor) for name in PROGRAMS]
         finally:
             os.close(descriptor)
 
@@ -87,12 +95,8 @@ def located(target: str | list[str]) -> list[str]:
 
 
 def _root() -> str:
-    """Where the version 2 hierarchy is mounted. mountinfo, proc(5): path, ..., "-", type, ..."""
-    with open(MOUNTS) as file:
-        for line in file:
-            words = line.split()
-            if words[words.index("-") + 1] == "cgroup2":
-                return words[4]
+    if found := _makers.root():
+        return found
     raise PluginError("cgroup: no version 2 hierarchy is mounted: mount -t cgroup2 none /mnt")
 
 
@@ -109,7 +113,7 @@ def unavailable() -> str:
 
 def make(options: CgroupOptions) -> Packets:
     wanted = Wanted("cgroup", PROGRAMS, options)
-    return Packets(wanted, lambda _: Cgroups(options.target))
+    return Packets(wanted, lambda note: Cgroups(options.target, note))
 
 
 @hookimpl

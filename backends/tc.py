@@ -17,7 +17,7 @@ from kshark.backends._netns import distinct
 from kshark.backends._packets import Packets
 from kshark.backends._tap import Numbers, globs, unmatched
 
-PROGRAMS = ("frame", "bare")
+PROGRAMS = ("frame", "bare", "leaving")
 
 
 class TcOptions(PacketOptions):
@@ -61,6 +61,10 @@ class Spaces:
     def follow(self) -> None:
         for space in self._spaces:
             space.refresh()
+
+    def check(self) -> None:
+        for space in self._spaces:
+            space.check()
 
     def detach(self) -> None:
         spaces, self._spaces = self._spaces, []

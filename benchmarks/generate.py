@@ -19,17 +19,21 @@ from typing import Any
 from traffic.dns import Dns, Socket
 from traffic.grpc import Grpc
 from traffic.http import Http
+from traffic.http2 import Http2
 from traffic.redis import Redis
 from traffic.tcp import Capture, Connection, Faults, interleave
 from traffic.tls import Tls
+from traffic.websocket import WebSocket
 
-Source = Http | Redis | Dns | Grpc | Tls
+Source = Http | Http2 | Redis | Dns | Grpc | Tls | WebSocket
 KINDS: dict[str, type[Source]] = {
     "dns": Dns,
     "grpc": Grpc,
     "http": Http,
+    "http2": Http2,
     "redis": Redis,
     "tls": Tls,
+    "websocket": WebSocket,
 }
 
 
@@ -43,7 +47,7 @@ class Plan:
     reorder: float = 0.005
     retransmit: float = 0.005
     pipelines: float = (
-        0.2  # share of exchanges that are several at once: Redis pipelines, streams of gRPC
+        0.2  # share of exchanges that are several at once: Redis pipelines, streams of HTTP/2
     )
     seed: int = 1
 
@@ -106,7 +110,7 @@ def one_round(
         if not left:
             break
         count = 1
-        if isinstance(source, Redis | Grpc) and source.rng.random() < plan.pipelines:
+        if isinstance(source, Redis | Grpc | Http2) and source.rng.random() < plan.pipelines:
             count = min(left, source.rng.randrange(2, 17))
             bursts.append(source.pipeline(connection, done, count, faults))
         else:

@@ -1,13 +1,13 @@
 """What live capture costs: nginx and wrk in two network namespaces, kshark on the server's interface.
 
-    sudo python benchmarks/live.py                 # as many requests as go
-    sudo python benchmarks/live.py --seconds 5 --connections 64
-    sudo python benchmarks/live.py --backend af_packet --backend tc --backend cgroup
+    sudo python benchmarks/live.py                 # every backend
+    sudo python benchmarks/live.py --seconds 5 --connections 64 --backend ebpf
 
-Rounds without kshark and with each backend take turns, and the table has the medians. Both ends and kshark share
-this machine's CPUs, so requests/s with capture says what is left for the server; `kernel drops` are
-packets that the kernel could not put into the ring, as kshark reports them. A request is delivered
-when its entry has left through the sink, or it is counted as lost with a reason.
+Rounds without kshark and with each backend take turns, and the table has the medians of the ratios within one
+turn. Both ends and kshark share this machine's processors, so requests/s with capture says what is left for the
+server. A request is delivered when its entry has left through the sink, or it is counted as lost with a reason.
+
+Each backend is measured twice: as ``kshark run``, and its reader alone, which takes and forgets (`reader.py`).
 """
 
 from __future__ import annotations
@@ -17,112 +17,31 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from measure import cpu_of, kshark, machine, table, version
+from served import BODY, Load, namespaces, needs, nginx, pinned, wrk
 
-SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
-NGINX = """
-worker_processes {workers};
-daemon off;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 1000000; keepalive_timeout 75s;
-  server {{ listen {address}:80 reuseport;
-    location / {{ default_type application/json; return 200 '{body}'; }} }}
-}}
-"""
-BODY = '{"id":42,"name":"amber basil","items":[' + ",".join(['{"n":1}'] * 60) + "]}"
-SCOPE = {"af_packet": "af_packet:eth0", "tc": "tc:eth0", "cgroup": "cgroup:,ports=80"}
-"""The backends, told to look at this traffic alone."""
-STARTED = 1.5
-"""Seconds for kshark to open its ring before the load begins."""
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-@contextlib.contextmanager
-def namespaces() -> Iterator[tuple[str, str]]:
-    """Two namespaces of ours, joined by a veth pair; gone afterwards."""
-    names = f"kshark-s{os.getpid()}", f"kshark-c{os.getpid()}"
-    made = []
-    try:
-        for name in names:
-            ip("netns", "add", name)
-            made.append(name)
-            ip("-n", name, "link", "set", "lo", "up")
-        ip(
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            names[0],
-            "type",
-            "veth",
-            "peer",
-            "eth0",
-            "netns",
-            names[1],
-        )
-        for name, address in zip(names, (SERVER, CLIENT), strict=True):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
-        yield names
-    finally:
-        for name in made:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
-@contextlib.contextmanager
-def nginx(namespace: str, workers: int) -> Iterator[None]:
-    """A server in that namespace, with a configuration of its own."""
-    with tempfile.TemporaryDirectory(prefix="kshark-live-") as folder:
-        config = Path(folder, "nginx.conf")
-        config.write_text(NGINX.format(workers=workers, folder=folder, address=SERVER, body=BODY))
-        argv = ["ip", "netns", "exec", namespace, "nginx", "-p", folder, "-c", str(config)]
-        process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        try:
-            time.sleep(0.5)
-            if process.poll() is not None:
-                raise SystemExit("nginx did not start")
-            yield
-        finally:
-            process.terminate()
-            process.wait()
-
-
-@dataclass(slots=True)
-class Load:
-    """What wrk did."""
-
-    requests: int
-    rate: float
-
-
-def wrk(namespace: str, args: argparse.Namespace) -> Load:
-    """Run the load generator to its end."""
-    argv = ["ip", "netns", "exec", namespace, "wrk", "-t1", f"-c{args.connections}"]
-    argv += [f"-d{args.seconds}s", f"http://{SERVER}/api/orders/42"]
-    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    requests = re.search(r"(\d+) requests in", said)
-    rate = re.search(r"Requests/sec:\s*([\d.]+)", said)
-    if requests is None or rate is None:
-        raise SystemExit(f"wrk said nothing of requests: {said}")
-    return Load(int(requests.group(1)), float(rate.group(1)))
+SCOPE = {
+    "af_packet": ("af_packet:eth0", {"target": "eth0"}),
+    "tc": ("tc:eth0", {"target": "eth0"}),
+    "cgroup": ("cgroup:,ports=80", {"ports": [80]}),
+    "ebpf": ("ebpf:,netns={space}", {"netns": ["{space}"]}),
+}
+"""The backends, told to look at the server's side of this traffic: for ``kshark run``, and as options."""
+EVERYWHERE = ("cgroup", "ebpf")
+"""Those that see the sockets of every namespace; `ip netns exec` would hide the cgroups from them."""
+STARTED = 2.0
+"""Seconds for kshark to open its ring, once it has said what it will do."""
+STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
 @dataclass(slots=True)
@@ -137,19 +56,37 @@ class Captured:
     said: str
 
 
-def capture(namespaces: tuple[str, str], backend: str, args: argparse.Namespace) -> Captured:
-    """kshark in the server's namespace while wrk runs; ended by SIGINT, as a user would."""
-    server, client = namespaces
-    # `ip netns exec` hides the cgroups, and sockets are seen wherever they are.
-    argv = [] if backend == "cgroup" else ["ip", "netns", "exec", server]
-    argv += kshark("run", "--backend", SCOPE.get(backend, backend), "--sink", "jsonl:/dev/null")
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+@dataclass(slots=True)
+class Rounds:
+    """What is known of one backend: rounds of kshark, of its reader alone, and ratios to the round without."""
+
+    whole: list[Captured] = field(default_factory=list)
+    left: list[float] = field(default_factory=list)
+    reader: list[dict[str, Any]] = field(default_factory=list)
+    reader_left: list[float] = field(default_factory=list)
+    programs: dict[str, Any] = field(default_factory=dict)
+
+
+def within(backend: str, server: str) -> list[str]:
+    return pinned(2) if backend in EVERYWHERE else ["ip", "netns", "exec", server, *pinned(2)]
+
+
+def capture(spaces: tuple[str, str], backend: str, args: argparse.Namespace) -> Captured:
+    """kshark while wrk runs; ended by SIGINT, as a user would."""
+    server, client = spaces
+    target = SCOPE[backend][0].format(space=server)
+    argv = [*within(backend, server), *kshark("run", "--backend", target)]
+    process = subprocess.Popen(
+        [*argv, "--sink", "jsonl:/dev/null"], stderr=subprocess.PIPE, text=True
+    )
     try:
+        assert process.stderr is not None
+        while "; protocols" not in (process.stderr.readline() or "; protocols"):
+            pass
         time.sleep(STARTED)
         load = wrk(client, args)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
         with process.stderr:
             said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -159,6 +96,26 @@ def capture(namespaces: tuple[str, str], backend: str, args: argparse.Namespace)
             process.kill()
             process.wait()
     return Captured(load, *counts(said), cpu_of(usage), said.strip().splitlines()[-1])
+
+
+def drain(
+    spaces: tuple[str, str], backend: str, args: argparse.Namespace
+) -> tuple[Load, dict[str, Any]]:
+    """The backend's reader alone while wrk runs."""
+    server, client = spaces
+    options = json.dumps(SCOPE[backend][1]).replace("{space}", server)
+    script = str(Path(__file__).with_name("reader.py"))
+    argv = [*within(backend, server), sys.executable, script, backend, options]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        if "open" not in process.stderr.readline():
+            raise SystemExit(f"the reader of {backend} did not start: {process.stderr.read()}")
+        load = wrk(client, args)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+    return load, json.loads(said)
 
 
 def counts(said: str) -> tuple[int, int, int]:
@@ -176,76 +133,108 @@ def counts(said: str) -> tuple[int, int, int]:
     )
 
 
-def needs() -> str:
-    """What is missing, or ""."""
-    if os.geteuid():
-        return "root is needed, to make network namespaces"
-    missing = [name for name in ("ip", "nginx", "wrk") if not shutil.which(name)]
-    return f"not installed: {', '.join(missing)}" if missing else ""
+@contextlib.contextmanager
+def program_times() -> Iterator[None]:
+    """The kernel takes the time of BPF programs within this; it makes them slower, so not in the other rounds."""
+    before = STATS.read_text()
+    STATS.write_text("1")
+    try:
+        yield
+    finally:
+        STATS.write_text(before)
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The rounds, by turns."""
+def measure(args: argparse.Namespace) -> tuple[list[float], dict[str, Rounds]]:
+    """The rounds, by turns: requests/s without, and all of each backend."""
     free: list[float] = []
-    watched: dict[str, list[Captured]] = {name: [] for name in args.backend}
-    with namespaces() as names, nginx(names[0], args.workers):
-        wrk(names[1], argparse.Namespace(**{**vars(args), "seconds": 1}))
+    found = {name: Rounds() for name in args.backend}
+    with namespaces() as spaces, nginx(spaces[0], args.workers):
+        wrk(spaces[1], argparse.Namespace(**{**vars(args), "seconds": 1}))
         for number in range(args.rounds):
-            free.append(wrk(names[1], args).rate)
-            for name, rounds in watched.items():
-                rounds.append(capture(names, name, args))
-                sys.stderr.write(f"round {number + 1}: {free[-1]:,.0f}/s; {rounds[-1].said}\n")
-    return {name: summed(free, rounds, args) for name, rounds in watched.items()}
+            free.append(wrk(spaces[1], args).rate)
+            for name, rounds in found.items():
+                rounds.whole.append(capture(spaces, name, args))
+                rounds.left.append(rounds.whole[-1].load.rate / free[-1])
+                load, reader = drain(spaces, name, args)
+                rounds.reader.append(reader)
+                rounds.reader_left.append(load.rate / free[-1])
+                said = f"round {number + 1}: {free[-1]:,.0f}/s; {name}: {rounds.whole[-1].said}\n"
+                sys.stderr.write(said)
+        with program_times():
+            for name, rounds in found.items():
+                rounds.programs = drain(spaces, name, args)[1]["programs"]
+    return free, found
 
 
-def summed(free: list[float], watched: list[Captured], args: argparse.Namespace) -> dict[str, Any]:
+def summed(rounds: Rounds, args: argparse.Namespace) -> dict[str, float]:
     """The figures of one backend."""
-    made = sum(w.load.requests for w in watched)
+    whole, reader = rounds.whole, rounds.reader
+    made = max(sum(w.load.requests for w in whole), 1)
+    runs = sum(p["runs"] for p in rounds.programs.values())
     return {
-        "free": median(free),
-        "watched": median(w.load.rate for w in watched),
-        "left": median(w.load.rate / f for w, f in zip(watched, free, strict=True)),
-        "requests": made,
-        "entries": sum(w.entries for w in watched),
-        "received": sum(w.received for w in watched),
-        "drops": sum(w.drops for w in watched),
-        "cpu": median(w.cpu / args.seconds for w in watched),
-        "cpu_us": sum(w.cpu for w in watched) / max(made, 1) * 1e6,
+        "left": median(rounds.left),
+        "reader_left": median(rounds.reader_left),
+        "requests": sum(w.load.requests for w in whole),
+        "entries": sum(w.entries for w in whole),
+        "received": sum(w.received for w in whole),
+        "drops": sum(w.drops for w in whole),
+        "cpu": median(w.cpu / args.seconds for w in whole),
+        "cpu_us": sum(w.cpu for w in whole) / made * 1e6,
+        "events_s": median(r["events"] / r["wall_s"] for r in reader),
+        "event_us": median(r["cpu_s"] / max(r["events"], 1) * 1e6 for r in reader),
+        "reader_lost": sum(r["lost"] for r in reader),
+        "program_ns": sum(p["ns"] for p in rounds.programs.values()) / max(runs, 1),
+        "open_ms": median(r["open_s"] for r in reader) * 1e3,
+        "memory_mb": median(r["after"] for r in reader) / 1e6,
+        "loader_mb": median(r["after"] - r["before"] for r in reader) / 1e6,
     }
 
 
-def show(args: argparse.Namespace, found: dict[str, Any]) -> None:
+def lines(found: dict[str, dict[str, float]]) -> list[list[str]]:
+    """The table: a column a backend."""
+
+    def row(name: str, form: str, key: str, scale: float = 1) -> list[str]:
+        return [name, *(format(one[key] * scale, form) for one in found.values()), ""]
+
+    return [
+        ["", *found, ""],
+        row("requests/s left with kshark, %", ".0f", "left", 100),
+        row("requests/s left, reader alone, %", ".0f", "reader_left", 100),
+        row("requests made under kshark", ",.0f", "requests"),
+        row("entries delivered", ",.0f", "entries"),
+        row("events received", ",.0f", "received"),
+        row("events lost", ",.0f", "drops"),
+        row("kshark CPU, cores", ".2f", "cpu"),
+        row("kshark CPU, us a request", ".1f", "cpu_us"),
+        row("reader alone: events/s", ",.0f", "events_s"),
+        row("reader alone: CPU, us an event", ".2f", "event_us"),
+        row("reader alone: events lost", ",.0f", "reader_lost"),
+        row("programs: ns a run, in the kernel", ".0f", "program_ns"),
+        row("start-up: ms until it captures", ".0f", "open_ms"),
+        row("memory: MB of the process", ".0f", "memory_mb"),
+        row("memory: MB by opening it", ".1f", "loader_mb"),
+    ]
+
+
+def show(
+    args: argparse.Namespace, free: list[float], found: dict[str, Rounds]
+) -> dict[str, dict[str, float]]:
     print(f"machine: {machine()}; nginx {version('nginx')}, wrk {version('wrk')}")
     print(
-        f"load: wrk -t1 -c{args.connections}, {args.seconds} s a round, {args.rounds} rounds with and "
-        f"without capture by turns; nginx with {args.workers} worker(s), {len(BODY)} bytes of body"
+        f"load: wrk -t1 -c{args.connections}, {args.seconds} s a round, {args.rounds} rounds without and with each "
+        f"by turns; nginx with {args.workers} worker(s), {len(BODY)} bytes of body"
     )
-    for backend, figures in found.items():
-        print(f"\n{backend}")
-        print(table(lines(figures)))
-
-
-def lines(found: dict[str, Any]) -> list[list[str]]:
-    """The table of one backend."""
-    share = found["drops"] / max(found["received"] + found["drops"], 1)
-    return [
-        ["", "", ""],
-        ["requests/s without kshark", f"{found['free']:,.0f}", ""],
-        [
-            "requests/s with kshark",
-            f"{found['watched']:,.0f}",
-            f"{found['left']:.0%} of the same round",
-        ],
-        ["requests made under capture", f"{found['requests']:,}", ""],
-        [
-            "entries delivered",
-            f"{found['entries']:,}",
-            f"{found['entries'] - found['requests']:+,}; wrk does not count its last requests",
-        ],
-        ["packets received", f"{found['received']:,}", ""],
-        ["kernel drops", f"{found['drops']:,}", f"{share:.2%} of the packets"],
-        ["kshark CPU", f"{found['cpu']:.2f}", f"of one core; {found['cpu_us']:.1f} us a request"],
-    ]
+    print(
+        f"requests/s without kshark: {median(free):,.0f} ({min(free):,.0f} to {max(free):,.0f})\n"
+    )
+    figures = {name: summed(rounds, args) for name, rounds in found.items()}
+    print(table(lines(figures)))
+    for name, rounds in found.items():
+        if rounds.programs:
+            each = sorted(rounds.programs.items(), key=lambda one: -one[1]["ns"])[:6]
+            runs = ", ".join(f"{what} {p['ns'] / p['runs']:.0f} ns" for what, p in each)
+            print(f"\n{name}: {runs}")
+    return figures
 
 
 def main() -> int:
@@ -256,18 +245,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1, help="of nginx")
-    parser.add_argument("--backend", action="append", choices=list(SCOPE), help="af_packet if none")
+    parser.add_argument("--backend", action="append", choices=list(SCOPE), help="all if none")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    args.backend = args.backend or ["af_packet"]
+    args.backend = args.backend or list(SCOPE)
     missing = needs()
     if missing:
         sys.stderr.write(f"no live benchmark: {missing}\n")
         return 2
-    found = measure(args)
-    show(args, found)
+    figures = show(args, *measure(args))
     if args.json:
-        args.json.write_text(json.dumps({"machine": machine(), **found}, indent=2) + "\n")
+        args.json.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")
     return 0
 
 

@@ -34,15 +34,34 @@ FIELDS = {
     "grpc": (
         "frame.time_epoch tcp.stream http2.streamid http2.headers.path http2.headers.status grpc.message_length"
     ),
+    "http2": (
+        "frame.time_epoch tcp.stream http2.streamid http2.headers.method http2.headers.path http2.headers.status"
+    ),
+    "websocket": (
+        "frame.time_epoch tcp.stream websocket.opcode websocket.mask websocket.payload_length websocket.payload.text"
+    ),
     "tls": (
         "frame.time_epoch tcp.stream tls.handshake.type tls.handshake.extensions_server_name "
         "tls.handshake.ciphersuite tls.alert_message.desc"
     ),
     "redis": "frame.time_epoch tcp.stream resp.string resp.error resp.bulk_string.value resp.integer",
 }
-HINTS = {"grpc": ["-d", "tcp.port==50051,http2", "-d", "tcp.port==8080,http2"]}
+HINTS = {
+    "grpc": ["-d", "tcp.port==50051,http2", "-d", "tcp.port==8080,http2"],
+    "http2": ["-d", "tcp.port==80,http2", "-d", "tcp.port==8080,http2"],
+}
 """What tshark must be told to see a protocol."""
-SHOWN = {"dns": "dns", "grpc": "grpc", "http": "http", "redis": "resp", "tls": "tls.handshake"}
+SHOWN = {
+    "dns": "dns",
+    "grpc": "grpc",
+    "http": "http",
+    "http2": "http2.type == 1",
+    "redis": "resp",
+    "tls": "tls.handshake",
+    "websocket": "websocket",
+}
+JSON = {"http", "http2", "websocket"}
+"""Kinds with bodies of JSON, which tuned tshark need not dissect."""
 
 
 @dataclass(slots=True)
@@ -107,7 +126,7 @@ def shark(name: str, kind: str, extra: list[str], remark: str) -> Tool:
 
 def tools(kind: str) -> list[Tool]:
     """Everything that is compared, kshark first."""
-    tuned = ["-Y", SHOWN[kind], *(["--disable-protocol", "json"] if kind == "http" else [])]
+    tuned = ["-Y", SHOWN[kind], *(["--disable-protocol", "json"] if kind in JSON else [])]
     return [
         own("compiled", "", "NDJSON of every transaction"),
         own(

@@ -21,7 +21,7 @@ class Report:
     doubled: int = 0
     unpaired: int = 0  # a half is missing, or the outcome is neither ok nor error
     foreign: int = 0  # entries of a protocol without a number
-    flows: int = 0  # that nobody dissects: connections that were opened and not used, or encrypted
+    flows: int = 0  # connections that were opened and not used, or encrypted, or upgraded
     wrong: int = 0  # an answer of another transaction (full output only)
     checked: int = 0  # answers that were compared
     examples: list[str] = field(default_factory=list)
@@ -49,7 +49,13 @@ def verify(lines: Iterable[bytes], transactions: int) -> Report:
         asked, answered = entry["request"], entry["response"]
         found = NUMBER.search(asked["target"]) if asked else None
         details = entry.get(entry["protocol"])
-        if found is None and entry["protocol"] == "grpc":  # its number is in the message
+        if entry["protocol"] == "http" and answered and answered["status"] == 101:
+            report.flows += 1  # an upgrade: what comes after it are the transactions
+            continue
+        if found is None and entry["protocol"] in (
+            "grpc",
+            "websocket",
+        ):  # the number is in the message
             told = json.dumps(details["request"]) if details else f"t{len(seen) - left:09d}"
             left -= 1
             found = NUMBER.search(told)
@@ -66,10 +72,11 @@ def verify(lines: Iterable[bytes], transactions: int) -> Report:
             continue
         report.doubled += seen[number]
         seen[number] = 1
-        if not answered or entry["outcome"] not in ("ok", "error"):
+        one_way = entry["protocol"] == "websocket"
+        if (not answered and not one_way) or entry["outcome"] not in ("ok", "error"):
             report.unpaired += 1
             report.examples.append(line.decode()[:300])
-        if details is not None:
+        if details is not None and not one_way:
             check_answer(report, number, details.get("response"))
     report.missing = transactions - sum(seen)
     return report

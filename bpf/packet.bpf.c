@@ -8,6 +8,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
 
 #include "ports.h"
 #include "ring.h"
@@ -18,9 +19,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile __u32 snaplen = 262144;
 const volatile __u32 by_port = 0; /* whether only the packets of `ports` are taken */
 
-enum { KIND_FRAME, KIND_BARE }; /* kinds of records: from the Ethernet header on, from the IP header on */
+enum { KIND_FRAME, KIND_BARE, KIND_MAKER }; /* kinds of records: from the Ethernet header on, from IP on, makers.h */
 enum { COUNT_FULL, COUNT_UNREADABLE, COUNT_FOREIGN, COUNT_CUT }; /* counters, in the order of backends/_packets.py */
 enum { AT_EGRESS, AT_INGRESS, AT_LOOPBACK }; /* interfaces of cgroup_skb: it has no names for the real ones */
+
+#include "makers.h"
 
 #define NEXT -1 /* TC_ACT_UNSPEC, TCX_NEXT */
 #define PASS 1 /* of cgroup_skb */
@@ -106,14 +109,17 @@ static __always_inline int at_link(struct __sk_buff *skb, __u16 kind)
 		count(COUNT_FOREIGN);
 		return NEXT;
 	}
+	tell_maker(skb, kind == KIND_BARE ? 0 : MAC, false);
 	take(skb, kind, *number);
 	return NEXT;
 }
 
 static __always_inline int at_socket(struct __sk_buff *skb, __u16 iface)
 {
-	if (!by_port || has_port(skb, 0))
+	if (!by_port || has_port(skb, 0)) {
+		tell_maker(skb, 0, iface == AT_INGRESS);
 		take(skb, KIND_BARE, iface);
+	}
 	return PASS;
 }
 
@@ -127,6 +133,15 @@ SEC("tc")
 int bare(struct __sk_buff *skb)
 {
 	return at_link(skb, KIND_BARE);
+}
+
+/* At the egress of loopback, where packets bear their sockets; they are taken when they come in. */
+SEC("tc")
+int leaving(struct __sk_buff *skb)
+{
+	if (!by_port || has_port(skb, MAC))
+		tell_maker(skb, MAC, false);
+	return NEXT;
 }
 
 SEC("cgroup_skb/egress")

@@ -55,5 +55,13 @@ cdef Message make(
     int kind, str verb, str target, int status, bint ok, long long size, bytes head, bytes body
 )
 
+# Likewise, with its key. In plain Python: `kshark.made.message`.
+cdef Message message(
+    int kind, str verb, str target, int status, bint ok, long long key, long long size, bytes head, bytes body
+)
+
+# ``data[start:end]`` without a slice object; both are within it. In plain Python: `kshark.made.piece`.
+cdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end)
+
 # ``Entry(flow, seq, protocol, request, response, outcome)``, likewise. In plain Python: `kshark.made.entry`.
 cdef Entry entry(flow, long long seq, protocol, Message request, Message response, outcome)

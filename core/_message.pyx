@@ -1,5 +1,6 @@
 """Checks that `Message` and `Entry` lie in memory as ``_message.pxd`` says. Whoever cimports `known` imports this first."""
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 
 from types import MemberDescriptorType
@@ -96,6 +97,26 @@ cdef Message make(
     int kind, str verb, str target, int status, bint ok, long long size, bytes head, bytes body
 ):
     return kshark_message(Message, kind, verb, target, status, ok, size, head, body, ZERO, MINUS, EMPTY, NOTHING)
+
+
+cdef Message message(
+    int kind, str verb, str target, int status, bint ok, long long key, long long size, bytes head, bytes body
+):
+    cdef Message made = kshark_message(
+        Message, kind, verb, target, status, ok, size, head, body, ZERO, MINUS, EMPTY, NOTHING
+    )
+    if key:
+        made.key = key
+    return made
+
+
+cdef bytes piece(bytes data, Py_ssize_t start, Py_ssize_t end):
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    if start == 0 and end == size:
+        return data
+    if not 0 <= start <= end <= size:
+        raise IndexError("a piece that is not within its bytes")
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
 
 
 cdef Entry entry(flow, long long seq, protocol, Message request, Message response, outcome):

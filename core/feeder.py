@@ -1,4 +1,4 @@
-"""The base of a dissector that the compiled guard feeds without going through Python.
+"""The bases of a dissector, and of a layer, that compiled code feeds without going through Python.
 
 A dissector need not be one: whatever has the methods of `kshark.api.Dissector` is fed by them. A compiled class
 that derives from `Feeder` is called at the cost of a C function, and what it finds goes into a `Found` that is
@@ -8,13 +8,9 @@ source is compiled; a third party's module in Cython may use it as the built-in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
-from kshark.api import DissectError, Item
-
-if TYPE_CHECKING:
-    pass
+from kshark.api import DissectError, Item, Message
 
 
 class Found:
@@ -83,6 +79,31 @@ class Feeder:
         if not found.count:
             raise fault
         return before(found.drain(), fault)
+
+
+class Rider:
+    """A `kshark.api.Layer` that is called at the cost of a C function. `now` is when what it is told came, in ns."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def feed(self, side: int, data: bytes) -> Sequence[Message]:
+        """The next bytes of one side."""
+        raise NotImplementedError
+
+    def gap(self, side: int, missing: int) -> Sequence[Message]:
+        """Bytes of one side are lost, -1 where nobody knows how many."""
+        raise NotImplementedError
+
+    def end(self, side: int, message: Message) -> Sequence[Message]:
+        """The carrier's message of that side is over."""
+        raise NotImplementedError
+
+    def slim(self, side: int) -> None:
+        """Memory is short: forget the content kept of that side."""
+        raise NotImplementedError
 
 
 def fault_of(feeder: Feeder, side: int, data: bytes, found: Found) -> DissectError | None:

@@ -15,7 +15,7 @@ cdef tuple SIDES, NO_NOTES
 cdef object NOTHING
 
 cdef class Guard(Listener):
-    cdef public object engine, wire, dissector, feed, refused, reason, server_name, hint, inner, passed, clear
+    cdef public object engine, wire, dissector, feed, refused, reason, server_name, hint, inner, passed, clear, familiar
     cdef public Tally tally
     cdef public Feeder feeder
     cdef public int state, flip

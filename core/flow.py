@@ -89,7 +89,7 @@ class Guard(Listener):
         self.silent = [0, 0]  # bytes since the last message
         self.reserved = self.settled = 0
         self.timed = self.replaying = self.proven = False
-        self.reason = self.server_name = self.hint = ""
+        self.reason = self.server_name = self.hint = self.familiar = ""
         self.inner: Guard | None = None  # of the flow within
         self.passed: Message | None = None  # a request that the next dissector may answer
         self.clear: Carried | None = None  # what comes in clear beside this flow
@@ -299,7 +299,7 @@ class Guard(Listener):
         if type(item) is not Message:
             return other(self, handed(item), ns)
         message = checked(item) if self.strict else item
-        if message.protocol is not NOTHING and message.protocol:
+        if message.protocol is not self.familiar:  # that of the last one
             self.registered(message.protocol)
         sender = message.side
         if sender >= 0 and sender != side:
@@ -327,8 +327,9 @@ class Guard(Listener):
 
     def registered(self, name: str) -> None:
         """A message is of another protocol than its flow."""
-        if name not in self.engine.states:
+        if name and name not in self.engine.states:
             raise Rubbish("it gave a Message of a protocol that is not there")
+        self.familiar = name
 
     def consumed(self, side: int, size: int, ns: int) -> None:
         """Bytes of a side are in no message, but done with."""
@@ -594,7 +595,6 @@ class Guard(Listener):
 
     def settle(self, reason: str) -> None:
         """The packets since the last time go to dissected (no reason), or to opaque with one."""
-        wire = self.wire
-        count = wire.packets(0) + wire.packets(1)
+        count = self.wire.packets(0) + self.wire.packets(1)
         self.engine.settle(count - self.settled, reason)
         self.settled = count

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from kshark.api import DissectError, Layer, Message, ProtocolSpec, Side
 from kshark.breaker import ProtocolState, interrupted
+from kshark.feeder import Rider
 from kshark.given import Rubbish, checked, gather, said
 
 if TYPE_CHECKING:
     from kshark.engine import Engine
 
 BEGIN, FEED, GAP, END, SLIM = range(5)
+SIDES = (Side.CLIENT, Side.SERVER)
+NONE: tuple[Message, ...] = ()
 NAMES = 256
 """Content types whose layers are remembered."""
 
@@ -28,85 +31,82 @@ class Carried:
         self.engine = engine
         self.specs = specs
         self.states = engine.states
-        self.known: dict[str, tuple[ProtocolSpec, ...]] = {}
+        self.known: dict[str, list[ProtocolState]] = {}
 
     def __call__(self, content_type: str, request: Message) -> Layer | None:
         return self.find_layer(content_type, request)
 
     def find_layer(self, content_type: str, request: Message) -> Layer | None:
         """A layer for this exchange, of the first protocol that has one."""
-        specs = self.known.get(content_type)
-        if specs is None:
-            specs = self.find(content_type)
-        for spec in specs:
-            state = self.states[spec.name]
+        states = self.known.get(content_type)
+        if states is None:
+            states = self.find(content_type)
+        for state in states:
             if not state.tripped:
                 layer = Guarded(self.engine, state)
-                if layer.begin(spec, request):
+                if layer.begin(request):
                     return layer
         return None
 
-    def find(self, content_type: str) -> tuple[ProtocolSpec, ...]:
+    def find(self, content_type: str) -> list[ProtocolState]:
         """The protocols of a content type."""
         name = content_type.lower().strip()
-        specs = tuple(s for s in self.specs if name.startswith(s.types))
+        states = [self.states[s.name] for s in self.specs if name.startswith(s.types)]
         if len(self.known) < NAMES:
-            self.known[content_type] = specs
-        return specs
+            self.known[content_type] = states
+        return states
 
 
-class Guarded:
+class Guarded(Rider):
     """A plugin's layer of one exchange, charged to it; silent once it has failed."""
 
-    __slots__ = ("dated", "engine", "layer", "now", "slims", "state", "tally")
+    __slots__ = ("dated", "engine", "layer", "rider", "slims", "state", "tally")
 
     def __init__(self, engine: Engine, state: ProtocolState) -> None:
         self.engine = engine
         self.tally = engine.tally
         self.state = state
         self.layer: Any = None
+        self.rider: Rider | None = None  # the layer again, where it is one
         self.now = 0  # ns: when what it is told came, where the carrier knows
         self.dated = self.slims = False  # it wants to know, and to hear when memory is short
 
-    def begin(self, spec: ProtocolSpec, request: Message) -> bool:
+    def begin(self, request: Message) -> bool:
         """Ask for the layer; whether there is one."""
-        self.call(BEGIN, spec.layer, request)
-        if self.layer is None:
-            return False
-        self.dated = hasattr(self.layer, "now")
-        self.slims = hasattr(self.layer, "slim")
-        return True
+        self.call(BEGIN, 0, request)
+        return self.layer is not None
 
-    def feed(self, side: Side, data: bytes) -> Sequence[Message]:
-        return () if self.layer is None else self.call(FEED, side, data) or ()
+    def feed(self, side: int, data: bytes) -> Sequence[Message]:
+        return NONE if self.layer is None else self.call(FEED, side, data) or NONE
 
-    def gap(self, side: Side, missing: int) -> Sequence[Message]:
-        return () if self.layer is None else self.call(GAP, side, missing) or ()
+    def gap(self, side: int, missing: int) -> Sequence[Message]:
+        return NONE if self.layer is None else self.call(GAP, side, missing) or NONE
 
-    def end(self, side: Side, message: Message) -> Sequence[Message]:
+    def end(self, side: int, message: Message) -> Sequence[Message]:
         """What the layer makes of the carrier's message, or that itself."""
         if self.layer is None:
             return (message,)
         found = self.call(END, side, message)
-        return (message,) if self.layer is None else found or ()
+        return (message,) if self.layer is None else found or NONE
 
-    def slim(self, side: Side) -> None:
+    def slim(self, side: int) -> None:
         """Memory is short; who cannot forget hears no more of the exchange."""
         if self.layer is not None and self.slims:
             self.call(SLIM, side, None)
         else:
             self.layer = None
 
-    def call(self, what: int, first: Any, second: Any) -> Sequence[Message] | None:
+    def call(self, what: int, side: int, told: Any) -> Sequence[Message] | None:
         """Call the plugin with the breaker's clock on it instead of the carrier; None where it failed."""
         tally = self.tally
         before = tally.current
         tally.current = self.state
         tally.feeds += 1
         try:
-            if self.dated:
-                self.layer.now = self.now
-            found = self.ask(what, first, second)
+            if self.rider is not None:
+                found = self.ride(self.rider, what, side, told)
+            else:
+                found = self.ask(what, side, told)
             if type(found) is not list and type(found) is not tuple:
                 found = whole(found)
             return self.taken(found) if self.state.strict else found
@@ -124,19 +124,43 @@ class Guarded:
             tally.feeds += 1
         return None
 
-    def ask(self, what: int, first: Any, second: Any) -> Any:
-        """One call of the plugin's."""
+    def ride(self, rider: Rider, what: int, side: int, told: Any) -> Any:
+        """One call of a layer that is compiled, or made as if it were."""
+        rider.now = self.now
         if what == FEED:
-            return self.layer.feed(first, second)
+            return rider.feed(side, told)
         if what == END:
-            return self.layer.end(first, second)
+            return rider.end(side, told)
         if what == GAP:
-            return self.layer.gap(first, second)
-        if what == SLIM:
-            self.layer.slim(first)
-        else:
-            self.layer = first(second)
-        return ()
+            return rider.gap(side, told)
+        rider.slim(side)
+        return NONE
+
+    def ask(self, what: int, side: int, told: Any) -> Any:
+        """One call of the plugin's."""
+        if what == BEGIN:
+            self.meet(self.state.spec.layer(told))  # type: ignore[misc]
+            return NONE
+        if self.dated:
+            self.layer.now = self.now
+        if what == FEED:
+            return self.layer.feed(SIDES[side], told)
+        if what == END:
+            return self.layer.end(SIDES[side], told)
+        if what == GAP:
+            return self.layer.gap(SIDES[side], told)
+        self.layer.slim(SIDES[side])
+        return NONE
+
+    def meet(self, layer: Any) -> None:
+        """The layer, if there is one, and what it can."""
+        if isinstance(layer, Rider):
+            self.rider = layer
+            self.slims = True
+        elif layer is not None:
+            self.dated = hasattr(layer, "now")
+            self.slims = hasattr(layer, "slim")
+        self.layer = layer
 
     def taken(self, found: Sequence[Any]) -> Sequence[Message]:
         """Its messages, of a stranger: as copies."""

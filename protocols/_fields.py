@@ -2,6 +2,8 @@
 
 Field by field: the lengths of name and value (4 bytes each, big-endian, `UNKNOWN` for what cannot be known), name,
 value. The head of HTTP/1 is read likewise, and told apart by its first byte.
+
+Beside this file lies ``_fields.pxd``, with which the same source is compiled.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final
 UNKNOWN: Final = 0xFFFF_FFFF
 """The length of a name or value that cannot be known."""
 LENGTHS: Final = Struct(">II")
+_UNKNOWN: Final = UNKNOWN
 
 Field = tuple[bytes | None, bytes | None]
 
@@ -25,6 +28,33 @@ def field(name: bytes | None, value: bytes | None) -> bytes:
     """
     sizes = (UNKNOWN if part is None else len(part) for part in (name, value))
     return LENGTHS.pack(*sizes) + (name or b"") + (value or b"")
+
+
+def value_of(head: bytes, wanted: bytes) -> bytes | None:
+    """The value of the first field of that name in a list; None without one whose name and value are known.
+
+    >>> value_of(field(b"ab", b"c") + field(b"a", b"bc"), b"a"), value_of(field(b"a", None), b"a")
+    (b'bc', None)
+    """
+    at = 0
+    end = len(head) - 8
+    while at <= end:
+        size = length_at(head, at)
+        length = length_at(head, at + 4)
+        at += 8
+        if size == len(wanted) and length >= 0 and head[at : at + size] == wanted:
+            return head[at + size : at + size + length]
+        at += max(size, 0) + max(length, 0)
+    return None
+
+
+def length_at(head: bytes, at: int) -> int:
+    """The length that stands there, -1 where it is unknown."""
+    size = head[at]
+    size = size << 8 | head[at + 1]
+    size = size << 8 | head[at + 2]
+    size = size << 8 | head[at + 3]
+    return -1 if size == _UNKNOWN else size
 
 
 def fields(head: bytes) -> Iterator[Field]:

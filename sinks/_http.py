@@ -8,7 +8,7 @@ requests a second, so what counts is not its speed but that it is plain Python a
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -75,6 +75,20 @@ class Reply(NamedTuple):
         return f"HTTP {self.status}: {first}".rstrip(": ") if self.status else first
 
 
+class Body:
+    """What is posted, forgotten afterwards.
+
+    The library's request and answer refer to each other, and such circles are freed seldom in a process that makes
+    few of them: hundreds of requests' contents would wait for it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+
 class Peer:
     """A server, at `url`. `what` begins its messages: ``sink loki``."""
 
@@ -99,11 +113,11 @@ class Peer:
 
     async def post(self, content: bytes, headers: Mapping[str, str]) -> Reply:
         """Send once. Whatever the network does is a `Reply`."""
+        body = Body(content)
         try:
             sent = {**self._headers, **headers, **self._credentials()}
-            async with self._client.stream(
-                "POST", self.url, content=content, headers=sent
-            ) as answer:
+            sent["Content-Length"] = str(len(content))
+            async with self._client.stream("POST", self.url, content=body, headers=sent) as answer:
                 text = await _text(answer)
                 return Reply(answer.status_code, text, retry_after(answer.headers))
         except PluginError as error:
@@ -111,6 +125,8 @@ class Peer:
         except (self._httpx.HTTPError, OSError) as error:
             # the library's texts hold no credentials: we send none in the address
             return Reply(0, f"{str(error) or type(error).__name__} ({host_of(self.url)})")
+        finally:
+            body.content = b""
 
     def _credentials(self) -> dict[str, str]:
         options = self._options

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {"kshark.api", "kshark.feeder", "kshark.limits", "kshark._pure"}
+PUBLIC = {"kshark.api", "kshark.feeder", "kshark.limits", "kshark.made", "kshark._pure"}
 TOP = {"app", "cli", "face", "workers", "doctor", "session", "__main__"}  # they know all
 FILES = [
     p

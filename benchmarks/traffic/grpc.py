@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import struct
 from random import Random
-from typing import Any
-from weakref import WeakKeyDictionary
 
-from hpack import Encoder
-
+from .h2 import DATA, END_STREAM, Fields, Talk, Talks, frame, headers
 from .tcp import Connection, Faults
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, WINDOW_UPDATE = 0, 1, 4, 8
-END_STREAM, END_HEADERS, ACK = 1, 4, 1
 METHODS = (
     "/shop.v1.Orders/Get",
     "/shop.v1.Orders/List",
@@ -27,19 +21,6 @@ METHODS = (
 STATUSES = ("0",) * 19 + ("5",)
 
 
-class Talk:
-    """What the two ends of a connection remember."""
-
-    def __init__(self) -> None:
-        self.client = Encoder()
-        self.server = Encoder()
-        self.stream = 1
-        self.greeting = [
-            PREFACE + frame(SETTINGS, 0, 0),
-            frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0),
-        ]
-
-
 class Grpc:
     """Makes the exchanges of one capture."""
 
@@ -47,33 +28,21 @@ class Grpc:
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
-        self.talks: WeakKeyDictionary[Connection, Talk] = WeakKeyDictionary()
+        self.talks = Talks(rng, self.request, self.response)
         self.sizes = [min(4_000, int(rng.lognormvariate(5.3, 0.9))) for _ in range(256)]
 
     def exchange(self, connection: Connection, number: int, faults: Faults) -> list[bytes]:
-        return self.pipeline(connection, number, 1, faults)
+        return self.talks.exchanges(connection, number, 1, faults)
 
     def pipeline(
         self, connection: Connection, number: int, count: int, faults: Faults
     ) -> list[bytes]:
-        """Calls on as many streams, that are answered in any order."""
-        talk = self.talks.setdefault(connection, Talk())
-        asked, answered = b"", []
-        for one in range(number, number + count):
-            asked += self.request(talk, one)
-            answered.append((talk.stream, one))
-            talk.stream += 2
-        self.rng.shuffle(answered)
-        greeting, talk.greeting = talk.greeting, [b"", b""]
-        segments = faults.burst(connection, connection.send(0, greeting[0] + asked))
-        told = b"".join(self.response(talk, stream, one) for stream, one in answered)
-        segments += faults.burst(connection, connection.send(1, greeting[1] + told))
-        return segments + connection.send(0, frame(WINDOW_UPDATE, 0, 0, b"\0\0\x10\0"))
+        return self.talks.exchanges(connection, number, count, faults)
 
-    def request(self, talk: Talk, number: int) -> bytes:
+    def request(self, talk: Talk, stream: int, number: int) -> bytes:
         """Headers, and a message that ends the stream."""
         draw = self.rng.randrange
-        fields: list[Any] = [
+        fields: Fields = [
             (":method", "POST"),
             (":scheme", "http"),
             (":path", self.rng.choice(METHODS)),
@@ -85,9 +54,7 @@ class Grpc:
             ("traceparent", f"00-{draw(1 << 127):032x}-{draw(1 << 63):016x}-01"),
         ]
         body = text(1, b"t%09d" % number) + text(2, b"k" * (self.rng.choice(self.sizes) // 2))
-        return self.framed(talk.client, talk.stream, fields, 0) + message(
-            talk.stream, body, END_STREAM
-        )
+        return headers(talk.client, stream, fields, 0) + message(stream, body, END_STREAM)
 
     def response(self, talk: Talk, stream: int, number: int) -> bytes:
         """Headers, a message and trailers."""
@@ -96,17 +63,10 @@ class Grpc:
         tail = [("grpc-status", status), ("grpc-message", "" if status == "0" else "not found")]
         body = text(1, b"t%09d" % number) + text(3, b"v" * self.rng.choice(self.sizes))
         return (
-            self.framed(talk.server, stream, head, 0)
+            headers(talk.server, stream, head, 0)
             + message(stream, body, 0)
-            + self.framed(talk.server, stream, tail, END_STREAM)
+            + headers(talk.server, stream, tail, END_STREAM)
         )
-
-    def framed(self, encoder: Encoder, stream: int, fields: list[Any], flags: int) -> bytes:
-        return frame(HEADERS, END_HEADERS | flags, stream, encoder.encode(fields))
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def message(stream: int, body: bytes, flags: int) -> bytes:

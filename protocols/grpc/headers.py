@@ -7,7 +7,7 @@ import binascii
 import re
 from typing import Final
 
-from kshark.protocols._fields import LENGTHS, listed
+from kshark.protocols._fields import LENGTHS, listed, value_of
 
 UNITS: Final = {
     "H": 3_600_000_000_000,
@@ -56,6 +56,10 @@ def status_in(head: bytes) -> bytes | None:
 
 def value_in(head: bytes, wanted: bytes) -> bytes | None:
     """The value of the first header of that name."""
+    if head[:1] == b"\0":
+        found = value_of(head, wanted)
+        if found is not None or wanted not in head.lower():
+            return found
     for name, value in listed(head):
         if value is not None and name is not None and name.lower() == wanted:
             return value

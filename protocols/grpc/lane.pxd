@@ -1,10 +1,14 @@
 cimport cython
 
+from kshark cimport _message as made
+from kshark._message cimport Message, known
+
 cdef int ONEWAY
 cdef Py_ssize_t BODY_KEPT, PIECES
 cdef int START, PAYLOAD
 
 @cython.final
+@cython.freelist(64)
 cdef class Lane:
     cdef public bint server, streamed, ended, held, short
     cdef public int state, text, flag
@@ -19,6 +23,6 @@ cdef class Lane:
     cpdef bint under_way(self) except -1
     cpdef whole(self, long long now)
     @cython.locals(there=cython.bint)
-    cpdef call(self, str target, bytes trailers, bint web)
-    @cython.locals(number=cython.longlong)
-    cpdef message(self, str target, object key, str coding, bint cut)
+    cpdef call(self, str target, bytes trailers)
+    @cython.locals(number=cython.longlong, message=Message)
+    cpdef Message message(self, str target, long long key, str coding, bint cut)

@@ -9,7 +9,7 @@ lies ``lane.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
-from kshark import limits
+from kshark import limits, made
 from kshark.api import Kind, Message
 from kshark.protocols.grpc.states import PAYLOAD, START, Call
 
@@ -90,31 +90,29 @@ class Lane:
         self.state = START
         self.prefix = b""
 
-    def call(self, target: str, trailers: bytes, web: bool) -> Call:
+    def call(self, target: str, trailers: bytes) -> Call:
         """What is said of this side, and of its only message."""
         there = not self.streamed and (self.held or self.under_way())
         return Call(
             target, self.server, self.count, self.content, self.packed, 0, self.length if there else 0,
-            self.flag if there else 0, self.streamed, "", trailers, there, web,
+            self.flag if there else 0, self.streamed, "", trailers, there,
         )  # fmt: skip
 
     def message(self, target: str, key: int, coding: str, cut: bool) -> Message:
         """The message under construction as one of its own; the next one may begin."""
         number = self.count + 1 if cut else self.count
-        made = Message(ONEWAY, "message", target, 0, True, key, self.size, b"", self.body())
-        made.protocol = "grpc"
-        made.side = 1 if self.server else 0
-        made.first_ns = self.first_ns
-        made.last_ns = self.last_ns
-        made.gap_bytes = self.gap
-        made.cut = cut
-        made.truncated = cut or self.short or self.gap > 0
-        made.extra = Call(
-            target, self.server, 1, self.length, self.flag & 1, number, self.length, self.flag
-        )
-        made.extra.coding = coding
-        made.extra.streamed = True
-        made.extra.body_there = True
+        message = made.message(ONEWAY, "message", target, 0, True, key, self.size, b"", self.body())
+        message.protocol = "grpc"
+        message.side = 1 if self.server else 0
+        message.first_ns = self.first_ns
+        message.last_ns = self.last_ns
+        message.gap_bytes = self.gap
+        message.cut = cut
+        message.truncated = cut or self.short or self.gap > 0
+        message.extra = Call(
+            target, self.server, 1, self.length, self.flag & 1, number, self.length, self.flag,
+            True, coding, b"", True,
+        )  # fmt: skip
         self.streamed = True
         self.clear()
-        return made
+        return message

@@ -1,28 +1,28 @@
 cimport cython
 
+from kshark cimport _message as made
+from kshark._message cimport Message, known
+from kshark.feeder cimport Rider
 from kshark.protocols.grpc.lane cimport Lane as CLane
 
 cdef Py_ssize_t BODY_KEPT, LANE_TRAILERS
 cdef int START, PAYLOAD, TRAILER, OVER, LOST, BROKEN, PREFIX, BASE64, RAW
 cdef tuple NONE
 cdef bytes FINE
+cdef str NAME, FINE_NAME
 
 @cython.final
-cdef class GrpcLayer:
-    cdef public str target, verb
-    cdef public object key
+@cython.freelist(32)
+cdef class GrpcLayer(Rider):
+    cdef public str target
+    cdef public long long key, since
     cdef public bytes head
-    cdef public long long since, now
-    cdef public bint web
     cdef public CLane client, server
-    @cython.locals(lane=CLane, size=Py_ssize_t, length=cython.longlong)
-    cpdef object feed(self, int side, bytes data)
-    @cython.locals(lane=CLane)
-    cpdef object gap(self, int side, long long missing)
-    @cython.locals(lane=CLane)
-    cpdef slim(self, int side)
-    @cython.locals(lane=CLane, trailers=bytes)
-    cpdef object end(self, int side, object message)
+    cpdef learn(self, Message request)
+    @cython.locals(size=Py_ssize_t, length=cython.longlong)
+    cpdef object take(self, CLane lane, bytes data)
+    @cython.locals(trailers=bytes)
+    cpdef object finish(self, CLane lane, Message message)
     @cython.locals(other=CLane)
     cpdef object one(self, CLane lane, bytes data, long long length)
     @cython.locals(pos=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t)
@@ -32,7 +32,9 @@ cdef class GrpcLayer:
     @cython.locals(flag=cython.int, other=CLane)
     cpdef begun(self, CLane lane, list out)
     cpdef complete(self, CLane lane, list out)
-    cpdef object shown(self, CLane lane, bint cut=*)
+    @cython.locals(message=Message)
+    cpdef Message shown(self, CLane lane, bint cut=*)
     cpdef break_off(self, CLane lane, list out)
-    cpdef unary(self, CLane lane, object message)
+    cpdef unary(self, CLane lane, Message message)
+    cpdef bint web(self) except -1
     cpdef bytes unwrapped(self, CLane lane, bytes data)

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kshark import limits
+from kshark import limits, made
 from kshark.api import Message
+from kshark.feeder import Rider
 from kshark.protocols._fields import LENGTHS
 from kshark.protocols.grpc.headers import value_in
 from kshark.protocols.grpc.lane import Lane
@@ -32,6 +33,8 @@ from kshark.protocols.grpc.web import BASE64, RAW, decoded, kind_of
 NONE: tuple[Message, ...] = ()
 FINE = LENGTHS.pack(11, 1) + b"grpc-status0"
 """The status OK, as it stands in a header list."""
+NAME = "grpc"
+FINE_NAME = "OK"
 BODY_KEPT = limits.BODY_KEPT
 LANE_TRAILERS = BODY_KEPT
 """Bytes of trailers of grpc-web that are kept."""
@@ -39,33 +42,39 @@ LANE_TRAILERS = BODY_KEPT
 
 def layer(request: Message) -> GrpcLayer:
     """What reads a call; `request` has its head."""
-    return GrpcLayer(request, b"grpc-web" in request.head)
+    return GrpcLayer(request)
 
 
-class GrpcLayer:
+class GrpcLayer(Rider):
     """The layer of one call; see the module."""
 
-    __slots__ = ("client", "head", "key", "now", "server", "since", "target", "verb", "web")
+    __slots__ = ("client", "head", "key", "server", "since", "target")
 
-    def __init__(self, request: Message, web: bool) -> None:
-        self.target = request.target
-        self.verb = request.target.rpartition("/")[2]
-        self.key = request.key
-        self.head = request.head
-        self.since = request.first_ns
-        self.web = web
+    def __init__(self, request: Message) -> None:
         self.now = 0  # ns: when what is fed came; set by the carrier
         self.client = Lane(False)
         self.server = Lane(True)
+        self.learn(request)
+
+    def learn(self, request: Message) -> None:
+        """Whose call this is."""
+        self.target = request.target
+        self.key = request.key
+        self.head = request.head
+        self.since = request.first_ns
 
     # ------------------------------------------------------------ what the carrier calls
 
     def feed(self, side: int, data: bytes) -> Sequence[Message]:
         """The next bytes of one side."""
-        lane = self.server if side else self.client
-        if self.web:
-            data = self.unwrapped(lane, data)
+        return self.take(self.server if side else self.client, data)
+
+    def take(self, lane: Lane, data: bytes) -> Sequence[Message]:
+        """The same, of a lane."""
         size = len(data)
+        if lane.text != RAW and size:
+            data = self.unwrapped(lane, data)
+            size = len(data)
         if (
             lane.state == START
             and lane.count == 0
@@ -106,8 +115,11 @@ class GrpcLayer:
 
     def end(self, side: int, message: Message) -> Sequence[Message]:
         """The request or the response: its own, with the only message of its side as body."""
-        lane = self.server if side else self.client
-        message.protocol = "grpc"
+        return self.finish(self.server if side else self.client, message)
+
+    def finish(self, lane: Lane, message: Message) -> Sequence[Message]:
+        """The same, of a lane."""
+        message.protocol = NAME
         out: Sequence[Message] = NONE
         if lane.streamed:
             cut: list[Message] = []
@@ -115,9 +127,9 @@ class GrpcLayer:
             out = cut
         lane.ended = True
         trailers = lane.trailers
-        if side and not trailers and message.extra is not None:
+        if lane.server and not trailers and message.extra is not None:
             trailers = message.extra.trailers
-        call = lane.call(self.target, trailers, self.web)
+        call = lane.call(self.target, trailers)
         message.extra = call
         if not lane.streamed and (lane.held or lane.under_way()):
             self.unary(lane, message)
@@ -125,14 +137,17 @@ class GrpcLayer:
             note = "lost-messages" if lane.state == LOST else "bad-framing"
             message.notes = (*message.notes, note)
             message.truncated = True
-        if not side:
-            message.verb = self.verb
-        elif lane.state < LOST and FINE in trailers:  # as most end
+        if not lane.server:
+            message.verb = self.target[self.target.rfind("/") + 1 :]
+        elif lane.state < LOST and (
+            trailers.startswith(FINE) or trailers.find(FINE) > 0
+        ):  # as most end
             message.status = 0
             message.ok = True
             message.cut = False
-            message.verb = "OK"
+            message.verb = FINE_NAME
         else:
+            call.web = self.web()
             judge(message, call, self.head, self.now - self.since if self.since else 0)
         return (*out, message) if out else (message,)
 
@@ -146,10 +161,10 @@ class GrpcLayer:
         lane.size = len(data)
         if length > BODY_KEPT:
             lane.short = True
-            lane.pieces = [data[PREFIX : PREFIX + BODY_KEPT]]
+            lane.kept = BODY_KEPT
         else:
-            lane.pieces = [data[PREFIX:]]
-        lane.kept = len(lane.pieces[0])
+            lane.kept = length
+        lane.pieces = [made.piece(data, PREFIX, PREFIX + lane.kept)]
         lane.whole(self.now)
         lane.held = True
         other = self.client if lane.server else self.server
@@ -172,7 +187,7 @@ class GrpcLayer:
                     lane.trailers += data[pos:end]
             else:
                 lane.size += end - pos
-                lane.keep(data[pos:end])
+                lane.keep(made.piece(data, pos, end))
             pos = end
             if lane.left == 0:
                 self.complete(lane, out)
@@ -183,7 +198,7 @@ class GrpcLayer:
         """What comes of the five bytes before a message."""
         if not lane.prefix:
             flag = data[pos]
-            if flag > 1 and not (self.web and lane.server and flag & 0x7E == 0):
+            if flag > 1 and not (lane.server and flag & 0x7E == 0 and self.web()):
                 lane.state = BROKEN
                 return pos
             if flag <= 1:
@@ -231,13 +246,13 @@ class GrpcLayer:
         coding = b""
         if not lane.server and lane.flag & 1:
             coding = value_in(self.head, b"grpc-encoding") or b""
-        made = lane.message(self.target, self.key, coding.decode("latin-1"), cut)
+        message = lane.message(self.target, self.key, coding.decode("latin-1"), cut)
         if cut:
-            made.notes = ("partial-message",)
+            message.notes = ("partial-message",)
         if not self.target:
-            made.notes = (*made.notes, "unknown-call")
-            made.truncated = True
-        return made
+            message.notes = (*message.notes, "unknown-call")
+            message.truncated = True
+        return message
 
     def break_off(self, lane: Lane, out: list[Message]) -> None:
         """The rest of a message will not come."""
@@ -256,10 +271,16 @@ class GrpcLayer:
 
     # ------------------------------------------------------------ grpc-web
 
+    def web(self) -> bool:
+        """Whether this is grpc-web, as the head of the request says."""
+        return b"grpc-web" in self.head
+
     def unwrapped(self, lane: Lane, data: bytes) -> bytes:
-        """Content of grpc-web: bytes, or the same in base64, as its first byte tells."""
-        if lane.text == 0 and data:
+        """Content: bytes, or of grpc-web the same in base64, as its first byte tells."""
+        if lane.text == 0:
             lane.text = kind_of(data[0])
+            if lane.text == BASE64 and not self.web():
+                lane.text = RAW
         if lane.text == RAW or lane.state >= OVER:
             return data
         data, lane.rest = decoded(lane.rest + data)

@@ -1,10 +1,11 @@
 # cython: language_level=3
 """The compiled twin of `kshark.protocols.http2.hpack`, equal field by field; that module says what it means.
 
-Strings are unpacked into two scratch buffers of this module: nothing else runs while a block is decoded.
+Strings and lists are unpacked into scratch buffers of this module: nothing else runs while a block is decoded.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.string cimport memcmp, memcpy
 
 from kshark.protocols.http2 import hpack as oracle
@@ -14,11 +15,21 @@ cdef enum:
     SCRATCH = 1 << 17  # a block of HEADER_BLOCK bytes unpacks to 8/5 of them at most
     LIMIT = 1 << 16
     NODES = 256
+    LIST = 1 << 18  # HEADER_LIST
 
+cdef extern from "Python.h":
+    int cut_list "PyList_SetSlice"(PyObject *found, Py_ssize_t low, Py_ssize_t high, PyObject *items) except -1
+
+cdef struct Jump:
+    # What a byte does to the machine: two nibbles, so two steps at most.
+    short next  # the node after it, -1 where there is none
+    unsigned char count  # of bytes found
+    unsigned char[2] found
+
+cdef unsigned char _list[LIST]
 cdef unsigned char _one[SCRATCH]
 cdef unsigned char _other[SCRATCH]
-cdef short _next[NODES * 16]
-cdef short _found[NODES * 16]
+cdef Jump _jumps[NODES * 256]
 cdef bint _ends[NODES]
 
 cdef long long HPACK_TABLE = oracle.HPACK_TABLE
@@ -31,41 +42,52 @@ cdef tuple FIXED = oracle.FIXED
 cdef Py_ssize_t STATIC = len(oracle.FIXED)
 cdef bytes NOBODY = oracle.NOBODY
 cdef dict VERBS = oracle.VERBS
+cdef str POST = VERBS[b"POST"]
 
-if len(tables.NEXT) != NODES * 16 or STATIC != 61 or oracle.limits.HEADER_BLOCK > LIMIT:
+if len(tables.NEXT) != NODES * 16 or STATIC != 61 or oracle.limits.HEADER_BLOCK > LIMIT or HEADER_LIST > LIST:
     raise ImportError("the tables of HPACK are not those that this module was compiled for")
 
 
 cdef fill():
-    cdef int i
-    for i in range(NODES * 16):
-        _next[i] = tables.NEXT[i]
-        _found[i] = tables.FOUND[i]
-    for i in range(NODES):
-        _ends[i] = tables.ENDS[i]
+    """The machine by bytes, from that by nibbles."""
+    cdef int node, byte, step, half, at
+    cdef short following[NODES * 16]
+    cdef short given[NODES * 16]
+    cdef Jump jump
+    for step in range(NODES * 16):
+        following[step] = tables.NEXT[step]
+        given[step] = tables.FOUND[step]
+    for node in range(NODES):
+        _ends[node] = tables.ENDS[node]
+        for byte in range(256):
+            jump.count = jump.found[0] = jump.found[1] = 0
+            at = node
+            for half in range(2):
+                if at >= 0:
+                    step = (at << 4) | (byte & 15 if half else byte >> 4)
+                    at = following[step]
+                    if given[step] >= 0 and at >= 0:
+                        jump.found[jump.count] = <unsigned char>given[step]
+                        jump.count += 1
+            jump.next = at
+            _jumps[(node << 8) | byte] = jump
 
 fill()
 
 
 cdef Py_ssize_t unpack(const unsigned char *p, Py_ssize_t size, unsigned char *out) noexcept nogil:
-    """Decode a Huffman string: the bytes written, or -1."""
+    """Decode a Huffman string: the bytes written, or -1. There is room for one more than that."""
     cdef Py_ssize_t i, length = 0
-    cdef int at = 0, step
+    cdef int at = 0
+    cdef const Jump *jump
     for i in range(size):
-        step = (at << 4) | (p[i] >> 4)
-        at = _next[step]
+        jump = &_jumps[(at << 8) | p[i]]
+        at = jump.next
         if at < 0:
             return -1
-        if _found[step] >= 0:
-            out[length] = <unsigned char>_found[step]
-            length += 1
-        step = (at << 4) | (p[i] & 15)
-        at = _next[step]
-        if at < 0:
-            return -1
-        if _found[step] >= 0:
-            out[length] = <unsigned char>_found[step]
-            length += 1
+        out[length] = jump.found[0]
+        out[length + 1] = jump.found[1]
+        length += jump.count
     return length if _ends[at] else -1
 
 
@@ -133,17 +155,16 @@ cdef inline void put(unsigned char *p, unsigned int value) noexcept nogil:
     p[3] = value & 0xFF
 
 
-cdef bytes field(const unsigned char *name, Py_ssize_t size, const unsigned char *value, Py_ssize_t length):
-    """A field of a list; its name is unknown where it is NULL."""
-    cdef Py_ssize_t there = size if name != NULL else 0
-    cdef bytes made = PyBytes_FromStringAndSize(NULL, 8 + there + length)
-    cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(made)
+cdef inline void write(
+    unsigned char *out, const unsigned char *name, Py_ssize_t size, const unsigned char *value, Py_ssize_t length
+) noexcept nogil:
+    """A field of a list; its name is unknown where it is NULL, and then has no bytes."""
     put(out, <unsigned int>size if name != NULL else 0xFFFFFFFFu)
     put(out + 4, <unsigned int>length)
-    if there:
-        memcpy(out + 8, name, there)
-    memcpy(out + 8 + there, value, length)
-    return made
+    if name != NULL:
+        memcpy(out + 8, name, size)
+        out += size
+    memcpy(out + 8, value, length)
 
 
 cdef class Decoder:
@@ -201,12 +222,11 @@ cdef class Decoder:
         cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(block)
         cdef const unsigned char *name
         cdef const unsigned char *value
-        cdef Py_ssize_t size = 0, length = 0, total = 0
+        cdef Py_ssize_t size = 0, length = 0, more, total = 0, kept = 0
         cdef unsigned char byte
         cdef long long index
         cdef bint begun = False, adds
         cdef bytes entry, known
-        cdef list found = []
         while pos < end:
             byte = p[pos]
             if byte & 0xE0 == 0x20:
@@ -221,40 +241,51 @@ cdef class Decoder:
                 entry = self.entry(index)
                 if entry is None:
                     return -1
-            else:
-                adds = byte & 0x40
-                index = integer(p, &pos, end, 0x3F if adds else 0x0F)
-                if index < 0:
+                value = <const unsigned char *>PyBytes_AS_STRING(entry)
+                if value[0] == 0xFF or value[4] == 0xFF:
+                    self.flags |= PARTLY
+                more = PyBytes_GET_SIZE(entry)
+                total += more
+                if total <= HEADER_LIST:
+                    memcpy(_list + kept, value, more)
+                    kept = total
+                continue
+            adds = byte & 0x40
+            index = integer(p, &pos, end, 0x3F if adds else 0x0F)
+            if index < 0:
+                return -1
+            if index:
+                known = self.entry(index)
+                if known is None:
                     return -1
-                if index:
-                    known = self.entry(index)
-                    if known is None:
-                        return -1
-                    name = <const unsigned char *>PyBytes_AS_STRING(known)
-                    if name[0] == 0xFF:
-                        name = NULL
-                    else:
-                        size = number(name)
-                        name += 8
+                name = <const unsigned char *>PyBytes_AS_STRING(known)
+                if name[0] == 0xFF:
+                    name = NULL
+                    size = 0
                 else:
-                    name = string(p, &pos, end, _one, &size)
-                    if name == NULL:
-                        return -1
-                value = string(p, &pos, end, _other, &length)
-                if value == NULL:
-                    return -1
-                entry = field(name, size, value, length)
-                if adds:
-                    self.add(entry)
-            value = <const unsigned char *>PyBytes_AS_STRING(entry)
-            if value[0] == 0xFF or value[4] == 0xFF:
-                self.flags |= PARTLY
-            total += PyBytes_GET_SIZE(entry)
-            if total > HEADER_LIST:
-                self.flags |= LONG
+                    size = number(name)
+                    name += 8
             else:
-                found.append(entry)
-        self.head = b"".join(found)
+                name = string(p, &pos, end, _one, &size)
+                if name == NULL:
+                    return -1
+            value = string(p, &pos, end, _other, &length)
+            if value == NULL:
+                return -1
+            if name == NULL:
+                self.flags |= PARTLY
+            more = 8 + size + length
+            if adds:
+                entry = PyBytes_FromStringAndSize(NULL, more)
+                write(<unsigned char *>PyBytes_AS_STRING(entry), name, size, value, length)
+                self.add(entry)
+            total += more
+            if total <= HEADER_LIST:
+                write(_list + kept, name, size, value, length)
+                kept = total
+        if total > HEADER_LIST:
+            self.flags |= LONG
+        self.head = PyBytes_FromStringAndSize(<const char *>_list, kept)
         return 0
 
     cdef bytes entry(self, long long index):
@@ -290,7 +321,7 @@ cdef class Decoder:
             self.size -= PyBytes_GET_SIZE(<bytes>self.entries[gone]) + 24
             gone += 1
         if gone:
-            del self.entries[:gone]
+            cut_list(<PyObject *>self.entries, 0, gone, NULL)
 
     cdef pseudo(self, bytes head):
         """What a row shows."""
@@ -315,6 +346,9 @@ cdef class Decoder:
             if size == 0 or name[0] != c':':
                 return
             if size == 7 and memcmp(name, b":method", 7) == 0:
+                if length == 4 and memcmp(name + 7, b"POST", 4) == 0:
+                    self.verb = POST
+                    continue
                 value = PyBytes_FromStringAndSize(<const char *>name + size, length)
                 self.verb = VERBS.get(value) or value.decode("latin-1")
             elif size == 5 and memcmp(name, b":path", 5) == 0:

@@ -1,6 +1,8 @@
 cimport cython
 
+from kshark cimport _message as made
 from kshark.feeder cimport Feeder, Found
+from kshark.protocols.http2.faults cimport fault
 from kshark.protocols.http2.lane cimport Lane as CLane
 from kshark.protocols.http2.stream cimport Half as CHalf
 from kshark.protocols.http2.streams cimport Streams as CStreams
@@ -26,8 +28,9 @@ cdef class Http2Dissector(Feeder):
     cpdef run(self, CLane lane, bytes data, Found out)
     @cython.locals(head=bytes)
     cpdef Py_ssize_t start(self, CLane lane, bytes data, Py_ssize_t pos) except? -1
-    @cython.locals(size=Py_ssize_t, length=cython.longlong, kind=cython.int, flags=cython.int, number=cython.longlong, end=Py_ssize_t)
+    @cython.locals(size=Py_ssize_t, length=cython.longlong, kind=cython.int, flags=cython.int, number=cython.longlong, end=Py_ssize_t, wrong=str)
     cpdef Py_ssize_t frame(self, CLane lane, bytes data, Py_ssize_t pos, Found out) except? -1
+    cpdef Py_ssize_t most(self, CLane lane) except -1
     @cython.locals(at=Py_ssize_t)
     cpdef Py_ssize_t whole(self, CLane lane, bytes data, Py_ssize_t pos, int kind, int flags, long long number, Py_ssize_t end, Found out) except? -1
     cpdef pass_over(self, CLane lane, long long length, int kind, int flags, long long number, Found out)
@@ -44,8 +47,8 @@ cdef class Http2Dissector(Feeder):
     @cython.locals(at=Py_ssize_t, stop=Py_ssize_t)
     cpdef Py_ssize_t headers(self, CLane lane, bytes data, Py_ssize_t pos, int kind, int flags, long long number, Py_ssize_t end, Found out) except? -1
     cpdef spoiled(self, CLane lane, int kind, int flags, long long number, long why, Found out)
-    @cython.locals(kind=cython.int, number=cython.longlong, flags=long, status=cython.int)
-    cpdef block(self, CLane lane, Found out)
+    @cython.locals(kind=cython.int, number=cython.longlong)
+    cpdef block(self, CLane lane, long flags, Found out)
     cpdef Py_ssize_t refuse(self, CLane lane, bytes data, Py_ssize_t pos, str text) except? -1
     cpdef lose(self, CLane lane, bytes rest=*)
     @cython.locals(rest=cython.longlong, kind=cython.int, held=bytes, begun=bytearray)

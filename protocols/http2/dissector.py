@@ -14,9 +14,10 @@ Beside this file lies ``dissector.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
-from kshark import limits
+from kshark import limits, made
 from kshark.api import DissectError, Item, Layers, Message, Switch
 from kshark.feeder import Feeder, Found
+from kshark.protocols.http2.faults import fault
 from kshark.protocols.http2.frames import (
     ACK,
     CONTINUATION,
@@ -35,7 +36,6 @@ from kshark.protocols.http2.frames import (
     RST_STREAM,
     SETTINGS,
     SMALLEST_LIMIT,
-    fault,
 )
 from kshark.protocols.http2.lane import Lane
 from kshark.protocols.http2.resync import MOST
@@ -178,7 +178,7 @@ class Http2Dissector(Feeder):
         )
         if lane.block_kind and (kind != CONTINUATION or number != lane.block_stream):
             return self.refuse(lane, data, pos, "a frame within a header block")
-        if length > SMALLEST_LIMIT and length > (MOST if lane.holed else lane.largest):
+        if length > SMALLEST_LIMIT and length > self.most(lane):
             return self.refuse(lane, data, pos, f"a frame of {length} bytes")
         if kind == DATA:
             return self.data(lane, data, pos, length, flags, number, out)
@@ -193,6 +193,12 @@ class Http2Dissector(Feeder):
             lane.stash(data, pos, HEAD + length)
             return -1
         return self.whole(lane, data, pos, kind, flags, number, end, out)
+
+    def most(self, lane: Lane) -> int:
+        """Bytes that a frame may have, by SETTINGS; where some may have been lost, as many as are believed."""
+        if self.client.holed or self.server.holed:
+            return max(MOST, lane.largest)
+        return lane.largest
 
     def whole(
         self,
@@ -230,7 +236,7 @@ class Http2Dissector(Feeder):
         lane.left = length
         if length:
             lane.state = SKIP
-        if kind <= CONTINUATION:
+        if kind in (HEADERS, CONTINUATION, PUSH_PROMISE):
             self.spoiled(lane, kind, flags, number, LONG_HEADERS, out)
 
     def skip(self, lane: Lane, size: int, pos: int) -> int:
@@ -353,9 +359,12 @@ class Http2Dissector(Feeder):
         elif lane.block_kind == 0:  # its beginning was lost
             lane.begin_block(CONTINUATION, number, flags)
             lane.spoil(UNKNOWN_HEADERS)
-        lane.add_block(data[at:stop])
+        if flags & END_HEADERS and kind != CONTINUATION:  # as most are: all of it in one frame
+            self.block(lane, lane.unpack(data, at, stop), out)
+            return end
+        lane.add_block(made.piece(data, at, stop))
         if flags & END_HEADERS:
-            self.block(lane, out)
+            self.block(lane, lane.decode(), out)
         return end
 
     def spoiled(self, lane: Lane, kind: int, flags: int, number: int, why: int, out: Out) -> None:
@@ -364,13 +373,13 @@ class Http2Dissector(Feeder):
             lane.begin_block(kind, number, flags)
         lane.spoil(why)
         if flags & END_HEADERS:
-            self.block(lane, out)
+            self.block(lane, lane.decode(), out)
 
-    def block(self, lane: Lane, out: Out) -> None:
-        """A header block is complete: whose is it?"""
+    def block(self, lane: Lane, flags: int, out: Out) -> None:
+        """A header block is complete, and was decoded with these notes: whose is it?"""
         kind = lane.block_kind
+        lane.block_kind = 0
         number = lane.block_stream
-        flags = lane.decode()
         if kind == PUSH_PROMISE:
             self.streams.promise(lane, flags, out)
             return

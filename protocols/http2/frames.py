@@ -1,4 +1,4 @@
-"""The frames of HTTP/2 (RFC 9113 sections 4 and 6): their headers, what is wrong with one, their names."""
+"""The frames of HTTP/2 (RFC 9113 sections 4 and 6): their headers and names; what is wrong with one: `faults`."""
 
 from __future__ import annotations
 
@@ -55,12 +55,6 @@ ERRORS: Final = (
 
 FLAGS: Final = (0x09, 0x2D, 0x00, 0x00, 0x01, 0x0C, 0x01, 0x00, 0x00, 0x04)
 """Flags that each type defines; others are to be ignored, and rare enough to tell frames from other bytes."""
-SIZES: Final = (0, 0, 5, 4, 0, 4, 8, 8, 4, 0)
-"""The length of each type, or the least of it."""
-FIXED: Final = frozenset({PRIORITY, RST_STREAM, PING, WINDOW_UPDATE})
-"""Types that have just that length."""
-OF_CONNECTION: Final = frozenset({SETTINGS, PING, GOAWAY})
-"""Types whose stream is 0."""
 
 
 class Frame(NamedTuple):
@@ -84,26 +78,6 @@ def frame(data: bytes | bytearray, pos: int) -> Frame:
         data[pos + 4],
         int.from_bytes(data[pos + 5 : pos + 9]) & 0x7FFF_FFFF,
     )
-
-
-def fault(length: int, kind: int, flags: int, stream: int) -> str:
-    """Why a frame of a known type cannot be as its header says, or ""."""
-    if kind > CONTINUATION:
-        return ""
-    if kind in OF_CONNECTION:
-        if stream:
-            return "stream where there can be none"
-    elif stream == 0 and kind != WINDOW_UPDATE:
-        return "stream 0"
-    if length < SIZES[kind] or (length != SIZES[kind] and kind in FIXED):
-        return f"{length} bytes"
-    if kind == SETTINGS and (length % 6 or (flags & ACK and length)):
-        return f"{length} bytes"
-    if flags & PADDED and kind in (DATA, HEADERS, PUSH_PROMISE) and length < SIZES[kind] + 1:
-        return "no room for its padding"
-    if kind == HEADERS and flags & PRIORITIZED and length < 5 + (flags & PADDED > 0):
-        return f"{length} bytes"
-    return ""
 
 
 def error_name(code: int) -> str:

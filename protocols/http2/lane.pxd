@@ -26,8 +26,10 @@ cdef class Lane:
     cpdef begin_block(self, int kind, long long stream, int flags)
     cpdef add_block(self, bytes piece)
     cpdef spoil(self, long flag)
-    @cython.locals(flags=long, said=cython.int, decoder=CDecoder, whole=bytes, block=list)
+    @cython.locals(whole=bytes, block=list)
     cpdef long decode(self) except? -1
+    @cython.locals(flags=long, said=cython.int)
+    cpdef long unpack(self, bytes data, Py_ssize_t start, Py_ssize_t end) except? -1
     cpdef lose(self, bytes rest=*)
     cpdef bytes seek(self, bytes data)
     cpdef Py_ssize_t held(self) except -1

@@ -111,7 +111,8 @@ class Lane:
         self.block_flags = 0
         self.block_frames = 0
         self.block_size = 0
-        self.block = []
+        if self.block:
+            self.block = []
 
     def add_block(self, piece: bytes) -> None:
         """A fragment of it, within the limits."""
@@ -129,17 +130,17 @@ class Lane:
         self.decoder.forget()
 
     def decode(self) -> int:
-        """Decode the whole block: the notes that it deserves. What it says is in `decoder`."""
-        block = self.block
-        flags = self.block_flags
-        self.block_kind = 0
-        self.block = []
-        decoder = self.decoder
-        if flags:
-            decoder.reset()
-            return flags
+        """Decode the block that its frames hold: the notes that it deserves. What it says is in `decoder`."""
+        block, self.block = self.block, []
+        if self.block_flags:
+            self.decoder.reset()
+            return self.block_flags
         whole = block[0] if len(block) == 1 else b"".join(block)
-        said = decoder.decode(whole, 0, len(whole))
+        return self.unpack(whole, 0, len(whole))
+
+    def unpack(self, data: bytes, start: int, end: int) -> int:
+        """The same of a block that is there, ``data[start:end]``."""
+        said = self.decoder.decode(data, start, end)
         if said == 0:
             return 0
         if said & BAD:

@@ -18,6 +18,7 @@ from bisect import insort
 from typing import Final, NamedTuple, Protocol
 
 from kshark import limits
+from kshark.protocols.http2.faults import fault
 from kshark.protocols.http2.frames import (
     ACK,
     CONTINUATION,
@@ -32,7 +33,6 @@ from kshark.protocols.http2.frames import (
     SMALLEST_LIMIT,
     Frame,
     block_bounds,
-    fault,
     frame,
 )
 from kshark.protocols.http2.hpack import BAD, VERBS

@@ -1,10 +1,15 @@
 cimport cython
 
+from kshark cimport _message as made
+from kshark._message cimport Message, known
+from kshark.feeder cimport Rider
+
 cdef int RESPONSE
 cdef Py_ssize_t BODY_KEPT, TARGET, PIECES
 cdef long LONG_TARGET, LOSSY, RESET
 
 @cython.final
+@cython.freelist(64)
 cdef class Half:
     cdef public int kind, status
     cdef public long flags
@@ -15,17 +20,18 @@ cdef class Half:
     cdef public bytes head, trailers
     cdef public list pieces
     cdef public tuple interim
-    cdef public object layer
+    cdef public Rider layer
     cpdef keep(self, bytes piece)
     cpdef Py_ssize_t held(self) except -1
-    @cython.locals(body=bytes, target=str)
-    cpdef message(self, long long key)
+    @cython.locals(body=bytes, target=str, message=Message)
+    cpdef Message message(self, long long key)
     @cython.locals(partial=cython.bint, unsure=cython.bint, short=cython.bint)
-    cpdef mark(self, object message)
+    cpdef mark(self, Message message)
 
 @cython.final
+@cython.freelist(64)
 cdef class Stream:
     cdef public long long number
     cdef public Half asked, answer
-    cdef public object layer
+    cdef public Rider layer
     cdef public bint ready, lossy, told

@@ -5,10 +5,9 @@ Beside this file lies ``stream.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
-from typing import Any
-
-from kshark import limits
+from kshark import limits, made
 from kshark.api import Kind, Message
+from kshark.feeder import Rider
 from kshark.protocols.http2.states import LONG_TARGET, LOSSY, RESET, Rest, names
 
 RESPONSE = int(Kind.RESPONSE)
@@ -65,7 +64,7 @@ class Half:
         self.error = False  # the stream ended otherwise; `verb` and `target` say how
         self.missed = False  # bytes of its side were lost, and nothing of it has come since
         self.interim: tuple[str, ...] = ()
-        self.layer: Any = None  # who has its content, and holds `kept` bytes of it
+        self.layer: Rider | None = None  # who has its content, and holds `kept` bytes of it
         self.fed = 0  # bytes of it that are in no message yet
         self.hole = False  # bytes of it may be lost, which that does not know yet
 
@@ -92,7 +91,7 @@ class Half:
         if len(target) > TARGET:
             target = target[:TARGET]
             self.flags |= LONG_TARGET
-        made = Message(
+        message = made.message(
             self.kind,
             self.verb,
             target,
@@ -103,14 +102,15 @@ class Half:
             self.head,
             body,
         )
-        made.first_ns = self.first_ns
-        made.last_ns = self.last_ns
+        message.first_ns = self.first_ns
+        if self.last_ns:
+            message.last_ns = self.last_ns
         if (
             self.flags or self.gap or self.broken or self.interim
             or (self.body_size != self.kept and self.layer is None) or self.trailers
         ):  # fmt: skip
-            self.mark(made)
-        return made
+            self.mark(message)
+        return message
 
     def mark(self, message: Message) -> None:
         """Say what is odd about a message."""
@@ -135,7 +135,7 @@ class Stream:
         self.number = number
         self.asked: Half | None = None  # the request, while it is not complete
         self.answer: Half | None = None  # the response, likewise
-        self.layer: Any = None  # what rides in this exchange
+        self.layer: Rider | None = None  # what rides in this exchange
         self.told = False  # its content type is known, or not to be known
         self.lossy = False  # bytes of the answer may be lost already
         self.ready = False  # the response is complete and waits for the end of the request

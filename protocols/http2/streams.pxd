@@ -1,14 +1,17 @@
 cimport cython
 
-from kshark.feeder cimport Found
+from kshark cimport _message as made
+from kshark._message cimport Message, known
+from kshark.feeder cimport Found, Rider
+from kshark.protocols._fields cimport value_of
 from kshark.protocols.http2._hpack cimport Decoder as CDecoder
 from kshark.protocols.http2.lane cimport Lane as CLane
 from kshark.protocols.http2.stream cimport Half as CHalf, Stream as CStream
 
-cdef int REQUEST, RESPONSE, INTERIM, ONEWAY
-cdef object CLIENT, SERVER
+cdef int REQUEST, RESPONSE, INTERIM, ONEWAY, CLIENT, SERVER
+cdef long long LAST
 
-@cython.locals(at=Py_ssize_t, end=Py_ssize_t)
+@cython.locals(value=bytes)
 cpdef str content_type(bytes head)
 
 cdef Py_ssize_t BODY_KEPT, HEADER_LIST, RESETS, STREAM_BYTES, STREAMS
@@ -23,6 +26,12 @@ cdef class Streams:
     cdef public int fed
     cdef public long long now
     cdef public object layers
+    cdef public CStream recent
+    cdef public long long handled
+    cdef public str left
+    @cython.locals(stream=CStream)
+    cpdef CStream find(self, long long number)
+    @cython.locals(stream=CStream)
     cpdef CStream follow(self, long long number, Found out)
     @cython.locals(stream=CStream, half=CHalf)
     cpdef CHalf open(self, CLane lane, long long number, Found out)
@@ -34,26 +43,30 @@ cdef class Streams:
     cpdef headers(self, CLane lane, long long number, long flags, Found out)
     @cython.locals(found=CDecoder)
     cpdef take_head(self, CLane lane, CHalf half, bint first)
-    @cython.locals(found=CDecoder, stream=CStream, asked=CHalf)
+    @cython.locals(found=CDecoder, stream=CStream, asked=CHalf, message=Message)
     cpdef interim(self, CLane lane, long long number, long flags, Found out)
     @cython.locals(found=CDecoder, half=CHalf, number=cython.longlong)
     cpdef promise(self, CLane lane, long flags, Found out)
-    @cython.locals(kind=str, number=cython.longlong)
+    @cython.locals(kind=str, number=cython.longlong, request=Message)
     cpdef ask(self, CStream stream, CHalf half, long flags)
-    @cython.locals(held=Py_ssize_t)
+    @cython.locals(held=Py_ssize_t, layer=Rider, side=cython.int)
     cpdef hand_on(self, CLane lane, CHalf half, bytes data, Found out)
+    @cython.locals(layer=Rider, side=cython.int)
     cpdef miss(self, CLane lane, CHalf half, long long missing, Found out)
-    cpdef tell_hole(self, CHalf half, long long number, object side, Found out)
-    @cython.locals(stream=CStream, half=CHalf, lane=CLane, sender=cython.int, held=cython.longlong, own=cython.longlong)
+    cpdef tell_hole(self, CHalf half, Rider layer, long long number, int side, Found out)
+    @cython.locals(stream=CStream, half=CHalf, lane=CLane, sender=cython.int, held=cython.longlong, own=cython.longlong, message=Message)
     cpdef take_given(self, object found, long long number, int side, Found out)
-    cpdef end_layer(self, CHalf half, long long number, object message, Found out)
-    cpdef append(self, object made, int side, Found out)
+    @cython.locals(side=cython.int, one=Message)
+    cpdef end_layer(self, CHalf half, Rider layer, Message message, Found out)
+    cpdef append(self, Message message, int side, Found out)
     @cython.locals(stream=CStream, asked=CHalf)
     cpdef ended(self, CLane lane, long long number, Found out)
+    @cython.locals(stream=CStream)
+    cpdef unheeded(self, long long number, Found out)
     @cython.locals(number=cython.longlong, asked=CHalf, answer=CHalf)
     cpdef over(self, CStream stream, Found out)
     cpdef give(self, CLane lane, CHalf half, long long number, Found out)
-    @cython.locals(side=cython.int)
+    @cython.locals(side=cython.int, message=Message)
     cpdef send(self, CHalf half, long long number, Found out)
     cpdef abandon(self, CStream stream, long flag, Found out)
     @cython.locals(stream=CStream, half=CHalf)

@@ -9,11 +9,12 @@ Beside this file lies ``streams.pxd``, with which the same source is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from kshark import limits
+from kshark import limits, made
 from kshark.api import Item, Kind, Layers, Message, Side
-from kshark.feeder import Found
+from kshark.feeder import Found, Rider
+from kshark.protocols._fields import value_of
 from kshark.protocols.http2.frames import error_name
 from kshark.protocols.http2.lane import Lane
 from kshark.protocols.http2.states import (
@@ -43,8 +44,11 @@ STREAM_BYTES = limits.STREAM_BYTES
 STREAMS = limits.STREAMS
 INTERIMS = 8
 """Notes on interim answers to one request."""
-CLIENT = Side.CLIENT
-SERVER = Side.SERVER
+CLIENT = int(Side.CLIENT)
+SERVER = int(Side.SERVER)
+NONE: Sequence[Message] = ()
+LAST = 2**31 - 1
+"""No stream has a larger number."""
 NOBODY = 2
 """No side is fed: the flow ends."""
 
@@ -52,28 +56,43 @@ NOBODY = 2
 class Streams:
     """The streams of a connection by number; `fed` is the side whose bytes are dissected, `now` when they came."""
 
-    __slots__ = ("client", "fed", "first", "gone", "layers", "now", "server", "table")
+    __slots__ = (
+        "client", "fed", "first", "gone", "handled", "layers", "left", "now", "recent", "server", "table",
+    )  # fmt: skip
 
     def __init__(self, client: Lane, server: Lane) -> None:
         self.client = client
         self.server = server
         self.table: dict[int, Stream] = {}
+        self.recent: Stream | None = None  # of these, the one that was asked for last
         self.gone: dict[int, None] = {}  # streams that were reset: what was under way still comes
         self.first = False  # the client opened stream 1, so it was no upgrade
+        self.handled = LAST  # the server handles no later stream: it said so by GOAWAY ...
+        self.left = ""  # ... with this error
         self.fed = 0
         self.now = 0
         self.layers: Layers | None = None  # whom to ask what rides in an exchange
 
     # ------------------------------------------------------------ beginnings
 
+    def find(self, number: int) -> Stream | None:
+        """The stream of that number, if it is followed. Most frames are of the same one as the frame before."""
+        stream = self.recent
+        if stream is None or stream.number != number:
+            stream = self.table.get(number)
+            if stream is not None:
+                self.recent = stream
+        return stream
+
     def follow(self, number: int, out: Out) -> Stream:
         """The stream of that number; a new one may take the place of the oldest."""
-        stream = self.table.get(number)
+        stream = self.find(number)
         if stream is None:
             if len(self.table) >= STREAMS:
                 self.abandon(next(iter(self.table.values())), GIVEN_UP, out)
             stream = Stream(number)
             self.table[number] = stream
+            self.recent = stream
         return stream
 
     def open(self, lane: Lane, number: int, out: Out) -> Half:
@@ -87,14 +106,15 @@ class Streams:
                 half.flags |= UPGRADED
         else:
             stream.asked = half
-            self.gone.pop(number, None)
+            if self.gone:
+                self.gone.pop(number, None)
             if number == 1:
                 self.first = True
         return half
 
     def content(self, lane: Lane, number: int, out: Out) -> Half | None:
         """The half that DATA belongs to, if there is one to be followed."""
-        stream = self.table.get(number)
+        stream = self.find(number)
         if stream is not None:
             half = stream.answer if lane.server else stream.asked
             if half is not None:
@@ -112,13 +132,13 @@ class Streams:
         half.size += size
         half.body_size += size
         if half.layer is not None:
-            self.hand_on(lane, half, data[pos:end], out)
+            self.hand_on(lane, half, made.piece(data, pos, end), out)
             return
         room = min(BODY_KEPT - half.kept, STREAM_BYTES - lane.kept)
         if room > 0 and not half.gap:
             if room < size:
                 end = pos + room
-            half.keep(data[pos:end])
+            half.keep(made.piece(data, pos, end))
             lane.kept += end - pos
 
     # ------------------------------------------------------------ header blocks
@@ -126,8 +146,8 @@ class Streams:
     def headers(self, lane: Lane, number: int, flags: int, out: Out) -> None:
         """A block that `lane` has decoded: the headers or the trailers of a half."""
         found = lane.decoder
-        first = found.verb != "" or found.status != 0
-        stream = self.table.get(number)
+        first = found.status != 0 or found.verb != ""
+        stream = self.find(number)
         half = None
         if stream is not None:
             half = stream.answer if lane.server else stream.asked
@@ -139,16 +159,17 @@ class Streams:
         if half is None:
             if not first and not lane.holed and not flags:
                 return  # trailers of a stream that is not followed
-            if number in self.gone and (lane.server or not first):
+            if self.gone and number in self.gone and (lane.server or not first):
                 return
             half = self.open(lane, number, out)
+            stream = self.find(number)
         half.size += lane.size
         lane.size = 0
         half.flags |= flags
         half.missed = False
         self.take_head(lane, half, first or flags & UNKNOWN_HEADERS != 0)
-        if self.layers is not None and half.layer is None and first:
-            self.ask(self.table[number], half, flags)
+        if self.layers is not None and half.layer is None and first and stream is not None:
+            self.ask(stream, half, flags)
         if lane.kept > STREAM_BYTES:
             self.shed(lane, number, out)
 
@@ -161,7 +182,7 @@ class Streams:
             if len(half.trailers) + len(found.head) > HEADER_LIST:
                 half.flags |= LONG_HEADERS
                 return
-            half.trailers += found.head
+            half.trailers = half.trailers + found.head if half.trailers else found.head
         else:
             half.headed = True
             half.head = found.head
@@ -173,16 +194,18 @@ class Streams:
     def interim(self, lane: Lane, number: int, flags: int, out: Out) -> None:
         """100 (Continue), 103 (Early Hints): a message of its own, and a note on a request under way."""
         found = lane.decoder
-        stream = self.table.get(number)
+        stream = self.find(number)
         asked = stream.asked if stream is not None else None
         if asked is not None and len(asked.interim) < INTERIMS:
             asked.interim = (*asked.interim, f"interim-{found.status}")
-        made = Message(INTERIM, "", "", found.status, True, number, lane.size, found.head)
-        made.first_ns = self.now
-        made.notes = names(flags)
-        made.truncated = flags != 0
+        message = made.message(
+            INTERIM, "", "", found.status, True, number, lane.size, found.head, b""
+        )
+        message.first_ns = self.now
+        message.notes = names(flags)
+        message.truncated = flags != 0
         lane.size = 0
-        out.append(made)
+        out.append(message)
 
     def promise(self, lane: Lane, flags: int, out: Out) -> None:
         """A request in the client's name, by the server, whose bytes it is made of: they count for what follows."""
@@ -205,25 +228,28 @@ class Streams:
         if self.layers is None or (half.kind == RESPONSE and stream.told):
             return
         kind = content_type(half.head)
+        number = stream.number
         stream.told = kind != "" or not flags & UNKNOWN_HEADERS
         if kind == "":
             return
-        number = stream.number
         if half.kind == REQUEST:
             request = half.message(number)
         elif stream.asked is not None:
             request = stream.asked.message(number)
         else:
-            request = Message(REQUEST, "", "", 0, True, number)
-        stream.layer = half.layer = self.layers(kind, request)
+            request = made.message(REQUEST, "", "", 0, True, number, 0, b"", b"")
+        layer = self.layers(kind, request)
+        assert layer is None or isinstance(layer, Rider)
+        stream.layer = half.layer = layer
 
     def hand_on(self, lane: Lane, half: Half, data: bytes, out: Out) -> None:
         """Content of a layer, which may hold it."""
-        if self.table.get(lane.stream) is None:  # over, before this frame is
-            return
         layer = half.layer
+        if layer is None:
+            return
         side = SERVER if lane.server else CLIENT
-        self.tell_hole(half, lane.stream, side, out)
+        if half.hole:
+            self.tell_hole(half, layer, lane.stream, side, out)
         held = min(half.kept + len(data), BODY_KEPT)
         lane.kept += held - half.kept
         half.kept = held
@@ -239,68 +265,71 @@ class Streams:
 
     def miss(self, lane: Lane, half: Half, missing: int, out: Out) -> None:
         """A hole within the content of a layer."""
+        layer = half.layer
+        if layer is None:
+            return
         side = SERVER if lane.server else CLIENT
-        self.tell_hole(half, lane.stream, side, out)
-        half.layer.now = self.now
-        self.take_given(half.layer.gap(side, missing), lane.stream, side, out)
-
-    def tell_hole(self, half: Half, number: int, side: Side, out: Out) -> None:
-        """Bytes of the connection are lost: how many of this side, its layer must take for unknown."""
         if half.hole:
-            half.hole = False
-            half.layer.now = self.now
-            self.take_given(half.layer.gap(side, -1), number, side, out)
+            self.tell_hole(half, layer, lane.stream, side, out)
+        layer.now = self.now
+        self.take_given(layer.gap(side, missing), lane.stream, side, out)
+
+    def tell_hole(self, half: Half, layer: Rider, number: int, side: int, out: Out) -> None:
+        """Bytes of the connection are lost: how many of this side, its layer must take for unknown."""
+        half.hole = False
+        layer.now = self.now
+        self.take_given(layer.gap(side, -1), number, side, out)
 
     def take_given(self, found: Iterable[Message], number: int, side: int, out: Out) -> None:
         """Messages of a layer, while its exchange goes on: their bytes are not the exchange's own."""
-        stream = self.table.get(number)
+        stream = self.find(number)
         if stream is None:
             return
-        for made in found:
-            sender = made.side if made.side >= 0 else side
+        for message in found:
+            sender = message.side if message.side >= 0 else side
             lane = self.server if sender else self.client
             half = stream.answer if sender else stream.asked
             if half is not None:
-                own = made.size
-                made.size += max(0, half.size - half.fed)  # its frames, and heads before it
+                own = message.size
+                message.size += max(0, half.size - half.fed)  # its frames, and heads before it
                 half.fed = half.size = max(0, half.fed - own)
-                half.gap = max(0, half.gap - made.gap_bytes)
+                half.gap = max(0, half.gap - message.gap_bytes)
                 held = max(0, half.kept - own)
                 lane.kept -= half.kept - held
                 half.kept = held
-            self.append(made, sender, out)
+            self.append(message, sender, out)
 
-    def end_layer(self, half: Half, number: int, message: Message, out: Out) -> None:
+    def end_layer(self, half: Half, layer: Rider, message: Message, out: Out) -> None:
         """A request or response of a layer is over: give what it makes of it."""
         side = SERVER if half.kind == RESPONSE else CLIENT
+        apart: Sequence[Message] = NONE
         if half.hole:
             half.hole = False
-            apart = [*half.layer.gap(side, -1)]
-        else:
-            apart = []
-        half.layer.now = self.now
-        found = half.layer.end(side, message)
-        if apart or len(found) != 1:
-            found = [*apart, *found]
-            for made in found:
-                if made.kind == ONEWAY:
-                    message.size -= made.size
-                    message.gap_bytes -= made.gap_bytes
-        for made in found:
-            self.append(made, int(side), out)
+            apart = layer.gap(side, -1)
+        layer.now = self.now
+        found = layer.end(side, message)
+        if not apart and len(found) == 1:
+            self.append(found[0], side, out)
+            return
+        for one in (*apart, *found):
+            if one.kind == ONEWAY:
+                message.size -= one.size
+                message.gap_bytes -= one.gap_bytes
+        for one in (*apart, *found):
+            self.append(one, side, out)
 
-    def append(self, made: Message, side: int, out: Out) -> None:
+    def append(self, message: Message, side: int, out: Out) -> None:
         """A message of a layer."""
-        if made.first_ns == 0:
-            made.first_ns = made.last_ns = self.now
-        made.side = side if side != self.fed else -1
-        out.append(made)
+        if message.first_ns == 0:
+            message.first_ns = message.last_ns = self.now
+        message.side = side if side != self.fed else -1
+        out.append(message)
 
     # ------------------------------------------------------------ ends
 
     def ended(self, lane: Lane, number: int, out: Out) -> None:
         """A side has ended a stream."""
-        stream = self.table.get(number)
+        stream = self.find(number)
         if stream is None:
             return
         if lane.server:
@@ -320,6 +349,14 @@ class Streams:
             else:
                 asked, stream.asked = stream.asked, None
                 self.give(self.client, asked, number, out)
+                if number > self.handled:
+                    self.unheeded(number, out)
+
+    def unheeded(self, number: int, out: Out) -> None:
+        """A request crossed the server's GOAWAY on its way: there will be no answer."""
+        stream = self.find(number)
+        if stream is not None and stream.answer is None:
+            self.fail(stream, "GOAWAY", self.left, NOT_PROCESSED, out)
 
     def over(self, stream: Stream, out: Out) -> None:
         """Give what there is of a stream, the request first, and forget it.
@@ -328,6 +365,8 @@ class Streams:
         """
         number = stream.number
         self.table.pop(number, None)
+        if self.recent is stream:
+            self.recent = None
         asked, stream.asked = stream.asked, None
         answer, stream.answer = stream.answer, None
         if asked is not None:
@@ -336,8 +375,10 @@ class Streams:
             self.give(self.server, answer, number, out)
 
     def give(self, lane: Lane, half: Half, number: int, out: Out) -> None:
-        """A half is over."""
+        """A half is over, though the rest of a DATA frame may still come, for nobody."""
         lane.kept -= half.held()
+        if lane.half is half:
+            lane.half = None
         self.send(half, number, out)
         if lane.patience:
             lane.patience -= 1
@@ -345,14 +386,14 @@ class Streams:
                 self.sweep(lane, out)
 
     def send(self, half: Half, number: int, out: Out) -> None:
-        made = half.message(number)
+        message = half.message(number)
         if half.layer is not None:
-            self.end_layer(half, number, made, out)
+            self.end_layer(half, half.layer, message, out)
             return
-        side = 1 if half.kind == RESPONSE else 0
+        side = SERVER if half.kind == RESPONSE else CLIENT
         if side != self.fed:
-            made.side = side
-        out.append(made)
+            message.side = side
+        out.append(message)
 
     def abandon(self, stream: Stream, flag: int, out: Out) -> None:
         """The end of a stream will not be seen, or not be heeded."""
@@ -375,7 +416,7 @@ class Streams:
 
     def reset(self, lane: Lane, number: int, code: int, size: int, out: Out) -> None:
         """RST_STREAM: the answer is an error, unless it is complete."""
-        stream = self.table.get(number)
+        stream = self.find(number)
         own = None
         if stream is not None:
             own = stream.answer if lane.server else stream.asked
@@ -415,10 +456,12 @@ class Streams:
                 continue
             if stream.answer is None:
                 self.fail(stream, "GOAWAY", error, NOT_PROCESSED, out)
+        if lane.server and last < self.handled:
+            self.handled = last
+            self.left = error
         if code:
-            made = Message(ONEWAY, "GOAWAY", error, 0, False, 0, lane.size, b"", text)
+            out.append(made.message(ONEWAY, "GOAWAY", error, 0, False, 0, lane.size, b"", text))
             lane.size = 0
-            out.append(made)
 
     def lost(self, lane: Lane) -> None:
         """Bytes of this side are lost, perhaps of every message under way, perhaps their ends."""
@@ -473,13 +516,8 @@ class Streams:
 
 def content_type(head: bytes) -> str:
     """The content type that a header list says, "" where it does not."""
-    at = head.find(b"content-type")
-    while at >= 8:
-        if head[at - 8 : at - 4] == b"\0\0\0\x0c" and head[at - 4] != 0xFF:
-            end = at + 12 + int.from_bytes(head[at - 4 : at])
-            return head[at + 12 : end].decode("latin-1")
-        at = head.find(b"content-type", at + 1)
-    return ""
+    value = value_of(head, b"content-type")
+    return "" if value is None else value.decode("latin-1")
 
 
 def thin(lane: Lane, half: Half) -> int:

@@ -24,7 +24,7 @@ from kshark.sinks._fields import FACTS, readers
 from kshark.sinks._http import HttpOptions, Peer, Reply, needed
 from kshark.sinks._sender import Sender
 from kshark.sinks._spool import Spool
-from kshark.sinks.loki.answers import refused
+from kshark.sinks.loki.answers import hint, refused
 from kshark.sinks.loki.push import Format, Json, Protobuf
 from kshark.sinks.loki.rows import Line, Rows
 from kshark.sinks.loki.streams import Streams
@@ -131,7 +131,9 @@ class Loki:
         self._context.say(f"loki: {text}")
 
     async def _post(self, content: bytes) -> Reply:
-        return await self._peer.post(content, self._headers)
+        reply = await self._peer.post(content, self._headers)
+        advice = hint(reply.status, reply.text)
+        return reply._replace(text=f"{reply.text[:200]} ({advice})") if advice else reply
 
     async def open(self) -> None:
         await self._peer.open()

@@ -23,6 +23,22 @@ REASONS: Final[Mapping[str, str]] = {
 OURS: Final = ("entry for stream", "max entry size", "stream '", "entry with timestamp")
 """How what concerns single rows begins; all else (a proxy's page, a broken request) concerns all of them."""
 
+WHO: Final = "give token_file, or user and password_file"
+HINTS: Final[Mapping[int, str]] = {
+    401: WHO,
+    403: WHO,
+    404: "nothing takes rows at this address",
+    **dict.fromkeys((301, 302, 307, 308), "give the address that it redirects to"),
+}
+"""What a person can do about an answer that waiting will not mend."""
+
+
+def hint(status: int, text: str) -> str:
+    """``give tenant``, or "" where there is no advice."""
+    if "no org id" in text:
+        return "give tenant"
+    return HINTS.get(status, "")
+
 
 def refused(status: int, text: str, entries: int) -> dict[str, int]:
     """Of a request's `entries`, those that were not taken, by reason."""

@@ -90,12 +90,12 @@ class Site:
         self._processes.append(process)
         return process
 
-    def ask(self, *command: str, space: str = "", check: bool = True) -> bytes:
+    def ask(self, *command: str, space: str = "", check: bool = True, timeout: float = 60) -> bytes:
         with within(self.group):
             done = subprocess.run(
                 ["ip", "netns", "exec", space or self.clients, *command],
                 capture_output=True,
-                timeout=60,
+                timeout=timeout,
             )
         assert not check or done.returncode == 0, (command, done.stderr, done.stdout)
         return done.stdout

@@ -18,7 +18,7 @@ import pytest
 from netlab import Lab, Seen, Watch, bound, lab, watched
 
 from kshark.api import PluginError
-from kshark.backends import cgroup
+from kshark.backends import _makers, cgroup
 from kshark.backends._netns import inside
 
 __all__ = ["lab"]
@@ -127,10 +127,34 @@ def test_cgroups_that_cannot_be(lab: Lab, group: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_without_the_capability_for_names_it_captures_all_the_same(group: Path) -> None:
+    caps = ["setpriv", "--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all"]
+    run = [sys.executable, "-m", "kshark", "run", "--backend", f"cgroup:{group.name}"]
+    command = [*caps, *run, "--sink", "jsonl:/dev/null"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline(), process.stderr.readline()]
+        process.kill()
+    assert said[1].endswith("have no names: that needs CAP_PERFMON, and Linux 5.12\n"), said
+
+
+def test_a_cgroup_that_goes_is_missed(lab: Lab, group: Path) -> None:
+    inner = group / "goes"
+    inner.mkdir()
+
+    async def main() -> None:
+        async with watching(target=str(inner)) as watch:
+            inner.rmdir()
+            said = f"the cgroup {inner} is gone: nothing more is seen of it"
+            await watch.until(lambda: said in watch.stats.notes)
+
+    asyncio.run(main())
+
+
 def test_where_no_hierarchy_is_mounted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text("25 30 0:23 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n")
-    monkeypatch.setattr(cgroup, "MOUNTS", str(mounts))
+    monkeypatch.setattr(_makers, "MOUNTS", str(mounts))
     with pytest.raises(PluginError, match="no version 2 hierarchy is mounted"):
         cgroup.located("")
     mounts.write_text("25 30 0:23 / /run/cg2 rw,relatime shared:7 - cgroup2 cgroup2 rw\n")

@@ -32,6 +32,15 @@ Entry = dict[str, Any]
 WARM, LAST = "warm.test", "last.test"
 KSHARK = [sys.executable, "-m", "kshark"]
 NOISE = {"time", "latency_ns", "duration_ns", "backend", "iface", "id"}
+COMMS = {
+    80: (["nginx"], ["curl"]),
+    53: (["dnsmasq"], ["dig"]),
+    6379: (["redis-server"], ["redis-cli", "redis-benchmark"]),
+    8080: (["nghttpd"], ["h2load"]),
+    50051: (["python"], ["python"]),
+    5432: (["postgres"], ["psql"]),
+}
+"""By the server's port: what servers and clients are called."""
 MARK_HOSTS = (SERVERS[4], "127.0.0.1")
 
 
@@ -172,14 +181,28 @@ def same(found: dict[str, list[Entry]], kinds: dict[str, int]) -> None:
     expected = rows(found.pop("af_packet"))
     seen = Counter(json.loads(row)["protocol"] for row in expected.elements())
     assert kinds.items() <= seen.items(), seen
+    for name in ("tcx", "clsact", "cgroup", "ebpf"):
+        check_names(name, found[name])
     calls = found.pop("ebpf")
     for name, entries in found.items():
         differ(name, rows(entries), expected)
-    for entry in calls:
-        for end in ("src", "dst"):
-            for key in ("pid", "comm", "tid", "cgroup", "netns"):
-                entry[end].pop(key, None)
     differ("ebpf", rows(calls), rows(by_calls([json.loads(r) for r in expected.elements()])))
+
+
+def check_names(name: str, entries: list[Entry]) -> None:
+    """Processes have their names, and are taken out of the entries; `ebpf` was told to look at one namespace."""
+    for entry in entries:
+        port = next(entry[end]["port"] for end in ("dst", "src") if entry[end]["port"] in COMMS)
+        for end in ("src", "dst"):
+            named, pid = entry[end].pop("comm", ""), entry[end].pop("pid", None)
+            for key in ("tid", "cgroup", "netns"):
+                entry[end].pop(key, None)
+            wanted = COMMS[port][entry[end]["port"] != port]
+            if name == "ebpf" and entry[end]["ip"] in ("10.1.0.1", "fd00::1"):
+                assert not named
+            else:
+                assert pid
+                assert named in wanted, (name, entry)
 
 
 def differ(name: str, found: Counter[str], expected: Counter[str]) -> None:

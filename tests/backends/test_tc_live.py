@@ -13,12 +13,13 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from netlab import Lab, Watch, bound, lab, watched
 
-from kshark.api import PluginError
+from kshark.api import Endpoint, Flow, PluginError
 from kshark.backends import tc
 from kshark.backends._netns import inside
 from kshark.limits import NOTES
@@ -386,7 +387,7 @@ def test_killed_with_clsact_it_is_cleaned_up_after(lab: Lab) -> None:
     async def main() -> None:
         async with watching(netns=[left], hook="clsact") as watch:
             assert watch.stats.notes == [
-                "3 filters of a kshark that did not end properly are removed"
+                "4 filters of a kshark that did not end properly are removed"
             ]
             assert filters(left, "va").count("kshark") == 1
             async with watching(netns=[left], hook="clsact") as other:
@@ -428,6 +429,72 @@ def test_others_at_the_same_link_go_on(lab: Lab) -> None:
     assert "kshark" not in said.stdout
 
 
+def test_detached_by_somebody_it_attaches_again(lab: Lab) -> None:
+    left, right = lab.space(), lab.space()
+    lab.veth(left, "va", right, "vb", 1)
+
+    async def main() -> None:
+        async with watching(netns=[left], target="va", hook="tcx") as watch:
+            udp(lab, left, right, 10)
+            await watch.until(lambda: len(datagrams(watch)) == 10)
+            for link in ours():
+                subprocess.run(["bpftool", "link", "detach", "id", str(link)], check=True)
+            said = f"{left}/va: somebody detached the programs: they are attached again"
+            await watch.until(lambda: said in watch.stats.notes)
+            udp(lab, left, right, 10)
+            await watch.until(lambda: len(datagrams(watch)) == 20)
+
+    asyncio.run(main())
+
+
+def ours() -> set[int]:
+    """The numbers of the links to interfaces (TCX) that this process has."""
+    found = set()
+    for file in Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(OSError):
+            said = dict(
+                line.split(":\t", 1) for line in file.read_text().splitlines() if ":\t" in line
+            )
+            if "ifindex" in said:
+                found.add(int(said["link_id"]))
+    return found
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_processes_are_those_that_made_the_sockets(lab: Lab, hook: str) -> None:
+    """Of a socket that is there already, and of one that is made later; on loopback and from another namespace."""
+    left, right = lab.space(), lab.space()
+    lab.veth(left, "va", right, "vb", 1)
+    ends = {"10.1.0.2": left, "127.0.0.1": right}
+    me = os.getpid()
+
+    async def main() -> None:
+        with bound(right, "0.0.0.0", 5001) as sink:
+            async with watching(netns=[right], hook=hook) as watch:
+                for turn, (host, space) in enumerate(ends.items(), 1):
+                    with inside(space):
+                        source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                    with source:
+                        source.sendto(b"question", (host, 5001))
+                        answer, peer = sink.recvfrom(100)
+                        sink.sendto(answer, peer)
+                        await watch.until(lambda n=2 * turn: len(datagrams(watch)) == n)  # type: ignore[misc]
+                        flow = a_flow(peer, (host, 5001))
+                        watch.backend.name(flow)  # type: ignore[attr-defined]
+                        assert (flow.client.pid, flow.server.pid) == (me, me)
+                        assert flow.client.comm == flow.server.comm == comm()
+
+    asyncio.run(main())
+
+
+def a_flow(client: tuple[str, int], server: tuple[str, int]) -> Flow:
+    return Flow("", "udp", Endpoint(*client), Endpoint(*server))
+
+
+def comm() -> str:
+    return Path("/proc/self/comm").read_text().strip()
+
+
 # ---------------------------------------------------------------- mistakes
 
 
@@ -464,6 +531,19 @@ def test_an_interface_that_is_not_there(lab: Lab) -> None:
 )
 def test_options_that_cannot_be(lab: Lab, options: dict[str, Any], text: str) -> None:
     assert opened(netns=[lab.space()], **options).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--bpf", "port 80"], "--bpf: the backend tc has no such option"),
+        (["--workers", "2"], "--workers 2: tc is read by one process alone"),
+    ],
+)
+def test_what_it_does_not_do_is_refused(words: list[str], text: str) -> None:
+    command = [sys.executable, "-m", "kshark", "run", "--backend", "tc", "--sink", "jsonl:-"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, text in done.stderr) == (2, True), done.stderr
 
 
 def test_notes_are_bounded(lab: Lab) -> None:

@@ -45,7 +45,7 @@ def make(path: Path, **plan: object) -> generate.Written:
     return generate.generate(generate.Plan(**plan), path)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["dns", "grpc", "http", "redis", "tls"])
+@pytest.mark.parametrize("kind", ["dns", "grpc", "http", "http2", "redis", "tls", "websocket"])
 def test_the_same_arguments_write_the_same_bytes(tmp_path: Path, kind: str) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make(tmp_path / name, kind=kind, transactions=300, seed=seed)
@@ -54,7 +54,7 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path: Path, kind: str) -> N
     assert one != (tmp_path / "c").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["http", "redis", "tls"])
+@pytest.mark.parametrize("kind", ["http", "http2", "redis", "tls", "websocket"])
 def test_checksums_are_right(tmp_path: Path, kind: str) -> None:
     written = make(tmp_path / "x", kind=kind, transactions=500, retransmit=0.05)
     count = 0

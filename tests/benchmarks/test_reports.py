@@ -13,6 +13,7 @@ import live
 import measure
 import offline
 import pytest
+import same_minute
 from verify import verify
 
 
@@ -108,6 +109,35 @@ def test_the_closing_line_of_a_live_run() -> None:
         "entries (114,658 ok); jsonl 114,650, 10 lost (drop_oldest); 4.8 s\n"
     )
     assert live.counts(said) == (114_650, 229_450, 1_200)
+
+
+def minute(port: int, second: int, verb: str = "GET", **more: Any) -> str:
+    entry: dict[str, Any] = {
+        "time": f"2026-01-02T03:04:{second:02d}.5Z",
+        "protocol": "http",
+        "src": {"ip": "10.0.0.1", "port": port},
+        "dst": {"ip": "10.0.0.2", "port": 80},
+        "request": {"verb": verb, "target": "/"},
+        "response": {"status": 200},
+        "outcome": "ok",
+        "midstream": False,
+        **more,
+    }
+    return json.dumps(entry)
+
+
+def test_the_same_minute_by_two_ways() -> None:
+    """What is at the edges, was joined in mid-stream, or is no talk of processes, is not missed."""
+    files = {
+        "ebpf": [minute(1, 10), minute(2, 11), minute(2, 11), minute(4, 1)],
+        "af_packet": [minute(1, 10), minute(2, 12), minute(5, 59), minute(6, 20, midstream=True)],
+    }
+    files["af_packet"] += [minute(7, 20, protocol="icmp"), minute(8, 20, "PUT")]
+    found = same_minute.compare(files, "2026-01-02T03:04:05", "2026-01-02T03:04:55")  # type: ignore[arg-type]
+    assert found.both == 2
+    assert [sum(only.values()) for only in found.only.values()] == [1, 1]
+    assert "PUT" in next(iter(found.only["af_packet"]))
+    assert not found.same
 
 
 def test_the_reference_work_is_work() -> None:

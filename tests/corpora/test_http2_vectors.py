@@ -12,7 +12,8 @@ from oracle import CORPORA
 from kshark.api import DissectError, Message, Side
 from kshark.protocols.http2 import hpack
 from kshark.protocols.http2.dissector import Http2Dissector
-from kshark.protocols.http2.frames import PREFACE, fault, frame
+from kshark.protocols.http2.faults import fault
+from kshark.protocols.http2.frames import PREFACE, frame
 from kshark.protocols.http2.hpack import fields
 
 try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from kshark.api import PluginError
 from kshark.fanout import Fanout
 from kshark.lane import LaneOptions
+from kshark.sinks._http import HttpOptions
+from kshark.sinks._http import Peer as HttpPeer
 from kshark.sinks.webhook import Webhook, WebhookOptions
 from sinks.conftest import FakeContext, MakeEntry
 from sinks.http_peer import Answer, Peer, serving
@@ -61,3 +65,26 @@ def test_what_is_refused_is_counted(context: FakeContext, make_entry: MakeEntry)
 def test_an_address_is_needed(context: FakeContext) -> None:
     with pytest.raises(PluginError, match="needs an address"):
         Webhook(WebhookOptions(target="nowhere"), context)
+
+
+def test_what_was_posted_is_forgotten() -> None:
+    """Not only when Python looks for circles: a process that lives for months holds what it must alone."""
+    content = bytes(range(200)) * 10
+    held = sys.getrefcount(content)
+
+    async def post(url: str) -> None:
+        http = HttpPeer(url, HttpOptions(), "sink x", "webhook")
+        await http.open()
+        for _ in range(3):
+            assert (await http.post(content, {})).status == 204
+        assert sys.getrefcount(content) == held
+        await http.close()
+
+    gc.disable()
+    try:
+        with serving() as peer:
+            asyncio.run(post(peer.url))
+    finally:
+        gc.enable()
+    assert [one.body for one in peer.taken] == [content] * 3
+    assert peer.requests[0].headers["content-length"] == str(len(content))

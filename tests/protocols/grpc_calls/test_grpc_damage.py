@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kshark import limits
 from kshark.api import Kind, Message, Side
+from kshark.protocols._fields import field
 from kshark.protocols.grpc.details import details
 from kshark.protocols.grpc.layer import GrpcLayer
 
@@ -18,8 +19,9 @@ PARTS = st.lists(st.binary(max_size=40), max_size=5)
 Said = list[tuple[int, bytes, int, int]]
 
 
-def request() -> Message:
-    return Message(Kind.REQUEST, "POST", "/a.B/C", key=1)
+def request(web: bool = False) -> Message:
+    head = field(b"content-type", b"application/grpc-web+proto" if web else b"application/grpc")
+    return Message(Kind.REQUEST, "POST", "/a.B/C", key=1, head=head)
 
 
 def said(found: Any) -> Said:
@@ -28,7 +30,7 @@ def said(found: Any) -> Said:
 
 def run(pieces: list[bytes], web: bool = False) -> Said:
     """What a client's content gives, then its end."""
-    layer = GrpcLayer(request(), web)
+    layer = GrpcLayer(request(web))
     out: Said = []
     for piece in pieces:
         if piece:
@@ -61,7 +63,7 @@ STEPS = st.lists(
 @given(STEPS, st.booleans(), st.binary(max_size=60))
 @settings(max_examples=400, deadline=None)
 def test_nothing_raises(steps: list[tuple[Side, Any]], web: bool, head: bytes) -> None:
-    layer = GrpcLayer(request(), web)
+    layer = GrpcLayer(request(web))
     found: list[Message] = []
     fed = [0, 0]
     for side, piece in steps:
@@ -83,7 +85,7 @@ def test_nothing_raises(steps: list[tuple[Side, Any]], web: bool, head: bytes) -
 
 
 def test_a_drip_holds_what_a_message_may() -> None:
-    layer = GrpcLayer(request(), False)
+    layer = GrpcLayer(request())
     layer.feed(C, b"\0\xff\xff\xff\xff")
     for _ in range(limits.BODY_KEPT // 16 * 3):
         layer.feed(C, b"0123456789abcdef")
