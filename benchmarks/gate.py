@@ -23,13 +23,15 @@ from traffic.tcp import PCAP_HEADER
 
 ACCEPTED = Path(__file__).with_name("accepted.json")
 SHARE = 0.8
-TRANSACTIONS = {"dns": 80_000, "grpc": 40_000, "http": 40_000, "redis": 80_000}
+TRANSACTIONS = {"dns": 80_000, "grpc": 20_000, "http": 40_000, "http2": 20_000, "redis": 80_000}
 CASES = {
     "http compiled": ("http", ""),
     "http plain dissector": ("http", "kshark.protocols"),
     "http pure": ("http", "1"),
     "redis compiled": ("redis", ""),
     "dns compiled": ("dns", ""),
+    "http2 compiled": ("http2", ""),
+    "grpc compiled": ("grpc", ""),
 }
 
 

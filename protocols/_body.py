@@ -1,4 +1,4 @@
-"""Bodies made readable, when somebody asks: content codings undone, charset applied.
+"""Bodies made readable, when somebody asks: content codings undone, charset applied; the fields that show them.
 
 Pure functions of bytes. Bombs are stopped by ``limits.UNPACKED`` and ``limits.UNPACK_RATIO``; what
 stops or fails leaves a note (`NOTES`), and what was unpacked until then is kept. ``br`` and ``zstd`` need
@@ -13,11 +13,12 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from kshark import limits
+from kshark.api import Redact, doc
 
 try:
     import brotli
@@ -27,6 +28,14 @@ try:
     import zstandard
 except ImportError:
     zstandard = None  # type: ignore[assignment,unused-ignore]
+
+# What the schemas of HTTP/1 and HTTP/2 say of a body alike.
+ContentType = Annotated[str | None, doc("Media type of the body")]
+ContentEncoding = Annotated[str | None, doc("Codings of the body, as sent; `body` is decoded")]
+Body = Annotated[
+    str, doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY)
+]
+BodyEncoding = Annotated[str | None, doc("base64 where the body is not text")]
 
 CODINGS: Final = 3
 """Stacked codings that are undone. Two occur ("gzip, gzip" by mistake); curl stops at five."""

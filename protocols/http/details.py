@@ -15,6 +15,7 @@ import msgspec
 from kshark import limits
 from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols import _body as body
+from kshark.protocols._body import Body, BodyEncoding, ContentEncoding, ContentType
 from kshark.protocols.http.states import Rest
 
 Headers = list[tuple[str, str]]
@@ -62,15 +63,10 @@ class HttpRequest(Details):
     user_agent: Annotated[
         str | None, doc("What client software this is", otel="user_agent.original")
     ] = None
-    content_type: Annotated[str | None, doc("Media type of the body")] = None
-    content_encoding: Annotated[
-        str | None, doc("Codings of the body, as sent; `body` is decoded")
-    ] = None
-    body: Annotated[
-        str,
-        doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY),
-    ] = ""
-    body_encoding: Annotated[str | None, doc("base64 where the body is not text")] = None
+    content_type: ContentType = None
+    content_encoding: ContentEncoding = None
+    body: Body = ""
+    body_encoding: BodyEncoding = None
     body_size: Annotated[
         int,
         doc("Bytes of the body as sent, chunk framing not counted", otel="http.request.body.size"),
@@ -97,15 +93,10 @@ class HttpResponse(Details):
     ] = []
     server: Annotated[str | None, doc("What server software this is")] = None
     location: Annotated[str | None, doc("Where to go instead", redact=Redact.URL)] = None
-    content_type: Annotated[str | None, doc("Media type of the body")] = None
-    content_encoding: Annotated[
-        str | None, doc("Codings of the body, as sent; `body` is decoded")
-    ] = None
-    body: Annotated[
-        str,
-        doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY),
-    ] = ""
-    body_encoding: Annotated[str | None, doc("base64 where the body is not text")] = None
+    content_type: ContentType = None
+    content_encoding: ContentEncoding = None
+    body: Body = ""
+    body_encoding: BodyEncoding = None
     body_size: Annotated[
         int,
         doc("Bytes of the body as sent, chunk framing not counted", otel="http.response.body.size"),

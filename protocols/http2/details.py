@@ -12,6 +12,7 @@ from typing import Annotated
 from kshark import limits
 from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols import _body
+from kshark.protocols._body import Body, BodyEncoding, ContentEncoding, ContentType
 from kshark.protocols.http2.hpack import fields
 from kshark.protocols.http2.states import Rest
 
@@ -53,15 +54,10 @@ class Http2Request(Details):
     user_agent: Annotated[
         str | None, doc("What client software this is", otel="user_agent.original")
     ] = None
-    content_type: Annotated[str | None, doc("Media type of the body")] = None
-    content_encoding: Annotated[
-        str | None, doc("Codings of the body, as sent; `body` is decoded")
-    ] = None
-    body: Annotated[
-        str,
-        doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY),
-    ] = ""
-    body_encoding: Annotated[str | None, doc("base64 where the body is not text")] = None
+    content_type: ContentType = None
+    content_encoding: ContentEncoding = None
+    body: Body = ""
+    body_encoding: BodyEncoding = None
     body_size: Annotated[
         int,
         doc("Bytes of the body as sent, framing not counted", otel="http.request.body.size"),
@@ -92,15 +88,10 @@ class Http2Response(Details):
     ] = 0
     server: Annotated[str | None, doc("What server software this is")] = None
     location: Annotated[str | None, doc("Where to go instead", redact=Redact.URL)] = None
-    content_type: Annotated[str | None, doc("Media type of the body")] = None
-    content_encoding: Annotated[
-        str | None, doc("Codings of the body, as sent; `body` is decoded")
-    ] = None
-    body: Annotated[
-        str,
-        doc("Body, decoded: text, or base64 (see body_encoding); capped", redact=Redact.BODY),
-    ] = ""
-    body_encoding: Annotated[str | None, doc("base64 where the body is not text")] = None
+    content_type: ContentType = None
+    content_encoding: ContentEncoding = None
+    body: Body = ""
+    body_encoding: BodyEncoding = None
     body_size: Annotated[
         int,
         doc("Bytes of the body as sent, framing not counted", otel="http.response.body.size"),
