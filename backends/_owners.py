@@ -70,8 +70,8 @@ class Owners:
 
     def unbound(self, pid: int, ends: bytes, name: bytes) -> None:
         """A process has a TLS session, and nobody knows of which connection."""
-        local, _, _, _, _, _, netns = ENDS.unpack(ends)
-        self._sessions[_text(local, 6)] = Owner(pid, _name(name), netns)
+        local, *_ = ENDS.unpack(ends)
+        self._sessions[_text(local, 6)] = Owner(pid, _name(name), 0)
         if len(self._sessions) > SOCKET_OWNERS:
             del self._sessions[next(iter(self._sessions))]
 
