@@ -21,7 +21,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from types import MemberDescriptorType
 
 from kshark import rows
-from kshark.api import Entry, Flow, Message
+from kshark.api import Endpoint, Entry, Flow, Message
 from kshark.entry_json import date_time
 from kshark.limits import ROW_FLOWS
 
@@ -85,6 +85,15 @@ cdef Py_ssize_t E_MIDSTREAM = offset(Entry, "midstream")
 cdef Py_ssize_t E_TRUNCATED = offset(Entry, "truncated")
 cdef Py_ssize_t E_SWAPPED = offset(Entry, "swapped")
 cdef Py_ssize_t F_CLIENT = offset(Flow, "client")
+cdef Py_ssize_t P_IP = offset(Endpoint, "ip")
+cdef Py_ssize_t P_PORT = offset(Endpoint, "port")
+cdef Py_ssize_t P_NAME = offset(Endpoint, "name")
+cdef Py_ssize_t P_PID = offset(Endpoint, "pid")
+cdef Py_ssize_t P_COMM = offset(Endpoint, "comm")
+cdef Py_ssize_t P_DNS = offset(Endpoint, "dns")
+cdef Py_ssize_t P_TID = offset(Endpoint, "tid")
+cdef Py_ssize_t P_CGROUP = offset(Endpoint, "cgroup")
+cdef Py_ssize_t P_NETNS = offset(Endpoint, "netns")
 cdef Py_ssize_t F_SERVER = offset(Flow, "server")
 cdef Py_ssize_t M_VERB = offset(Message, "verb")
 cdef Py_ssize_t M_TARGET = offset(Message, "target")
@@ -386,12 +395,15 @@ cdef class Rows:
 
     cdef int _end(self, object end) except -1:
         """One end of a flow."""
-        name, dns, pid, comm = end.name, end.dns, end.pid, end.comm
-        tid, cgroup, netns = end.tid, end.cgroup, end.netns
+        if type(end) is not Endpoint:
+            raise Unusual
+        name, dns = field(end, P_NAME), field(end, P_DNS)
+        pid, comm = field(end, P_PID), field(end, P_COMM)
+        tid, cgroup, netns = field(end, P_TID), field(end, P_CGROUP), field(end, P_NETNS)
         self._raw(b'{"ip":"', 7)
-        self._string(end.ip)
+        self._string(field(end, P_IP))
         self._raw(b'","port":', 9)
-        self._number(number(end.port))
+        self._number(number(field(end, P_PORT)))
         self._raw(b',"name":', 8)
         if name is None:
             self._raw(b"null", 4)

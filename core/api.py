@@ -345,7 +345,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # ---------------------------------------------------------------- what sinks receive
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One end of a flow. ``None`` is "not known", never a guess."""
 
     ip: str
@@ -359,7 +359,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     netns: int | None = None  # inode of the network namespace, as in ls -i /proc/PID/ns/net
 
 
-class Flow(msgspec.Struct):
+class Flow(msgspec.Struct, gc=False):
     """A conversation between two endpoints; shared by its entries."""
 
     id: str

@@ -1,1 +1,1 @@
-"""`engine.py` is compiled as it stands, without types: it is called for each flow, and by none of its parts often."""
+"""`engine.py` is compiled as it stands: what is called for each flow is in `shared.py`."""

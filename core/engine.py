@@ -5,55 +5,35 @@
     >>> engine.finish(), engine.ledger.check()
     ([], [])
 
-It owns what flows share: the identifiers, the books, the list of finished entries, the timers.
+It drives what flows share (`kshark.shared`): the wire, time, memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 
-import msgspec
-
 from kshark import limits, wire
-from kshark.api import Block, Endpoint, Entry, Flow, ProtocolSpec, Side, Verdict, never
-from kshark.breaker import Charge, ProtocolState, Watch, interrupted, ours
+from kshark.api import Block, Entry, ProtocolSpec
+from kshark.breaker import Charge, Watch, interrupted
 from kshark.clear import Clear
 from kshark.faults import kind_of, line
 from kshark.flow import Guard
-from kshark.identify import Choice, Identifier, View
-from kshark.inner import InnerFlow
 from kshark.layers import carried
 from kshark.leaks import Scales
-from kshark.ledger import Ledger, Tally
-from kshark.pairing import Emitter
+from kshark.ledger import Ledger
+from kshark.shared import FLOWS as FLOWS
+from kshark.shared import EngineSettings as EngineSettings
+from kshark.shared import Shared
 from kshark.shedding import shed
-from kshark.wire import Consumer, WireFlow, WireLimits
+from kshark.wire import Consumer, WireFlow
 
-TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
-FLOWS = frozenset(TRANSPORTS.values())
-"""Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 EVICT_STEP = 16
-BYTES = tuple(map(str, range(256)))
-"""Each byte of an IPv4 address as text."""
 END_STEP = 1_024
 """Flows that end at once when the capture is over."""
 
 
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user may choose. `only`: names of protocols, empty for all."""
-
-    backend: str = ""
-    assume: dict[int, str] = {}
-    only: frozenset[str] = frozenset()
-    dedupe: bool = True
-    keep_packets: bool = False
-    limits: WireLimits = WireLimits()
-
-
-class Engine:
+class Engine(Shared):
     """See the module. `say` hears one line for each new kind of trouble."""
 
     def __init__(
@@ -63,37 +43,15 @@ class Engine:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         settings = settings or EngineSettings()
-        self.settings = settings
-        self.say = say
-        self.tally = Tally()
-        self.guard = guard_class()
-        self.out: list[Entry] = []
-        self.guards: dict[Guard, None] = {}  # of all flows
-        self.since = 0  # ns: no flow was forgotten since then
-        self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
-        self.blamed: set[tuple[str, str]] = set()
         known = [s for s in specs if s.name not in FLOWS]  # they have no dissector
         wanted = [s for s in known if not settings.only or s.name in needed(settings.only, known)]
-        self.shown = settings.only | FLOWS if settings.only else None
-        self.specs = {spec.name: spec for spec in wanted}
-        self.states = {s.name: ProtocolState(s, not ours(s.layer or s.dissector)) for s in wanted}
+        super().__init__(wanted, settings)
+        self.say = say
+        self.guard = guard_class()
+        self.blamed: set[tuple[str, str]] = set()
         self.carried = carried(self, wanted)
-        self.clear: Clear | None = None  # from the first block within something on
         self.broken = False  # a plugin failed, or was switched off
         self.scales = Scales(self, self.states.values())
-        self.identifiers = {
-            transport: Identifier(
-                [
-                    v
-                    for s in wanted
-                    for v in (s, *s.also)
-                    if v.transport == transport and v.dissector is not never
-                ],
-                settings.assume,
-                self.probe,
-            )
-            for transport in ("tcp", "udp", "icmp")
-        }
         self.wire = wire.load()(self.open, settings.limits, settings.dedupe, settings.keep_packets)
         self.ledger = Ledger(self.tally, self.wire.counters)
 
@@ -192,108 +150,7 @@ class Engine:
         """The breaker's sampler for this engine, not started."""
         return Watch(self.tally, self.switched_off)
 
-    # ------------------------------------------------------------ for guards
-
-    def transport(self, flow: WireFlow) -> str:
-        return TRANSPORTS.get(flow.proto, "other")
-
-    def assumed(self, flow: WireFlow) -> Choice | None:
-        if not self.settings.assume or isinstance(flow, InnerFlow):
-            return None
-        identifier = self.identifiers[self.transport(flow)]
-        return identifier.assumed((flow.client_port, flow.server_port))
-
-    def decide(self, view: View, last: bool) -> tuple[Choice | None, bool]:
-        return self.identifiers[view.transport].decide(view, last)
-
-    def begins(self, flow: WireFlow, data: bytes) -> bool:
-        """Whether a message of some protocol begins so, by its literal prefix."""
-        return self.identifiers[self.transport(flow)].begins(data)
-
-    def named(self, name: str, reason: str) -> Choice | None:
-        """The protocol of that name, as a choice."""
-        spec = self.specs.get(name)
-        return None if spec is None or spec.dissector is never else Choice(spec, reason)
-
-    def state_of(self, spec: ProtocolSpec) -> ProtocolState:
-        return self.states[spec.name]
-
-    def describe(self, flow: WireFlow, flip: bool, protocol: str, reason: str) -> Flow:
-        """The flow as entries show it."""
-        client = Endpoint(address(flow.client), flow.client_port)
-        server = Endpoint(address(flow.server), flow.server_port)
-        if isinstance(flow, InnerFlow) and flow.server_name:
-            server = Endpoint(server.ip, server.port, flow.server_name)
-        if flip:
-            client, server = server, client
-        began = flow.first_ns
-        if isinstance(flow, InnerFlow):
-            reason = f"in {flow.carrier}: {reason}"
-            began = flow.began_ns
-        return Flow(
-            identity(flow),
-            self.transport(flow),
-            client,
-            server,
-            self.settings.backend,
-            flow.iface,
-            protocol,
-            reason,
-            began,
-        )
-
-    def emitter(
-        self, flow: Flow, midstream: bool, source: WireFlow, before: Emitter | None
-    ) -> Emitter:
-        """Who makes the flow's entries; numbers go on where `before` stopped."""
-        kept = source if self.settings.keep_packets else None
-        emitter = Emitter(flow, self.out, self.tally, midstream, kept, self.shown)
-        if before is not None:
-            emitter.seq = before.seq
-            emitter.muted = before.muted
-        self.ledger.count(self.ledger.flows, flow.protocol)
-        return emitter
-
-    def watch(self, guard: Guard, since: int) -> None:
-        """Look at this guard's waiting requests later."""
-        self.timers[guard] = since + limits.UNANSWERED
-
-    def forget(self, guard: Guard) -> None:
-        self.timers.pop(guard, None)
-        self.guards.pop(guard, None)
-        if self.clear is not None:
-            self.clear.closed(guard)
-
-    def settle(self, packets: int, reason: str) -> None:
-        """The fate of packets of one flow."""
-        if not packets:
-            return
-        self.tally.settled += packets
-        if reason:
-            self.ledger.count(self.ledger.opaque, reason, packets)
-        else:
-            self.tally.dissected += packets
-
-    def probe(self, spec: ProtocolSpec, data: bytes, side: Side) -> Verdict:
-        """A protocol's opinion; no, where it fails to have one or is switched off."""
-        state, tally = self.states[spec.name], self.tally
-        if spec.probe is None or state.tripped:
-            return Verdict.NO
-        state.bytes += len(data)
-        tally.feeds += 1
-        tally.current = state
-        try:
-            verdict = spec.probe(data, side)
-            if type(verdict) is not Verdict:
-                verdict = Verdict(verdict)
-        except BaseException as error:
-            tally.current = None
-            if interrupted(error):
-                raise
-            self.blame(spec.name, error, "the probe")
-            return Verdict.NO
-        tally.current = None
-        return verdict
+    # ------------------------------------------------------------ trouble
 
     def blame(self, name: str, error: BaseException, where: str = "the dissector") -> str:
         """What a plugin should not have done: counted; said once a protocol and kind. Gives it in short."""
@@ -368,24 +225,3 @@ def guard_class() -> type[Guard]:
     from kshark.quick import QuickGuard
 
     return QuickGuard
-
-
-def address(raw: bytes) -> str:
-    if len(raw) == 4:
-        return f"{BYTES[raw[0]]}.{BYTES[raw[1]]}.{BYTES[raw[2]]}.{BYTES[raw[3]]}"
-    return socket.inet_ntop(socket.AF_INET6, raw)
-
-
-def identity(flow: WireFlow) -> str:
-    """16 hex digits, the same in every replay: addresses, ports, protocol, first packet's time."""
-    key = b"%b|%b|%d|%d|%d|%d" % (
-        flow.client,
-        flow.server,
-        flow.client_port,
-        flow.server_port,
-        flow.proto,
-        flow.first_ns,
-    )
-    if isinstance(flow, InnerFlow):
-        key += b"|%d" % flow.depth
-    return hashlib.blake2b(key, digest_size=8).hexdigest()

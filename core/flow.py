@@ -25,7 +25,7 @@ from kshark.api import (
 )
 from kshark.breaker import ProtocolState, interrupted
 from kshark.feeder import Feeder, Found, direct, fault_of
-from kshark.given import Rubbish, checked, gather, handed, said, taken, within
+from kshark.given import Rubbish, checked, gather, handed, said, within
 from kshark.handover import end_inner, finish, introduce, other
 from kshark.identify import Choice, View
 from kshark.ledger import Tally
@@ -53,6 +53,7 @@ INTERIM = int(Kind.INTERIM)
 SILENT_BYTES = limits.SILENT_BYTES
 EARLY_MESSAGES = limits.EARLY_MESSAGES
 MESSAGES = limits.MESSAGES
+REPLAYED = limits.REPLAYED
 HELD = limits.UNDISSECTED + limits.BODY_KEPT
 NO_NOTES = Message(0).notes
 NOTHING = Message(0).protocol
@@ -133,10 +134,9 @@ class Guard(Listener):
             outcome = Outcome.CUT if reason == END_EVICTED else Outcome.UNANSWERED
             self.close_pairs(outcome, reason in (END_FIN, END_IDLE))
             self.settle("")
-        elif self.state == IDENTIFY:
-            self.reason = NOBODY if self.window.seen else EMPTY
-            self.settle(self.reason)
         else:
+            if self.state == IDENTIFY:
+                self.reason = NOBODY if self.window.seen else EMPTY
             self.settle(self.reason)
         emit_last(self, reason, ns, self.state == OPAQUE)
         self.state = ENDED
@@ -175,11 +175,9 @@ class Guard(Listener):
         return choice
 
     def view(self, first: tuple[bytes, bytes]) -> View:
-        wire = self.wire
+        wire, transport = self.wire, self.engine.transport(self.wire)
         ports = (wire.client_port, wire.server_port)
-        return View(
-            first, ports, self.oriented, self.engine.transport(wire), self.refused, self.hint
-        )
+        return View(first, ports, self.oriented, transport, self.refused, self.hint)
 
     def undecided(self, side: int) -> bool:
         """The window is over. A flow joined inside a long message gets further ones, for what comes after it."""
@@ -205,8 +203,7 @@ class Guard(Listener):
         self.proto = proto
         flow = self.engine.describe(self.wire, bool(self.flip), choice.spec.name, choice.reason)
         self.emitter = self.engine.emitter(flow, self.midstream, self.wire, self.emitter)
-        self.asked = self.new_pairing(self.emitter, False)
-        self.asked_back = None
+        self.asked, self.asked_back = self.new_pairing(self.emitter, False), None
         self.strict = proto.strict
         self.state = DISSECT
         try:
@@ -216,18 +213,18 @@ class Guard(Listener):
                 self.feeder = self.call(direct, dissector)
             else:
                 self.feed, self.feeder = dissector.feed, direct(dissector)
-            introduce(self, dissector, after)
+            if after is not None or choice.spec.name in self.engine.carried:
+                introduce(self, dissector, after)
         except BaseException as error:
             return self.broke(error)
         self.dissector = dissector
         self.tally.dissectors += 1
-        self.replaying = True  # the pieces stay until the choice has proven itself
-        self.proven = False
+        self.replaying, self.proven = True, False  # pieces stay until the choice has proven itself
         for side, data, ns in pieces:
             if self.dissect(side ^ self.flip, data, ns) or self.dissector is not dissector:
                 return self.state == OPAQUE  # another one was fed all of them, if any
         self.replaying = False
-        if self.window.held > limits.REPLAYED:
+        if self.window.held > REPLAYED:
             self.prove()
         return False
 
@@ -508,7 +505,7 @@ class Guard(Listener):
         if self.dissector is not None:
             self.tally.dissectors -= 1
         self.dissector = self.feed = self.feeder = None
-        for side in SIDES:
+        for side in range(2):
             self.held[side] = self.since[side] = self.silent[side] = 0
 
     def name(self) -> str:
@@ -552,11 +549,14 @@ class Guard(Listener):
 
     def given(self, name: str, *arguments: Any) -> tuple[list[Item], DissectError | None]:
         """The messages that a method of the dissector gives, and the error that follows them."""
+        self.tally.feeds += 1
+        self.tally.current = self.proto
         try:
-            found, fault = self.call(taken, self.dissector, name, arguments)
+            return gather(getattr(self.dissector, name)(*arguments))
         except DissectError as error:
             return [], error
-        return found, fault
+        finally:
+            self.tally.current = None
 
     def close_pairs(self, outcome: Outcome, over: bool = False) -> None:
         for pairing in (self.asked, self.asked_back):

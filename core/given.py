@@ -47,6 +47,8 @@ class Rubbish(TypeError):
 
 def gather(found: Iterable[Item]) -> tuple[list[Item], DissectError | None]:
     """What a call into a dissector gives, as a list; what it gives before an error counts."""
+    if type(found) is list and len(found) <= MESSAGES:
+        return found, None
     given: list[Item] = []
     try:
         for message in islice(listed(found), MESSAGES + 1):
@@ -324,10 +326,3 @@ def begun(dissector: Any, side: Side, key: int) -> bool:
     """Whether a dissector says that the answer of that key is under way."""
     ask = getattr(dissector, "answering", None)
     return ask is not None and bool(ask(side, key))
-
-
-def taken(
-    dissector: Any, name: str, arguments: tuple[Any, ...]
-) -> tuple[list[Item], DissectError | None]:
-    """What a method gives, taken while that is charged to the plugin."""
-    return gather(getattr(dissector, name)(*arguments))

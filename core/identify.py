@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from kshark.api import ProtocolSpec, Side, Verdict
 
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
 MORE, LIKELY, CERTAIN = int(Verdict.MORE), int(Verdict.LIKELY), int(Verdict.CERTAIN)
 REASONS = tuple(
     tuple(f"probe of the {side} is {word}" for side in ("client", "server"))
@@ -21,24 +20,40 @@ Look = tuple[Side, bool, bytes]
 """As which side, would that flip the flow, bytes."""
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice:
     """What was decided, why, and whether the sides were the other way round."""
 
-    spec: ProtocolSpec
-    reason: str
-    flip: bool = False
-    certain: bool = False
+    __slots__ = ("certain", "flip", "reason", "spec")
+
+    def __init__(
+        self, spec: ProtocolSpec, reason: str, flip: bool = False, certain: bool = False
+    ) -> None:
+        self.spec = spec
+        self.reason = reason
+        self.flip = flip
+        self.certain = certain
 
 
-class View(msgspec.Struct):
+class View:
     """What is known of a flow so far: the first bytes of each side and its ports."""
 
-    first: tuple[bytes, bytes]  # by side, at most PROBE_BYTES each
-    ports: tuple[int, int]
-    oriented: bool  # the SYN (or the first datagram) told who asks
-    transport: str
-    refused: frozenset[str] = frozenset()  # protocols that were tried and failed
-    hint: str = ""  # a protocol that breaks ties
+    __slots__ = ("first", "hint", "oriented", "ports", "refused", "transport")
+
+    def __init__(
+        self,
+        first: tuple[bytes, bytes],
+        ports: tuple[int, int],
+        oriented: bool,
+        transport: str,
+        refused: frozenset[str] = frozenset(),
+        hint: str = "",
+    ) -> None:
+        self.first = first  # by side, at most PROBE_BYTES each
+        self.ports = ports
+        self.oriented = oriented  # the SYN (or the first datagram) told who asks
+        self.transport = transport
+        self.refused = refused  # protocols that were tried and failed
+        self.hint = hint  # a protocol that breaks ties
 
 
 class Prefixes:
@@ -150,12 +165,12 @@ def looks(view: View) -> list[Look]:
     client, server = view.first
     found: list[Look] = []
     if client:
-        found.append((Side.CLIENT, False, client))
+        found.append((CLIENT, False, client))
     if server:
-        found.append((Side.SERVER, False, server))
+        found.append((SERVER, False, server))
     if not view.oriented:
         if server:
-            found.append((Side.CLIENT, True, server))
+            found.append((CLIENT, True, server))
         if client:
-            found.append((Side.SERVER, True, client))
+            found.append((SERVER, True, client))
     return found

@@ -9,3 +9,10 @@ cdef class Tally:
     cdef public long long feeds
     cdef public object current
     cdef public Found found
+
+@cython.final
+cdef class Ledger:
+    cdef public Tally tally
+    cdef public object wire
+    cdef public dict opaque, flows, limits, errors
+    cpdef count(self, dict table, str name, long long amount=*)

@@ -56,7 +56,8 @@ class Ledger:
 
     def count(self, table: dict[str, int], name: str, amount: int = 1) -> None:
         """Add to one named counter; a table has REASONS names at most, of TEXT characters."""
-        name = name[:TEXT]
+        if len(name) > TEXT:
+            name = name[:TEXT]
         if name not in table and len(table) >= limits.REASONS:
             name = OTHER
         table[name] = table.get(name, 0) + amount

@@ -15,6 +15,8 @@ MIB: Final = 1024 * KIB
 # -- wire: flow table and reassembly
 FLOWS: Final = 65_536
 """Flows tracked at once; the oldest idle one is evicted. Suricata prealloc 10,000, Zeek unbounded."""
+ADDRESS_TEXTS: Final = 4_096
+"""Addresses of flows whose text is kept, to be shared; about 120 bytes each. A cluster has 5,000 nodes at most."""
 MEMORY: Final = 80 * MIB
 """Bytes accounted for flows, held segments, and messages under way or waiting. Where messages fill half of it, the
 flows that hold most for longest pay; else the oldest idle are evicted. A whole process then has under 200 MB."""

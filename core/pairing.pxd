@@ -1,6 +1,6 @@
 from kshark cimport _message as made
 from kshark._message cimport Entry, Message, known
-from kshark.ledger cimport Tally
+from kshark.ledger cimport Ledger, Tally
 cimport cython
 
 cdef object NOTHING
@@ -19,7 +19,7 @@ cdef class Emitter:
 @cython.final
 cdef class Pairing:
     cdef public Emitter emitter
-    cdef public object ledger
+    cdef public Ledger ledger
     cdef public Tally tally
     cdef public bint swapped, stacked, pipelined, unsure, guessed
     cdef public object queue, doubt, last_ns
@@ -33,6 +33,8 @@ cdef class Pairing:
     cpdef response(self, Message message)
     cpdef pair(self, Message asked, Message message)
     cpdef bint idle(self) except -1
+    cpdef orphan_ahead(self)
+    cpdef close(self, object outcome, bint over=*)
     cpdef interim(self, Message message)
     cpdef give_up(self)
     cpdef Py_ssize_t waiting(self) except -1

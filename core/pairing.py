@@ -424,10 +424,11 @@ class Pairing:
             if self.doubt.ends(self.waiting() + self.late, over):
                 self.settle()
             self.part()
-        for message in self.all_waiting():
-            self.release(message, outcome)
-        self.first = self.queue = None
-        self.keyed.clear()
+        if self.first is not None or self.keyed:
+            for message in self.all_waiting():
+                self.release(message, outcome)
+            self.first = self.queue = None
+            self.keyed.clear()
 
 
 def weight(message: Message) -> int:

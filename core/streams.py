@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from os import PathLike, fspath
 
 from kshark.api import PluginError, ProtocolSpec, Side
-from kshark.engine import Engine, EngineSettings, address, identity
+from kshark.engine import Engine
 from kshark.flow import Guard
 from kshark.limits import FLOWS_LISTED, STREAM_KEPT
+from kshark.naming import address, identity
 from kshark.plugins import Registry
+from kshark.shared import EngineSettings
 from kshark.talk import Piece
 from kshark.wire import Consumer, WireFlow
 

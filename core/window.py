@@ -6,6 +6,12 @@ from kshark import limits
 from kshark.wire import HELD_COST
 
 Piece = tuple[int, bytes, int]  # side as the wire has it, data, ns
+PROBE_BYTES = limits.PROBE_BYTES
+PROBE_CHUNKS = limits.PROBE_CHUNKS
+REPLAYED = limits.REPLAYED
+COST = HELD_COST
+NOTHING = (b"", b"")
+NONE = (0, 0)
 
 
 class Window:
@@ -18,28 +24,31 @@ class Window:
         self.number = 1
         self.speaker = -1  # nothing is looked at until the other side speaks
         self.pieces: list[Piece] = []
-        self.first = (b"", b"")
-        self.counts = (0, 0)
+        self.first = NOTHING
+        self.counts = NONE
         self.held = 0  # bytes that both take
 
     def add(self, side: int, data: bytes, ns: int) -> bool:
         """One more chunk; true when the window of that side is over."""
         self._append((side, data, ns))
         self.seen += len(data)
-        shown = self.first[side] + data[: limits.PROBE_BYTES - len(self.first[side])]
-        self.held += len(shown) - len(self.first[side])
+        before = self.first[side]
+        room = PROBE_BYTES - len(before)
+        shown = before + (data if len(data) <= room else data[:room])
+        self.held += len(shown) - len(before)
         count = self.counts[side] + 1
         self.first = (self.first[0], shown) if side else (shown, self.first[1])
         self.counts = (self.counts[0], count) if side else (count, self.counts[1])
-        return len(shown) >= limits.PROBE_BYTES or count >= limits.PROBE_CHUNKS
+        return len(shown) >= PROBE_BYTES or count >= PROBE_CHUNKS
 
     def _append(self, piece: Piece) -> None:
+        data = piece[1]
         self.pieces.append(piece)
-        self.held += len(piece[1]) + HELD_COST
+        self.held += len(data) + COST
 
     def keep(self, side: int, data: bytes, ns: int) -> bool:
         """A chunk that is dissected already, kept in case the choice was wrong; false: it is too much."""
-        if self.held + len(data) > limits.REPLAYED:
+        if self.held + len(data) > REPLAYED:
             self.clear()
             return False
         self._append((side, data, ns))
@@ -67,9 +76,10 @@ class Window:
 
     def clear(self) -> None:
         """Start a new window."""
-        self.pieces = []
-        self.first = (b"", b"")
-        self.counts = (0, 0)
+        if self.pieces:
+            self.pieces = []
+        self.first = NOTHING
+        self.counts = NONE
         self.held = 0
 
     def spoken(self) -> bool:

@@ -104,7 +104,8 @@ cdef class Shelves:
         try:
             consumer.end(reason, ns)
         finally:
-            flow.take_packets()
+            if flow.kept is not None:
+                flow.take_packets()
 
     @cython.final
     cdef unlink(self, Flow flow):

@@ -2,6 +2,7 @@
 
 cimport cython
 
+from kshark.protocols.dns cimport _question as question
 from kshark.protocols.dns.walk cimport after
 
 cdef int CNAME, IN, ADDRESS, ADDRESS6, INCOMPLETE, POINTER, SHORTEST

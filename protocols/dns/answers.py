@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kshark.api import DissectError
 
+from . import question
 from .names import Names
 from .records import SHORTEST, parts
 from .walk import after
@@ -48,7 +49,7 @@ def addresses(data: bytes) -> list[Address]:
         ] == IN:
             ttl = data[start - 6]  # as a type of its own, lest a byte shifted so far is negative
             ttl = ttl << 24 | data[start - 5] << 16 | data[start - 4] << 8
-            found.append((data[start:at], ttl | data[start - 3]))
+            found.append((question.piece(data, start, at), ttl | data[start - 3]))
     return found
 
 

@@ -12,13 +12,13 @@ Limits: DNS_WAITING ids, DNS_TRANSFERS transfers.
 from __future__ import annotations
 
 from collections.abc import Generator
-from zlib import crc32
 
 from kshark import limits
 from kshark.api import DissectError, Framed, Kind, Message, Side, Step
 from kshark.feeder import Feeder, Found
 
-from .codes import AXFR, IXFR, OPCODES, QUERY, RCODES, TYPES, rcode_name, type_name
+from . import question
+from .codes import AXFR, IXFR, OPCODES, QUERY, RCODES, rcode_name, type_name
 from .identify import place
 from .names import Names
 from .records import CUT
@@ -27,10 +27,7 @@ from .walk import survey
 REQUEST = int(Kind.REQUEST)
 RESPONSE = int(Kind.RESPONSE)
 ONEWAY = int(Kind.ONEWAY)
-NAME = limits.DNS_NAME
-WAITING = limits.DNS_WAITING
 TRANSFERS = limits.DNS_TRANSFERS
-TYPE_NAMES = TYPES
 RCODE_NAMES = RCODES
 AXFR_TYPE, IXFR_TYPE, QUERY_CODE = AXFR, IXFR, QUERY
 
@@ -45,25 +42,15 @@ NOTES = {
     "incomplete-answer": "the answer did not fit (TC): the client asks again over TCP",
     "continued": "a further message of a zone transfer, or of another answer in several messages",
 }
-LOCAL = (b"\x05local", b"\x04arpa")
-"""Ends of the names that multicast DNS is asked for (RFC 6762 section 3)."""
 SIX_WORDS = 12
-DOT = 0x2E
-LETTERS = bytes((chr(byte).isalnum() and byte < 128) or byte in b"-_" for byte in range(256))
-"""Which bytes of a label need no quotation."""
 
 
 class DnsDatagrams(Feeder):
     """A `kshark.api.Dissector` of datagrams; `read` is what a stream of messages has in common with it."""
 
     def __init__(self) -> None:
-        self.question = b""  # the bytes of the one that was read last, and what they say:
-        self.type = 0
-        self.digest = 0
-        self.local = False
-        self.verb = ""
-        self.target = ""
-        self.asked: dict[int, int] = {}  # keys by id
+        self.question = question.Question()
+        self.asked = question.Asked()
         self.moving: dict[int, bool] | None = None  # zone transfers by key: whether one has begun
 
     def take(self, side: int, data: bytes, found: Found) -> None:
@@ -87,9 +74,8 @@ class DnsDatagrams(Feeder):
         flags = data[2] << 8 | data[3]
         asks = data[4] != 0 or data[5] != 0
         if asks:
-            if not self.question or not data.startswith(self.question, SIX_WORDS):
-                self.learn(data)
-            key = (self.digest << 16 | ident) + 1
+            self.question.read(data)
+            key = (self.question.digest << 16 | ident) + 1
         else:
             key = ident + 1
         more = survey(data)
@@ -101,76 +87,48 @@ class DnsDatagrams(Feeder):
             message.truncated = True
         return message
 
-    def learn(self, data: bytes) -> None:
-        """The first question, which repeats nothing and so has no pointers."""
-        size = len(data)
-        at = SIX_WORDS
-        plain = True
-        while True:
-            if at >= size:
-                raise DissectError("question beyond the end of the message")
-            length = data[at]
-            if length == 0:
-                break
-            if length > 63:
-                raise DissectError(f"question with a label of type {length >> 6}")
-            if at + length - SIX_WORDS >= NAME:
-                raise DissectError(f"name over {NAME} bytes")
-            end = at + length + 1
-            if end > size:
-                raise DissectError("question beyond the end of the message")
-            for one in range(at + 1, end):
-                if not LETTERS[data[one]]:
-                    plain = False
-            at = end
-        if at + 5 > size:
-            raise DissectError("question beyond the end of the message")
-        self.question = data[SIX_WORDS : at + 5]
-        lower = self.question.lower()
-        kind = data[at + 1] << 8 | data[at + 2]
-        self.local = lower.endswith(LOCAL, 0, at - SIX_WORDS)
-        self.type = kind
-        self.digest = crc32(lower) ^ kind << 16  # which has lost the difference between 65 and 97
-        self.verb = TYPE_NAMES.get(kind) or type_name(kind)
-        if plain and at > SIX_WORDS:
-            self.target = dotted(self.question, at - SIX_WORDS)
-        else:
-            self.target = quoted(data)
-
     def ask(self, data: bytes, ident: int, flags: int, key: int, asks: bool) -> Message:
         """A question, a notification or an update."""
         opcode = flags >> 11 & 15
-        verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
-        target = self.target if asks else ""
-        if ident == 0 and asks and self.local and not flags & RECURSION and opcode == QUERY_CODE:
+        verb = self.question.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
+        target = self.question.target if asks else ""
+        if (
+            ident == 0
+            and asks
+            and self.question.local
+            and not flags & RECURSION
+            and opcode == QUERY_CODE
+        ):
             return Message(ONEWAY, verb, target, 0, True, 0, len(data), data)
-        if len(self.asked) >= WAITING and ident not in self.asked:
-            del self.asked[next(iter(self.asked))]
-        self.asked[ident] = key
-        if asks and (self.type == AXFR_TYPE or self.type == IXFR_TYPE) and opcode == QUERY_CODE:
+        self.asked.put(ident, key)
+        if (
+            asks
+            and (self.question.type == AXFR_TYPE or self.question.type == IXFR_TYPE)
+            and opcode == QUERY_CODE
+        ):
             self.transfer(key)
-        return Message(REQUEST, verb, target, 0, True, key, len(data), data)
+        return question.message(REQUEST, verb, target, 0, True, key, data)
 
     def answer(
         self, data: bytes, ident: int, flags: int, key: int, asks: bool, more: int
     ) -> Message:
         """An answer, or what is said to everybody unasked. `more`: the upper bits of its code."""
         opcode = flags >> 11 & 15
-        verb = self.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
+        verb = self.question.verb if asks and opcode == QUERY_CODE else opcode_name(opcode)
         if not asks:
             if ident == 0 and flags & AUTHORITATIVE and (data[6] or data[7]):
                 return announced(data)
-            key = self.asked.get(ident, key)
+            key = self.asked.find(ident, key)
         if self.moving is not None and key in self.moving:
             if self.moving[key]:
                 return Message(ONEWAY, verb, "", 0, True, 0, len(data), data, notes=CONTINUED)
             self.moving[key] = True
-        elif self.asked.get(ident) == key:
-            del self.asked[ident]
+        else:
+            self.asked.answered(ident, key)
         rcode = flags & 15
         if more > 0:
             rcode |= more << 4
-        message = Message(RESPONSE, verb, "", rcode, rcode == 0, key, len(data), data)
+        message = question.message(RESPONSE, verb, "", rcode, rcode == 0, key, data)
         if rcode:
             message.target = RCODE_NAMES.get(rcode) or rcode_name(rcode)
         if flags & TRUNCATED:
@@ -185,23 +143,6 @@ class DnsDatagrams(Feeder):
         if len(self.moving) >= TRANSFERS:
             del self.moving[next(iter(self.moving))]
         self.moving[key] = False
-
-
-def dotted(question: bytes, end: int) -> str:
-    """Labels of letters, up to `end`, as text: a dot in the place of each length."""
-    text = bytearray(question)
-    at = question[0] + 1
-    while at < end:
-        length = text[at]
-        text[at] = DOT
-        at += length + 1
-    found = text.decode("latin-1")
-    return found[1:end]
-
-
-def quoted(data: bytes) -> str:
-    """The name of the first question, where it is the root or has odd bytes."""
-    return Names(data).read(SIX_WORDS)[0]
 
 
 def opcode_name(opcode: int) -> str:

@@ -45,9 +45,10 @@ class Namer:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
-        # by client and address as bytes, in two generations: the older one goes when the younger one is full
-        self.young: dict[tuple[str, bytes], Known] = {}
-        self.old: dict[tuple[str, bytes], Known] = {}
+        # by client, then by address as bytes; in two generations: the older one goes when the younger one is full
+        self.young: dict[str, dict[bytes, Known]] = {}
+        self.old: dict[str, dict[bytes, Known]] = {}
+        self.count = 0  # addresses of the younger one
         self.full = False
 
     def enrich(self, batch: list[Entry]) -> list[Entry]:
@@ -69,19 +70,32 @@ class Namer:
             return
         name = asked.target.lower()
         since = told.last_ns
+        young = self.young.get(client)
+        if young is None:
+            young = self.young[client] = {}
         for raw, ttl in found:
             kept = FOLLOWS if ttl < FOLLOWS else LONGEST if ttl > LONGEST else ttl
-            key = (client, raw)
-            self.young[key] = self.after(self.find(key), name, since, since + kept * SECOND)
-        if len(self.young) >= HALF:
+            last = young.get(raw)
+            if last is None:
+                last = self.before(client, raw)
+                self.count += 1
+            young[raw] = self.after(last, name, since, since + kept * SECOND)
+        if self.count >= HALF:
             if self.old and not self.full:
                 self.full = True
                 self.say(FULL)
-            self.old, self.young = self.young, {}
+            self.old, self.young, self.count = self.young, {}, 0
 
-    def find(self, key: tuple[str, bytes]) -> Known | None:
+    def find(self, client: str, raw: bytes) -> Known | None:
         """The last answer for an address of a client."""
-        return self.young.get(key) or self.old.get(key)
+        young = self.young.get(client)
+        found = young.get(raw) if young is not None else None
+        return found if found is not None else self.before(client, raw)
+
+    def before(self, client: str, raw: bytes) -> Known | None:
+        """The same, of the older generation."""
+        old = self.old.get(client)
+        return old.get(raw) if old is not None else None
 
     def after(self, old: Known | None, name: str, since: int, until: int) -> Known:
         """The new answer, in front of `old` and what that replaced; one that repeats it prolongs it."""
@@ -103,7 +117,7 @@ class Namer:
             return
         if not self.young and not self.old:
             return
-        one = self.find((flow.client.ip, packed(server.ip)))
+        one = self.find(flow.client.ip, packed(server.ip))
         began = flow.began_ns
         while one is not None:
             if one.since <= began:

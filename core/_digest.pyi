@@ -1,0 +1,3 @@
+def flow_id(
+    client: bytes, server: bytes, client_port: int, server_port: int, proto: int, first_ns: int
+) -> str: ...
