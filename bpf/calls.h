@@ -55,6 +55,8 @@ static __always_inline int begin(struct sock *sk, struct call *call)
 		call->learn = call->op & OUT;
 	}
 	remember(thread, call);
+	if (call->op & OUT)
+		tell_sender();
 	return 0;
 }
 

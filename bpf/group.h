@@ -23,6 +23,7 @@ static __always_inline struct group group_of(struct task_struct *task)
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
 	struct group it = { .at = BPF_CORE_READ(set, dfl_cgrp) };
 	struct cgroup_subsys_state *memory;
+	struct cgroup *old;
 	__u64 at;
 
 	if (number_of(it.at) > ROOT_GROUP || !bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
@@ -31,7 +32,10 @@ static __always_inline struct group group_of(struct task_struct *task)
 	     bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id) * sizeof(memory);
 	if (bpf_probe_read_kernel(&memory, sizeof(memory), (void *)at) || !memory)
 		return it;
-	it.at = BPF_CORE_READ(memory, cgroup);
+	old = BPF_CORE_READ(memory, cgroup);
+	if (old == it.at)
+		return it; /* the controller is of version 2, or of none */
+	it.at = old;
 	it.mark = OLD_GROUP;
 	return it;
 }

@@ -25,34 +25,52 @@ static __always_inline bool is_told(const struct ends *ends)
 	return bpf_map_lookup_elem(&owners, &end);
 }
 
-/* Whose it is, where that is news. */
-__noinline int tell_process(void)
+/* The ends are this task's: told where that is news, which it is where the answer is true. */
+static __always_inline bool tell_owner(const struct ends *ends, __u64 sock, __u64 end)
 {
-	__u64 id = bpf_get_current_pid_tgid(), end;
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
-	__u32 pid = id >> 32, *before;
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 pid = id >> 32, *before = bpf_map_lookup_elem(&owners, &end);
 	struct process it;
 
-	if (!call || !scratch)
-		return 0;
-	end = end_of(&scratch->ends);
-	before = bpf_map_lookup_elem(&owners, &end);
 	if (before && *before == pid)
-		return 0;
+		return false;
 	__builtin_memset(&it, 0, sizeof(it));
 	it.head.ns = bpf_ktime_get_ns();
 	it.head.wire = sizeof(it) - sizeof(it.head);
 	it.head.kind = PROCESS;
-	it.sock = call->sock;
+	it.sock = sock;
 	it.cgroup = number_of_group((void *)bpf_get_current_task());
 	it.pid = pid;
 	it.tid = (__u32)id;
-	it.ends = scratch->ends;
+	it.ends = *ends;
 	name_of_task(&it.name);
 	if (!bpf_ringbuf_output(&ring, &it, sizeof(it), BPF_RB_NO_WAKEUP))
 		bpf_map_update_elem(&owners, &end, &pid, BPF_ANY);
-	if (by_task() && !before)
+	return !before;
+}
+
+/* Whose it is. */
+__noinline int tell_process(void)
+{
+	struct call *call = this_call();
+	struct scratch *scratch = this_scratch();
+
+	if (!call || !scratch)
+		return 0;
+	if (tell_owner(&scratch->ends, call->sock, end_of(&scratch->ends)) && by_task())
 		tell_opening();
+	return 0;
+}
+
+/* The same when a call begins to send: its answer may be here, and told by who sent it, before it has ended. */
+__noinline int tell_sender(void)
+{
+	struct call *call = this_call();
+	struct ends ends = {};
+
+	if (!call || by_task() || !ends_of((struct sock *)call->sock, &ends))
+		return 0;
+	if (ends.remote_port && wants_ports(ends.local_port, ends.remote_port))
+		tell_owner(&ends, call->sock, end_of(&ends));
 	return 0;
 }
