@@ -210,11 +210,15 @@ class Right:
             starts[1].sort()
 
     def holds(self, pair: Pair) -> bool:
-        """Whether both halves begin where those of one pair do, or a copy of them, and say the same."""
+        """Whether both halves begin where those of one pair do, or a copy of them, and say the same.
+
+        101 to h2c is the answer where the request was cut; whole, it is no answer, and that of HTTP/2 comes.
+        """
         requests, responses = self.starts.get(pair.ends, ([], []))
+        upgraded = pair.request.cut and pair.response.status == 101
         return any(
             began(pair.request, mine.request, requests)
-            and began(pair.response, mine.response, responses)
+            and (upgraded or began(pair.response, mine.response, responses))
             for mine in self.pairs.get(pair.ends, [])
         )
 
