@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-kernel test-slow test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
+.PHONY: help run test test-kernel test-slow test-load test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,10 @@ test-kernel: dev tools bpf ## eBPF hooks in a guest with Debian's kernel, under 
 	@$(BIN)/python -m pytest -q -m kernel tests/kernel $(ARGS)
 
 test-slow: dev tools bpf ## the tests that take minutes: long fuzzing, soak
-	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+	@$(BIN)/python -m pytest -q -m "slow and not load" $(ARGS)
+
+test-load: dev tools bpf ## storms, crowds and slow readers on the backends in the kernel (half an hour, alone on the machine)
+	@$(BIN)/python -m pytest -q -m load tests/backends $(ARGS)
 
 loki: ## a real Loki to test with, built from its sources into ~/.cache/kshark (ten minutes, once; needs Go)
 	@tests/loki.sh

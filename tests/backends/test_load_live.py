@@ -23,7 +23,7 @@ from servers import LARGE, Site, ready, serving
 from test_cgroup_live import group
 
 __all__ = ["group", "lab"]
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.load]
 
 Entry = dict[str, Any]
 PATIENCE = 600
