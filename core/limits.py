@@ -136,8 +136,8 @@ BREAKER_DEAF: Final = 10 * SECOND
 """A call that catches every interruption and goes on for so long ends the run: nobody else can end the call."""
 BREAKER_SHARE: Final = 2 * SECOND
 """Time in one protocol's dissectors within BREAKER_WINDOW that trips its breaker ..."""
-BREAKER_RATE: Final = 2_000
-"""... if it also spends more than so many ns a byte; a busy but quick protocol is none's fault."""
+BREAKER_RATE: Final = 10_000
+"""... if it also spends more than so many ns a byte. In a storm of connections of 100 bytes each costs 2,000 a byte."""
 BREAKER_WINDOW: Final = 10 * SECOND
 """Window of the breaker, in wall time."""
 BREAKER_OFFENCES: Final = 3
