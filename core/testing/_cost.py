@@ -132,10 +132,10 @@ def law_time(case: Case) -> None:
 
 
 def least(measure: Callable[[], float]) -> float:
-    """The smallest of a few tries, fewer when the first is good: noise only ever adds."""
+    """The smallest of a few tries, fewer where they leave no doubt: noise only ever adds."""
     found = measure()
-    for _ in range(TRIES):
-        if found <= GROWTH:
+    for tried in range(TRIES):
+        if found <= GROWTH or (tried and found > DOUBT):
             break
         found = min(found, measure())
     return found
