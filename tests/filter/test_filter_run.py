@@ -212,7 +212,7 @@ def test_on_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     fake = ["run", "--plugin", FAKE, "--backend", "fakefile", "--sink", "fakesink"]
     assert main([*fake, "--filter", "src.prot == 1"]) == 2
     problem, shown, caret = capsys.readouterr().err.splitlines()
-    assert problem == "kshark: --filter: no field src.prot; did you mean src.port, src.ip, src.pid?"
+    assert problem == "kshark: --filter: no field src.prot; did you mean src.port, src.ip, src.tid?"
     assert (shown, caret) == ("  src.prot == 1", "  ^")
     assert main([*fake, "--filter", "src.port == 1050"]) == 0
     assert "100 entries (100 unanswered); 99 filtered out; fakesink 1;" in capsys.readouterr().err

@@ -144,7 +144,8 @@ def test_names_and_messages_of_two_workers(lab: Lab, tmp_path: Path) -> None:
     assert process.returncode == 0, errors
     late = [row for row in rows if row["protocol"] in ("http", "websocket")]
     for row in late:
-        early = row["protocol"] == "http" and row["request"]["target"] == "/early"
+        asked = row["request"] or {"target": "/early"}  # the capture began with its answer
+        early = row["protocol"] == "http" and asked["target"] == "/early"
         server = row["src"] if row["src"]["port"] == PORT else row["dst"]
         assert server.get("dns") == (None if early else "api.test"), row
     texts = [

@@ -215,7 +215,7 @@ def test_python(capture: tuple[Path, Path, list[bytes]]) -> None:
     path, keys, _ = capture
     assert rows(kshark.read(path, tls_keylog=keys)) == CLEAR
     only = list(kshark.read(path, tls_keylog=keys, protocols=["http"]))
-    assert [one.protocol for one in only] == ["http", "tcp"]
+    assert [one.protocol for one in only] == ["http"]
 
 
 def test_the_line(capture: tuple[Path, Path, list[bytes]]) -> None:
