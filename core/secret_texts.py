@@ -33,6 +33,8 @@ def text(said: str, *, within_json: bool = False) -> str:
     'bad login: password=REDACTED, Authorization: Bearer REDACTED'
     >>> text("invalid token: expired")
     'invalid token: expired'
+    >>> text('data: {"output_tokens": 5}')
+    'data: {"output_tokens": 5}'
     """
     if "=" in said or (":" in said and not within_json):
         said = _hidden(said, within_json)
@@ -49,8 +51,10 @@ def _hidden(said: str, within_json: bool) -> str:
     while found is not None:
         at = found.end(1)
         value = _VALUE.match(said, found.end()) if secret_parameter(found[1]) else None
-        if value is not None and (
-            found[2] == "=" or (not within_json and _follows(found, value[0]))
+        if (
+            value is not None
+            and (found[2] == "=" or (not within_json and _follows(found, value[0])))
+            and not _counts(found[1], value[0])
         ):
             parts += (said[kept : value.start()], REDACTED)
             kept = at = value.end()
@@ -62,6 +66,11 @@ def _hidden(said: str, within_json: bool) -> str:
 def _follows(found: re.Match[str], word: str) -> bool:
     """Whether that is a secret though only ":" says so: after a scheme, in quotation marks, or by its looks."""
     return bool(found[3] or found[4]) or _telling(word)
+
+
+def _counts(name: str, word: str) -> bool:
+    """How many tokens a model read or wrote: no secret."""
+    return name.lower().endswith("tokens") and word.isdigit()
 
 
 def _telling(word: str) -> bool:

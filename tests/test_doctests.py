@@ -52,4 +52,5 @@ def test_examples(name: str) -> None:
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     done = doctest.testmod(importlib.import_module(name), optionflags=flags)
     assert done.failed == 0
-    assert done.attempted == MODULES[name]
+    # Those of a compiled module are found twice: Cython keeps them in __test__, too.
+    assert done.attempted in (MODULES[name], 2 * MODULES[name])
