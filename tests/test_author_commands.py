@@ -617,8 +617,12 @@ def test_a_group_that_is_nearly_ours_is_pointed_out(
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("grpc", "it comes in http2 or http: say that"), ("tcp", "it is what nobody dissects"), ("gprc", "did you mean grpc?")],
-)  # fmt: skip
+    [
+        ("grpc", "it comes in http2 or http: say that"),
+        ("tcp", "it is what nobody dissects"),
+        ("gprc", "did you mean grpc?"),
+    ],
+)
 def test_what_has_no_dissector_is_the_users_mistake(
     name: str, why: str, tmp_path: Path, capfd: Capture
 ) -> None:
