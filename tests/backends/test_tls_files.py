@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tls_site import GO
+from tls_site import GO, go
 
 from kshark.backends import _tls, _tls_coverage
 from kshark.backends._elf import Elf, ElfError
@@ -152,9 +151,8 @@ def test_every_return_of_a_go_function(tmp_path: Path, flags: str) -> None:
     """As the disassembler finds them in the program with symbols; stripped, it has the same code."""
     (tmp_path / "go.mod").write_text("module site\n\ngo 1.19\n")
     (tmp_path / "main.go").write_text(GO)
-    go = shutil.which("go") or "/usr/local/go/bin/go"
     for name, words in (("program", ["-ldflags", flags]), ("symbols", [])):
-        subprocess.run([go, "build", *words, "-o", name, "."], check=True, cwd=tmp_path)
+        subprocess.run([go(), "build", *words, "-o", name, "."], check=True, cwd=tmp_path)
     elf = Elf(str(tmp_path / "program"))
     found = functions(elf, (GO_READ, GO_WRITE))
     elf.close()
