@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kshark.api import Item, Kind, Layer, Message, Side
 from kshark.feeder import Found
-from kshark.protocols.http.lane import Lane, content_type
+from kshark.protocols.http.lane import Lane, type_line
 
 if TYPE_CHECKING:
     from kshark.protocols.http.dissector import HttpDissector
@@ -24,14 +24,14 @@ Out = Found | list[Item]
 
 def layer_of(dissector: HttpDissector, verb: str, target: str, raw: bytes) -> Layer | None:
     """The layer of an exchange, by its request's head; or by its answer's, where that alone was seen."""
-    kind = content_type(raw)
-    if dissector.layers is None or not kind:
+    line = type_line(raw)
+    if dissector.layers is None or not line:
         return None
     request = Message(REQUEST, verb, target, head=raw)
     request.first_ns = dissector.now
-    layer = dissector.layers(kind, request)
+    layer = dissector.layers(line.partition(b":")[2].strip().decode("latin-1"), request)
     if layer is None:
-        dissector.plain = kind
+        dissector.plain = line
     return layer
 
 

@@ -18,7 +18,7 @@ cdef class HttpDissector(Feeder):
     cdef public CLane client, server
     cdef public long long asked, answered
     cdef public object specials, fault, upgrading, layers, next_layer
-    cdef public str plain
+    cdef public bytes plain
     cdef public long long now
     cdef public bint careful, due
     @cython.locals(out=Found)

@@ -37,7 +37,7 @@ from kshark.protocols.http.head import (
     WRONG_LENGTH,
     hopeful,
 )
-from kshark.protocols.http.lane import HEAD_END, Lane, content_type, line_notes, mark_client
+from kshark.protocols.http.lane import HEAD_END, Lane, line_notes, mark_client
 from kshark.protocols.http.resync import like_status
 from kshark.protocols.http.states import (
     CHUNK_DATA,
@@ -90,7 +90,9 @@ class HttpDissector(Feeder):
         self.due = False  # the response that is being read says that the held bytes are HTTP
         self.upgrading: Message | None = None  # the last request that asked for another protocol
         self.layers: Layers | None = None  # whom to ask what rides in an exchange
-        self.plain = ""  # a content type in which nothing does
+        self.plain = (
+            b"\n\n"  # the line that says a content type in which nothing does; no head has this one
+        )
         self.next_layer: Layer | None = None  # of the request that is answered now
         self.now = 0  # ns: when what is fed came
 
@@ -258,7 +260,7 @@ class HttpDissector(Feeder):
             asks |= IS_HEAD
         elif verb == "CONNECT":
             asks |= IS_CONNECT
-        elif self.layers is not None and verb == "POST" and content_type(found.raw) != self.plain:
+        elif self.layers is not None and verb == "POST" and self.plain not in found.raw:
             lane.layer = layer_of(self, verb, target, found.raw)
             asks = IS_LAYER if lane.layer is not None else asks
         if asks:

@@ -271,19 +271,20 @@ class Lane:
         return -1
 
 
-def content_type(raw: bytes) -> str:
-    """The content type of a head, "" where it says none, or says it all in capitals: nobody does.
+def type_line(raw: bytes) -> bytes:
+    """The line of a head that says its content type, from the line feed before it to its own; b"" where none does.
 
-    >>> content_type(b"POST / HTTP/1.1\\r\\nContent-Length: 2\\r\\ncontent-type: text/plain\\r\\n\\r\\n")
-    'text/plain'
+    One that says it all in capitals is not found: nobody does.
+
+    >>> type_line(b"POST / HTTP/1.1\\r\\nContent-Length: 2\\r\\ncontent-type: text/plain\\r\\n\\r\\n")
+    b'\\ncontent-type: text/plain\\r\\n'
     """
     at = raw.find(b"ontent-")
     while at > 1:
         if raw[at - 2] == 10 and raw[at + 7 : at + 12].lower() == b"type:":
-            end = raw.find(b"\n", at)
-            return raw[at + 12 : end].strip().decode("latin-1")
+            return raw[at - 2 : raw.find(b"\n", at) + 1]
         at = raw.find(b"ontent-", at + 7)
-    return ""
+    return b""
 
 
 def mark_client(out: Found | list[Item], start: int) -> None:

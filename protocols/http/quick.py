@@ -18,7 +18,7 @@ from kshark import limits
 from kshark.api import Item, Kind, Message
 from kshark.protocols.http.dissector import HttpDissector
 from kshark.protocols.http.head import MANY, VERBS
-from kshark.protocols.http.lane import PIECES, Lane, content_type
+from kshark.protocols.http.lane import PIECES, Lane, type_line
 from kshark.protocols.http.states import (
     CHUNK_DATA,
     CHUNK_LINE,
@@ -170,7 +170,8 @@ class QuickDissector(HttpDissector):
             verb = "HEAD"
         if verb is None or len(path) > TARGET or stop < size:
             return None
-        if verb == "POST" and self.layers is not None and content_type(data[:end]) != self.plain:
+        asks = verb == "POST" and self.layers is not None and data.find(self.plain, 0, end) < 0
+        if asks and type_line(data[:end]):
             return None
         self.asked += 1
         target = path.decode("latin-1")
