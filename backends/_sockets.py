@@ -56,20 +56,24 @@ class Wanted(NamedTuple):
             raise PluginError(f"ebpf: ring_bytes must be between {LEAST_RING} and {1 << 30}")
 
 
+def questions(wanted: Wanted) -> dict[str, int]:
+    """Constants of bpf/filter.h: which of its maps say what is wanted."""
+    return {
+        "own_pid": os.getpid(),
+        "by_port": int(bool(wanted.ports)),
+        "by_pid": int(bool(wanted.pids)),
+        "by_comm": int(bool(wanted.comms)),
+        "by_netns": int(bool(wanted.netns)),
+        "by_group": int(bool(wanted.cgroups)),
+    }
+
+
 def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: int) -> Object:
     """The object called `name`, of which `only` these programs (None: all), loaded and not yet attached."""
     found = Object(
         program(name),
         only=only,
-        constants={
-            "own_pid": os.getpid(),
-            "by_port": int(bool(wanted.ports)),
-            "by_pid": int(bool(wanted.pids)),
-            "by_comm": int(bool(wanted.comms)),
-            "by_netns": int(bool(wanted.netns)),
-            "by_group": int(bool(wanted.cgroups)),
-            **constants,
-        },
+        constants=questions(wanted) | constants,
         sizes={"ring": 1 << (wanted.ring_bytes - 1).bit_length(), "scratches": _libbpf.cpus()},
     )
     try:

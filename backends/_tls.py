@@ -22,7 +22,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from kshark.api import Coverage
-from kshark.backends import _libbpf, _tls_cost
+from kshark.backends import _libbpf, _sockets, _tls_cost
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._maps import FileKey, Mapped, mapped, processes
 from kshark.backends._sockets import Wanted
@@ -96,15 +96,7 @@ class Tls:
         self._closed = self._nested = False
         self._programs = Object(
             program("tls"),
-            constants={
-                "own_pid": os.getpid(),
-                "by_port": int(bool(wanted.ports)),
-                "by_pid": int(bool(wanted.pids)),
-                "by_comm": int(bool(wanted.comms)),
-                "by_netns": int(bool(wanted.netns)),
-                "by_group": int(bool(wanted.cgroups)),
-                "payload": wanted.payload,
-            },
+            constants=_sockets.questions(wanted) | {"payload": wanted.payload},
             sizes={"slots": _libbpf.cpus() * SLOTS},
             share=[sockets.map(name) for name in SHARED],
         )

@@ -14,7 +14,6 @@ cdef int IDENTIFY, DISSECT, OPAQUE, ENDED
 cdef int REQUEST, RESPONSE, INTERIM
 cdef long long SILENT_BYTES, EARLY_MESSAGES, MESSAGES, REPLAYED, HELD
 cdef tuple SIDES, NO_NOTES
-cdef object NOTHING
 
 cdef class Guard(Listener):
     cdef public Shared engine

@@ -56,7 +56,6 @@ MESSAGES = limits.MESSAGES
 REPLAYED = limits.REPLAYED
 HELD = limits.UNDISSECTED + limits.BODY_KEPT
 NO_NOTES = Message(0).notes
-NOTHING = Message(0).protocol
 NOBODY = "no dissector matched"
 EMPTY = "no payload"
 

@@ -17,9 +17,9 @@ if [ ! -e "$folder/vmlinuz" ]; then
     trap 'rm -rf "$work"' EXIT
     chmod 755 "$work"
     (cd "$work" && apt-get download -qq "$package" >&2) || lacking "$package cannot be downloaded"
-    dpkg-deb -x "$work"/*.deb "$work/root"
+    dpkg-deb -x "$work"/*.deb "$work/tree"
     mkdir -p "$folder"
-    cp "$work"/root/boot/vmlinuz-* "$folder/vmlinuz.new"
+    cp "$work"/tree/boot/vmlinuz-* "$folder/vmlinuz.new"
     mv "$folder/vmlinuz.new" "$folder/vmlinuz"
 fi
 echo "$folder"

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from netlab import PATIENCE, Lab
+from nginx_conf import configure
 from test_cgroup_live import within
 
 from kshark.backends._netns import inside
@@ -23,20 +24,12 @@ HERE = Path(__file__).parent
 POSTGRES = Path("/usr/lib/postgresql")
 LARGE = {"64k": 65_536, "1m": 1 << 20}
 """Files that nginx serves: as they are by sendfile, below /copied by write."""
-NGINX = """
-user root; worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; sendfile on; root {folder};
-  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
-  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+SERVED = """  sendfile on;
   server {{
     listen 80; listen [::]:80;
     location /small {{ return 200 'small\\n'; }}
     location /copied/ {{ sendfile off; alias {folder}/; }}
-  }}
-}}
-"""
+  }}"""
 
 
 def ready(done: Callable[[], object], patience: float = PATIENCE) -> None:
@@ -66,7 +59,7 @@ class Site:
                 knob.write("0")
             words = ["ip", "-n", space, "addr", "replace", address, "dev", link, "nodad"]
             subprocess.run(words, check=True, capture_output=True)
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
+        self.nginx = configure(folder, SERVED.format(folder=folder), connections=1024).split()
         for name, size in LARGE.items():
             (folder / name).write_bytes(os.urandom(size // 2).hex().encode())
 
@@ -198,7 +191,7 @@ def serving(lab: Lab, group: Path, folder: Path) -> Iterator[Site]:
     hosts = ["/known.test/192.0.2.7", "/known.test/2001:db8::7", "/test/192.0.2.8"]
     redis = ["redis-server", "--bind", "0.0.0.0", "::", "--protected-mode", "no", "--save", ""]
     try:
-        made.start("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+        made.start(*made.nginx)
         made.start(*redis, "--dir", str(folder))
         made.start(*dns, *(f"--address={host}" for host in hosts))
         for command in (

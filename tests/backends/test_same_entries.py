@@ -155,14 +155,20 @@ def rows(found: list[Entry]) -> Counter[str]:
     return Counter(json.dumps(entry, sort_keys=True) for entry in found)
 
 
-def by_calls(found: list[Entry]) -> list[Entry]:
-    """The entries of packets as calls give them: see docs/capture.md."""
+def whole(found: list[Entry]) -> list[Entry]:
+    """The entries of calls as packets give them: see docs/capture.md.
+
+    Of a body by sendfile the sender has no bytes. Over loopback its receiver, if it is quicker, has some.
+    """
     for entry in found:
         sent = (entry["request"] or {}).get("target", "").lstrip("/")
-        if entry["protocol"] == "http" and sent in LARGE:  # by sendfile
-            entry["response"]["size"] -= LARGE[sent]
-            entry["gap_bytes"] = LARGE[sent]
-            entry["truncated"] = True
+        if entry["protocol"] == "http" and sent in LARGE:
+            unseen = entry.pop("gap_bytes")
+            local = entry["dst"]["ip"] in ("127.0.0.1", "::1")
+            assert (0 if local else LARGE[sent]) <= unseen <= LARGE[sent]
+            assert entry["truncated"] == bool(unseen)
+            entry["response"]["size"] += unseen
+            entry |= {"gap_bytes": 0, "truncated": False}
     return found
 
 
@@ -186,7 +192,7 @@ def same(found: dict[str, list[Entry]], kinds: dict[str, int]) -> None:
     calls = found.pop("ebpf")
     for name, entries in found.items():
         differ(name, rows(entries), expected)
-    differ("ebpf", rows(calls), rows(by_calls([json.loads(r) for r in expected.elements()])))
+    differ("ebpf", rows(whole(calls)), expected)
 
 
 def check_names(name: str, entries: list[Entry]) -> None:

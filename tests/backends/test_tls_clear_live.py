@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from netlab import Lab, lab
-from test_ebpf_live import KSHARK, Capture, Entry, capturing, ebpf, ready
+from servers import ready
+from test_ebpf_live import KSHARK, Capture, Entry, capturing, ebpf
 from tls_site import ASYNCIO, ELSEWHERE, GRPC, HTTP_CLIENT, NODE, TlsSite, tls_site
 
 __all__ = ["lab"]

@@ -13,20 +13,12 @@ from pathlib import Path
 
 import pytest
 from netlab import Lab
+from nginx_conf import configure
 
-NGINX = """
-user root; worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; root {folder};
-  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
-  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+SERVED = """  ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
   server {{ listen 443 ssl http2; location / {{ return 200 'over TLS\\n'; }}
     location /file {{ alias {folder}/file; }}
-    location /toy. {{ grpc_pass grpc://127.0.0.1:50051; }} }}
-}}
-"""
+    location /toy. {{ grpc_pass grpc://127.0.0.1:50051; }} }}"""
 HTTP_CLIENT = """
 import http.client, ssl
 connection = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context())
@@ -199,9 +191,9 @@ def tls_site(lab: Lab, folder: Path) -> Iterator[TlsSite]:
     ]
     names = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run([*words, *names], check=True, capture_output=True)
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
+    command = configure(folder, SERVED.format(folder=folder))
     (folder / "file").write_bytes(b"0123456789abcdef" * 10_000)
-    nginx = made.start("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    nginx = made.start(*command.split())
     try:
         yield made
     finally:

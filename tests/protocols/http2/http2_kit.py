@@ -144,3 +144,8 @@ def shown(found: Iterable[Message]) -> list[str]:
         )
         for m in found
     ]
+
+
+def of(talk: Talk) -> list[str]:
+    """What a conversation is after its beginning, as short lines."""
+    return shown(messages(opened(talk)))

@@ -20,6 +20,7 @@ from http2_kit import (
     goaway,
     literal,
     messages,
+    of,
     opened,
     pieces_of_block,
     post,
@@ -51,10 +52,6 @@ from kshark.testing._weight import weigh
 from kshark.testing.play import hear
 
 Talk = list[tuple[Side, bytes | int]]
-
-
-def of(talk: list[tuple[Side, bytes]]) -> list[str]:
-    return shown(messages(opened(talk)))
 
 
 # ---------------------------------------------------------------- frames

@@ -18,7 +18,7 @@ from http2_kit import (
     get,
     goaway,
     literal,
-    messages,
+    of,
     opened,
     pieces_of_block,
     promise,
@@ -43,10 +43,6 @@ from kshark.protocols.http2.frames import (
 from kshark.testing.play import hear
 
 Talk = list[tuple[Side, bytes | int]]
-
-
-def of(talk: list[tuple[Side, bytes]]) -> list[str]:
-    return shown(messages(opened(talk)))
 
 
 def test_downloads_cancelled_within_a_frame() -> None:
