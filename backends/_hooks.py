@@ -1,19 +1,21 @@
 """Where the calls that move bytes through sockets are hooked: three ways, best first, and which one works here.
 
 That is found out by trying, never by a version or a configuration: kernels refuse what their configuration promises.
-All ways have the same bodies (bpf/calls.h) and tell the same records.
+The three have the same bodies (bpf/calls.h) and tell the same records. Where the kernel has no BTF none of them can be
+loaded; then there is a fourth, which is compiled on the spot (bpf/bcc).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from kshark.api import PluginError
-from kshark.backends import _libbpf
+from kshark.backends import _bcc, _bcc_calls, _libbpf
+from kshark.backends._bcc import Compiled
 from kshark.backends._libbpf import BpfError, Object
-from kshark.backends._sockets import Wanted, explained, load
+from kshark.backends._sockets import Wanted, explained, load, open_sockets
 from kshark.bpf import MISSING, program
 
 FUNCTIONS: Final = (
@@ -30,7 +32,11 @@ RETURNED: Final = "kretprobe"
 LEFT: Final = "leave"
 """The program at the end of every system call."""
 
-Names = Literal["auto", "fentry", "kprobe", "tracepoint"]
+BCC: Final = "bcc"
+"""The way that is taken where no other can be, and where it is asked for by name."""
+
+Names = Literal["auto", "fentry", "kprobe", "tracepoint", "bcc"]
+Programs = Object | Compiled
 
 
 class Hooks(NamedTuple):
@@ -38,18 +44,25 @@ class Hooks(NamedTuple):
 
     name: str
     says: str
-    load: Callable[[Wanted], Object]
-    attach: Callable[[Object], None]
-    trial: Callable[[Object], object]
+    load: Callable[[Wanted], Programs]
+    attach: Callable[[Any], None]
+    trial: Callable[[Any], object]
     """Attach one program, which fails where attaching all of them would."""
+    sockets: Callable[[Any], bytes] = lambda programs: open_sockets()
+    """Who has which socket at this moment: records for `Owners.begin`."""
 
 
 class Chosen(NamedTuple):
     """The programs, attached, and how; `instead` is why not in a better way, "" where there is none."""
 
     hooks: Hooks
-    programs: Object
+    programs: Programs
     instead: str
+
+    @property
+    def by_libbpf(self) -> Object | None:
+        """The programs, where others can be loaded to share their maps."""
+        return self.programs if isinstance(self.programs, Object) else None
 
     def __str__(self) -> str:
         return f"{self.hooks.says}; {self.instead}" if self.instead else self.hooks.says
@@ -122,17 +135,27 @@ ALL: Final = (
         _attach_tracepoint,
         lambda programs: programs.attach("enter_splice"),
     ),
+    Hooks(
+        BCC,
+        "system calls (tracepoint), compiled by bcc without structures of the kernel",
+        _bcc_calls.load,
+        _bcc_calls.attach,
+        _bcc_calls.trial,
+        _bcc_calls.sockets,
+    ),
 )
 """Best first: what costs least and sees most."""
 
 
 def choose(wanted: Wanted, name: str = "auto", *, trial: bool = False) -> Chosen:
     """The best way that works, or the one called `name`; `PluginError` where none does."""
-    if why := absent():
+    if why := absent(name):
         raise PluginError(f"ebpf: {why}")
     refused: list[str] = []
+    if name == "auto" and (lacks := no_btf()):
+        name, refused = BCC, [f"not by libbpf: {lacks}"]
     for hooks in ALL:
-        if name not in ("auto", hooks.name):
+        if name != hooks.name and (name != "auto" or hooks.name == BCC):
             continue
         try:
             programs = _started(hooks, wanted, trial)
@@ -145,7 +168,7 @@ def choose(wanted: Wanted, name: str = "auto", *, trial: bool = False) -> Chosen
     raise PluginError(f"ebpf: {forced}{explained(last)}")
 
 
-def _started(hooks: Hooks, wanted: Wanted, trial: bool) -> Object:
+def _started(hooks: Hooks, wanted: Wanted, trial: bool) -> Programs:
     programs = hooks.load(wanted)
     try:
         if trial:
@@ -163,14 +186,27 @@ def _short(error: BpfError) -> str:
     return str(error.strerror).removeprefix("functions.bpf.o: ").partition(" (")[0]
 
 
-def absent() -> str:
-    """What is not installed, and what to do; "" where all is."""
+def no_btf() -> str:
+    """Why programs that were built once cannot be loaded here; "" where they can."""
+    try:
+        _libbpf.functions(())
+    except BpfError as error:
+        return str(error.strerror)
+    return ""
+
+
+def absent(name: str = "auto") -> str:
+    """What is not installed for the way called `name`, and what to do; "" where all is."""
     if not sys.platform.startswith("linux"):
         return f"needs Linux, this is {sys.platform}: read a capture file instead (--read FILE)"
+    if name == BCC:
+        return _bcc.missing()
     if why := _libbpf.missing():
         return why
     if not program("syscalls").exists() or not program("functions").exists():
         return MISSING
+    if (lacks := no_btf()) and (why := _bcc.missing()):
+        return f"{lacks}; programs could be compiled here instead, but {why}"
     return ""
 
 
@@ -179,7 +215,10 @@ def missing() -> str:
     if why := absent():
         return why
     last = ""
+    without = bool(no_btf())
     for hooks in reversed(ALL):  # the one that works oftenest first
+        if (hooks.name == BCC) != without:
+            continue
         try:
             _started(hooks, Wanted(), trial=True).close()
         except BpfError as error:

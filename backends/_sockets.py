@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from kshark.api import PluginError
 from kshark.backends import _capabilities, _cgroups, _libbpf, _netns, _tracefs
@@ -112,7 +112,19 @@ def open_sockets() -> bytes:
         found.close()
 
 
-def set_limits(found: Object, payload: int, one_in: int) -> None:
+class Settled(Protocol):
+    """A map that takes values, whoever loaded it."""
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+
+
+class Running(Protocol):
+    """Programs that run, whoever loaded them."""
+
+    def map(self, name: str) -> Settled: ...
+
+
+def set_limits(found: Running, payload: int, one_in: int) -> None:
     """How many bytes of each call are taken, and of how many connections one is told (a power of two).
 
     May be called while the programs run.

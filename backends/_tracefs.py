@@ -31,17 +31,29 @@ def mounted() -> bool:
 
 def opened(event: str) -> int:
     """A perf event on the tracepoint ``syscalls/sys_enter_read``, for all processes."""
-    descriptor = os.open(f"events/{event}/id", os.O_RDONLY | os.O_CLOEXEC, dir_fd=_mount())
-    with os.fdopen(descriptor) as reader:
-        number = int(reader.read())
+    number = int(read(f"events/{event}/id"))
     attributes = _attributes.pack(TRACEPOINT, _attributes.size, number, 1, 0, 0, 0, 1, 0)
     call = PERF_EVENT_OPEN.get(platform.machine(), -1)
     return _call(call, attributes, -1, 0, -1, PERF_CLOEXEC)
 
 
+def form(event: str) -> str:
+    """How the kernel describes the fields of an event."""
+    return read(f"events/{event}/format")
+
+
+def read(path: str) -> str:
+    """A file of tracefs."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=_mount())) as reader:
+        return reader.read()
+
+
 @cache
 def _mount() -> int:
-    """The root of a tracefs of our own."""
+    """The root of tracefs: where it is mounted, else one of our own."""
+    for place in PLACES:
+        if os.path.isdir(f"{place}/events"):
+            return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     context = _call(FSOPEN, b"tracefs\0", CLOEXEC)
     try:
         _call(FSCONFIG, context, CMD_CREATE, None, None, 0)

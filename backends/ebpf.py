@@ -30,7 +30,7 @@ from kshark.api import (
     option,
 )
 from kshark.backends import _hooks, _privileges, _sockets, _tls
-from kshark.backends._libbpf import BpfError, Object
+from kshark.backends._libbpf import BpfError
 from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
 from kshark.backends._owners import Owners
 from kshark.backends._pressure import Pressure
@@ -86,7 +86,8 @@ class EbpfOptions(Options):
         ),
     ] = []
     hooks: Annotated[
-        _hooks.Names, option("Where calls are hooked; auto tries them in this order")
+        _hooks.Names,
+        option("Where calls are hooked; auto tries them in this order, bcc where there is no BTF"),
     ] = "auto"
     payload: Annotated[int, option("Bytes taken of each call", unit="bytes")] = 16 * KIB
     ring_bytes: Annotated[
@@ -123,7 +124,7 @@ class Ebpf:
         self._looked, self._fullest, self._lost = 0.0, 0, 0
         self._facts: dict[str, str] = {}
         self._shift = Shift()
-        self._programs: Object | None = None
+        self._programs: _hooks.Programs | None = None
         self._tls: Tls | None = None
         self._ring: Ring | None = None
         self._counts = [0] * COUNTERS
@@ -223,12 +224,14 @@ class Ebpf:
         self._ring, self._room = Ring(ring.fd, ring.size), ring.size
         self._rows = room(LEAST), room(LEAST), room(LEAST), room(LEAST)
         # After attaching: a socket that is opened in between is in both.
-        self._owners.begin(_sockets.open_sockets())
+        self._owners.begin(chosen.hooks.sockets(programs))
         self._facts = {"hooks": chosen.hooks.name, "not": chosen.instead or "none"}
         self._note(f"hooks: {chosen}")
-        if self._options.tls:
-            self._tls = _tls.begin(programs, self._wanted, self._note)
+        if self._options.tls and (shared := chosen.by_libbpf) is not None:
+            self._tls = _tls.begin(shared, self._wanted, self._note)
             self._announced = self._tls is None
+        elif self._options.tls:
+            self._note("TLS stays closed: reading it needs BTF")
 
     def _read(self) -> Iterator[Block]:
         """What the ring holds: first who it is of, then the packets."""
@@ -301,7 +304,9 @@ class Ebpf:
 
 
 def _coverage() -> list[Coverage]:
-    """The processes that have a socket and a use for TLS."""
+    """The processes that have a socket and a use for TLS; none where it cannot be read at all."""
+    if _hooks.no_btf():
+        return []
     owners = Owners()
     owners.begin(_sockets.open_sockets(), listening=True)
     return list(machine(owners.processes()))

@@ -2,40 +2,12 @@
 /* A call that moves bytes through a socket, remembered from its beginning to its end, and room to tell of it. */
 #pragma once
 
+#include "moved.h"
+
 #define PAYLOAD 65536 /* most bytes of a call that are taken; `struct settings` may ask for less */
 #define PIECES 64 /* parts of one message (struct iovec) that are looked at: gRPC sends each header in several */
 #define MESSAGES 8 /* messages of one sendmmsg or recvmmsg */
 #define CPUS 128
-
-#define OUT 1 /* sends */
-#define VECTOR 2 /* `buffer` is an array of struct iovec, in user memory */
-#define MESSAGE 4 /* `buffer` is a struct msghdr, in user memory */
-#define MANY 8 /* `buffer` is an array of struct mmsghdr */
-#define UNSEEN 16 /* the bytes pass through no memory of the caller: their number is known */
-#define KERNEL 32 /* the vector, and the address, are in kernel memory */
-#define DISCARD 64 /* MSG_TRUNC: what is taken out of a stream is thrown away */
-
-#define MSG_PEEK 0x2
-#define MSG_TRUNC 0x20
-#define MSG_ERRQUEUE 0x2000
-#define LOOKS(flags) ((flags) & (MSG_PEEK | MSG_ERRQUEUE)) /* takes nothing out of the stream */
-#define DISCARDS(flags) ((flags) & MSG_TRUNC ? DISCARD : 0)
-
-enum counter {
-	LOST_RING, /* records: no room in the ring */
-	LOST_SCRATCH, /* records: more processors than CPUS, or another thread's is being put together on this one */
-	LOST_CALLS, /* calls: too many at once */
-	LOST_MESSAGES, /* datagrams beyond MESSAGES of one call */
-	LOST_FAULT, /* calls whose bytes could not be read */
-	LOST_ENDS, /* datagrams of which the receiver did not ask who sent them */
-	LOST_SAMPLED, /* messages of connections that are left out: `one_in` */
-	LOST_MISSED, /* calls whose end the kernel told nobody: too many at once in the same function */
-	CUT_BYTES, /* bytes beyond `payload`, or in further pieces */
-	UNSEEN_BYTES, /* bytes of sendfile and splice */
-	TWICE, /* calls whose bytes the other end told of, which is on this machine, too */
-};
-
-enum kind { DATA, PROCESS };
 
 /* What may change while the programs run. */
 struct settings {

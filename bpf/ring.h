@@ -7,19 +7,13 @@
  */
 #pragma once
 
-struct head {
-	__u64 ns; /* CLOCK_MONOTONIC */
-	__u32 wire; /* length of the content, had nothing been cut off; a record that is longer has room to spare */
-	__u16 kind; /* which index the record goes to */
-	__u16 iface; /* number of the interface, as `Block.ifaces` has it */
-};
+#include "record.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 16 << 20); /* the loader sets what the user asked for */
 } ring SEC(".maps");
 
-#define COUNTERS 16
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
@@ -39,7 +33,3 @@ static __always_inline void count(__u32 which)
 {
 	count_some(which, 1);
 }
-
-/* clang before 16 loses the bound of a length that it has just compared; the verifier does not lose this one. */
-#define CLAMP(value, most) \
-	asm volatile("if %0 <= %1 goto +1\n %0 = %1" : "+r"(value) : "i"(most))

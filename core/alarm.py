@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from kshark.breaker import Charge, Post, Watch, ring, silence
+from kshark.breaker import PERIOD, Charge, Post, Watch
 
 T = TypeVar("T")
 
@@ -39,11 +39,15 @@ class Alarm(Post):
         if self.running or not free():
             return function(*arguments)
         self.running = True
-        ring(self.ring)
+        signal.signal(signal.SIGALRM, self.ring)
+        signal.siginterrupt(signal.SIGALRM, False)
+        signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
         try:
             return function(*arguments)
         finally:
-            silence()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # takes back one that is on its way
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             self.running = False
 
     def ring(self, number: int, frame: FrameType | None) -> None:

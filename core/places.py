@@ -43,7 +43,10 @@ class RunOptions(Options):
     iface: Annotated[list[str], option("Interfaces, with globs; all by default")] = []
     bpf: Annotated[str, option("Packet filter for the kernel, a tcpdump expression")] = ""
     hooks: Annotated[
-        str, option("Where eBPF hooks calls: fentry, kprobe or tracepoint; the best one by default")
+        str,
+        option(
+            "Where eBPF hooks calls: fentry, kprobe, tracepoint or bcc; the best one by default"
+        ),
     ] = ""
     netns: Annotated[list[str], option("Network namespaces: path, name or pid")] = []
     user: Annotated[str, option("Become this user once the sockets are open")] = ""

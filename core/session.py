@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -158,11 +159,14 @@ def sampling(capture: Capture, tell: Say) -> Iterator[None]:
                 os._exit(FAILED)
         strays.sample(None if any(watch.ages for watch in watches) else frame)
 
-    before = breaker.ring(on_alarm)
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, breaker.PERIOD, breaker.PERIOD)
     try:
         yield
     finally:
-        breaker.silence(before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # ---------------------------------------------------------------- what the user is told

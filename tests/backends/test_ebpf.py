@@ -145,7 +145,7 @@ def test_the_next_way_is_taken_and_the_better_ones_are_excused(
 ) -> None:
     works = _hooks.Hooks("last", "the last way", lambda wanted: None, print, print)  # type: ignore[arg-type,return-value]
     better = works._replace(name="better", load=Refusing())
-    monkeypatch.setattr(_hooks, "absent", str)
+    monkeypatch.setattr(_hooks, "absent", lambda name: "")
     monkeypatch.setattr(_hooks, "ALL", (better, works))
     chosen = _hooks.choose(_sockets.Wanted())
     assert str(chosen) == "the last way; not better: cannot be attached: No such file"
