@@ -284,8 +284,8 @@ def test_killed_it_leaves_nothing(site: Site, name: str) -> None:
 
 
 def held(pid: int) -> dict[str, set[int]]:
-    """The numbers of the programs and links that a process has."""
-    found: dict[str, set[int]] = {"prog_id": set(), "link_id": set()}
+    """The numbers of the programs, maps and links that a process has."""
+    found: dict[str, set[int]] = {"prog_id": set(), "map_id": set(), "link_id": set()}
     for file in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(OSError):
             for line in file.read_text().splitlines():
@@ -296,7 +296,7 @@ def held(pid: int) -> dict[str, set[int]]:
 
 
 def listed(kind: str) -> set[int]:
-    """The numbers of all programs, or links, in the kernel."""
+    """The numbers of all programs, maps or links in the kernel."""
     tool = ["/usr/sbin/bpftool", "-j", kind, "show"]
     said = subprocess.run(tool, capture_output=True, check=True).stdout
     return {one["id"] for one in json.loads(said)}
