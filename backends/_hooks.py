@@ -32,6 +32,8 @@ RETURNED: Final = "kretprobe"
 LEFT: Final = "leave"
 """The program at the end of every system call."""
 
+BEGINNINGS: Final = ("fentry_", "kprobe_", "enter_", "on_state")
+"""How the programs are called that must not be missed once. An end that is missed is counted in the kernel."""
 BCC: Final = "bcc"
 """The way that is taken where no other can be, and where it is asked for by name."""
 
@@ -166,6 +168,13 @@ def choose(wanted: Wanted, name: str = "auto", *, trial: bool = False) -> Chosen
         return Chosen(hooks, programs, ", ".join(refused))
     forced = "" if name == "auto" else f"hooks {name}: "
     raise PluginError(f"ebpf: {forced}{explained(last)}")
+
+
+def misses(programs: Programs) -> int:
+    """Beginnings of calls that the kernel told nobody of, since it ran the same program for another task there."""
+    if not isinstance(programs, Object):
+        return 0
+    return sum(map(programs.misses, filter(lambda n: n.startswith(BEGINNINGS), programs.loaded)))
 
 
 def _started(hooks: Hooks, wanted: Wanted, trial: bool) -> Programs:

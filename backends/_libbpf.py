@@ -26,6 +26,8 @@ KIND_FUNC, KIND_DATASEC = 12, 15  # BTF_KIND_*
 VERIFIER: Final = "the verifier of this kernel refuses it"
 """A program, that is, and not whoever loads it: no capability helps."""
 ANY: Final = 0  # BPF_ANY: an element of a map, new or not
+MISSES: Final = 208
+"""Where `recursion_misses` (u64) stands in struct bpf_prog_info."""
 
 _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("libbpf_set_print", c_void_p, (c_void_p,)),
@@ -62,6 +64,7 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("bpf_map_lookup_elem", c_int, (c_int, c_void_p, c_void_p)),
     ("bpf_map_update_elem", c_int, (c_int, c_void_p, c_void_p, c_uint64)),
     ("bpf_map_delete_elem", c_int, (c_int, c_void_p)),
+    ("bpf_obj_get_info_by_fd", c_int, (c_int, c_void_p, POINTER(c_uint32))),
     ("btf__load_vmlinux_btf", c_void_p, ()),
     ("btf__free", None, (c_void_p,)),
     ("btf__find_by_name_kind", c_int, (c_void_p, c_char_p, c_uint32)),
@@ -281,6 +284,14 @@ class Object:
 
     def fd(self, program: str) -> int:
         return int(self._lib.bpf_program__fd(self._programs[program]))
+
+    def misses(self, program: str) -> int:
+        """How often the kernel did not run a program, since the processor was within it already."""
+        room = ctypes.create_string_buffer(MISSES + 8)
+        size = c_uint32(len(room))
+        if self._lib.bpf_obj_get_info_by_fd(self.fd(program), room, ctypes.byref(size)):
+            return 0
+        return int.from_bytes(room.raw[MISSES:], "little")
 
     def map(self, name: str) -> Map:
         return Map(self._map(name))

@@ -1,4 +1,4 @@
-"""The ``ebpf`` backend: what processes send and receive, with their names, by programs in the kernel (Linux >= 5.8).
+"""The ``ebpf`` backend: what processes send and receive, with their names, by programs in the kernel (Linux >= 5.12).
 
 Each call that moves bytes through a socket comes as an IP packet with the connection's own numbers (bpf/segment.h),
 so a flow is put together as from a network, and what did not fit the ring is a gap of known size and place.
@@ -55,7 +55,7 @@ LOST: Final = (
     "missed",
 )
 """Reasons, in the order of `enum counter` in bpf/call.h."""
-SAMPLED, CUT, UNSEEN, TWICE, COUNTERS = 6, 8, 9, 10, 11
+SAMPLED, MISSED, CUT, UNSEEN, TWICE, COUNTERS = 6, 7, 8, 9, 10, 11
 """Some of them, the other counters there, and how many."""
 CUT_TLS: Final = "calls of TLS libraries with more than {} bytes are cut: see payload"
 LEAST: Final = 8 + 16 + 28
@@ -283,6 +283,7 @@ class Ebpf:
             self._covered = list(self._tls.coverage.values())
         if self._programs is not None:
             self._counts = self._programs.map("counts").counters(COUNTERS)
+            self._counts[MISSED] += _hooks.misses(self._programs)
 
     def _note(self, text: str) -> None:
         if len(self._notes) < NOTES:

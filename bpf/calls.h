@@ -6,19 +6,23 @@
  */
 #pragma once
 
-#define EEXIST 17
+/* Whether a call is the same once more: UDP for IPv6 gives what is for IPv4 on to that. */
+static __always_inline bool given_on(const struct call *before, const struct call *call)
+{
+	struct sock *sk = (void *)call->sock;
 
-/* What is there already has no end that we were told of; or it was UDP for IPv6, which gives IPv4 on to that. */
+	return call->op & KERNEL && call->learn && before->learn && before->sock == call->sock &&
+	       before->buffer == call->buffer && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6;
+}
+
+/* What is there already has no end that we were told of, or goes on with this one. */
 static __always_inline void remember(__u64 thread, struct call *call)
 {
-	long failed = bpf_map_update_elem(&calls, &thread, call, BPF_NOEXIST);
+	struct call *before = bpf_map_lookup_elem(&calls, &thread);
 
-	if (failed == -EEXIST) {
-		if (!call->learn)
-			count(LOST_MISSED);
-		failed = bpf_map_update_elem(&calls, &thread, call, BPF_ANY);
-	}
-	if (failed)
+	if (before && !given_on(before, call))
+		count(LOST_MISSED);
+	if (bpf_map_update_elem(&calls, &thread, call, BPF_ANY))
 		count(LOST_CALLS);
 }
 

@@ -20,6 +20,7 @@
 #include "opening.h"
 #include "process.h"
 #include "memory.h"
+#include "once.h"
 #include "message.h"
 #include "calls.h"
 #include "states.h"
@@ -143,12 +144,13 @@ SEC("kretprobe/tcp_sendmsg") int kretprobe(struct pt_regs *at)
 	return end((int)PT_REGS_RC(at));
 }
 
-/* A thread that ends within a call whose end is not told (the kernel may miss some) leaves nothing behind. */
+/* A thread that ends after a call whose end was not told (the kernel may miss some) leaves nothing behind. */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 
-	bpf_map_delete_elem(&calls, &thread);
+	if (!bpf_map_delete_elem(&calls, &thread))
+		count(LOST_MISSED);
 	return 0;
 }

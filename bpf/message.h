@@ -109,8 +109,8 @@ __noinline int find_place(__u64 moved)
 	return 0;
 }
 
-/* Last step: headers before it, and into the ring. */
-__noinline int put_message(__u32 copied)
+/* Fifth step: headers before it. */
+__noinline int head_message(void)
 {
 	struct call *call = this_call();
 	struct scratch *scratch = this_scratch();
@@ -123,7 +123,17 @@ __noinline int put_message(__u32 copied)
 	scratch->head.wire = at + scratch->it.size;
 	scratch->head.kind = DATA;
 	scratch->head.iface = 0;
-	copied += at + sizeof(scratch->head);
+	return at;
+}
+
+/* Last step, of a stream: into the ring. Of a datagram: once.h. */
+__noinline int put_message(__u32 copied)
+{
+	struct scratch *scratch = this_scratch();
+
+	if (!scratch)
+		return 0;
+	copied += size_of_headers(&scratch->ends) + sizeof(scratch->head);
 	CLAMP(copied, sizeof(scratch->head) + HEADERS + PAYLOAD);
 	if (!bpf_ringbuf_output(&ring, &scratch->head, copied, BPF_RB_NO_WAKEUP))
 		return 1;
@@ -135,7 +145,6 @@ __noinline int put_message(__u32 copied)
 static __always_inline void put_steps(struct scratch *scratch, __u32 number, __u64 moved)
 {
 	__u32 at, copied;
-	__u64 key;
 
 	if (!find_message(number) || !find_ends())
 		return;
@@ -144,16 +153,11 @@ static __always_inline void put_steps(struct scratch *scratch, __u32 number, __u
 		return;
 	at = size_of_headers(&scratch->ends);
 	copied = copy_payload(at);
-	if (scratch->ends.proto == TCP) {
-		if (put_message(copied) && scratch->it.out)
-			tell_stream(scratch->way, scratch->it.seq, moved);
-		return;
-	}
-	key = mix(scratch->way, print_of(at, copied));
-	if (datagram_told(key, scratch->it.out))
-		count(TWICE);
-	else if (!put_message(copied))
-		bpf_map_delete_elem(&told, &key);
+	head_message();
+	if (scratch->ends.proto == UDP)
+		put_datagram(copied, mix(scratch->way, print_of(at, copied)));
+	else if (put_message(copied) && scratch->it.out)
+		tell_stream(scratch->way, scratch->it.seq, moved);
 }
 
 /* Tell of one message of the call of this thread, of which `moved` bytes were moved. */

@@ -24,7 +24,7 @@ enum counter {
 	LOST_FAULT, /* calls whose bytes could not be read */
 	LOST_ENDS, /* datagrams of which the receiver did not ask who sent them */
 	LOST_SAMPLED, /* messages of connections that are left out: `one_in` */
-	LOST_MISSED, /* calls whose end the kernel told nobody: too many at once in the same function */
+	LOST_MISSED, /* calls whose end the kernel told nobody: too many at once in the same function, or on one processor */
 	CUT_BYTES, /* bytes beyond `payload`, or in further pieces */
 	UNSEEN_BYTES, /* bytes of sendfile and splice */
 	TWICE, /* calls whose bytes the other end told of, which is on this machine, too */

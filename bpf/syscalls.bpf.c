@@ -17,6 +17,7 @@
 #include "opening.h"
 #include "process.h"
 #include "memory.h"
+#include "once.h"
 #include "message.h"
 #include "calls.h"
 #include "states.h"
@@ -41,7 +42,13 @@ ENTER(read) { return enter(at->args[0], at->args[1], at->args[2], 0, 0); }
 ENTER(write) { return enter(at->args[0], at->args[1], at->args[2], 0, OUT); }
 ENTER(readv) { return enter(at->args[0], at->args[1], at->args[2], 0, VECTOR); }
 ENTER(writev) { return enter(at->args[0], at->args[1], at->args[2], 0, VECTOR | OUT); }
-ENTER(recvfrom) { return LOOKS(at->args[3]) ? 0 : enter(at->args[0], at->args[1], at->args[2], 0, DISCARDS(at->args[3])); }
+ENTER(recvfrom)
+{
+	__u64 flags = at->args[3];
+
+	return LOOKS(flags) ? 0 : enter(at->args[0], at->args[1], at->args[2], at->args[4], DISCARDS(flags));
+}
+
 ENTER(sendto) { return enter(at->args[0], at->args[1], at->args[2], at->args[4], OUT); }
 ENTER(recvmsg)
 {

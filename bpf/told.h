@@ -2,11 +2,13 @@
 /* Bytes between two processes of this machine pass by twice; they are told once, of whoever comes first. */
 #pragma once
 
-/* What was told, by the way of the bytes: of TCP the part of the stream that its sender told; of UDP how often such a
- * datagram was told of its sender (`to`) and of its receiver (`from`) alone: either may come first.
- */
+/* What was told, by the way of the bytes: of TCP the part of the stream that its sender told; of UDP see once.h. */
 struct span {
-	__u32 from, to;
+	union {
+		__u32 from;
+		__s32 balance;
+	};
+	__u32 to;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -80,22 +82,4 @@ static __always_inline void tell_stream(__u64 key, __u32 seq, __u32 moved)
 		span->to = next.to;
 	else
 		bpf_map_update_elem(&told, &key, &next, BPF_ANY);
-}
-
-/* Whether the other end told of this datagram; else it is noted that this end does. */
-static __always_inline bool datagram_told(__u64 key, bool out)
-{
-	struct span *span = bpf_map_lookup_elem(&told, &key);
-	struct span next = { .from = !out, .to = out };
-
-	if (!span) {
-		bpf_map_update_elem(&told, &key, &next, BPF_ANY);
-		return false;
-	}
-	if (out ? span->from : span->to) {
-		__sync_fetch_and_add(out ? &span->from : &span->to, -1);
-		return true;
-	}
-	__sync_fetch_and_add(out ? &span->to : &span->from, 1);
-	return false;
 }

@@ -240,6 +240,19 @@ def test_rare_calls(lab: Lab, tmp_path: Path) -> None:
     assert all(e["gap_bytes"] == 0 and e["src"]["ip"] == "127.0.0.1" for e in found)
 
 
+def test_either_end_may_tell_of_a_datagram_and_one_does(lab: Lab, tmp_path: Path) -> None:
+    """Both at the same time, on two processors: every question once, and before its answer."""
+    space, count = lab.space(), 2_000
+    with ebpf(tmp_path, space) as capture:
+        script = str(Path(__file__).parent / "ask_dns.py")
+        words = ["ip", "netns", "exec", space, sys.executable, script, "5300", str(count)]
+        subprocess.run(words, check=True, timeout=60)
+        found = settled(capture, count)
+    assert {e["outcome"] for e in found} == {"ok"}
+    assert len(found) == count
+    assert "lost" not in capture.said
+
+
 def test_a_ring_too_small_is_counted_and_the_books_balance(site: Site, tmp_path: Path) -> None:
     """A reader that is stopped for a while: what did not fit is lost, counted, and a gap where it was."""
     (tmp_path / "many").write_bytes(b"x" * 10_000_000)
