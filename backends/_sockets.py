@@ -124,12 +124,13 @@ class Running(Protocol):
     def map(self, name: str) -> Settled: ...
 
 
-def set_limits(found: Running, payload: int, one_in: int) -> None:
-    """How many bytes of each call are taken, and of how many connections one is told (a power of two).
+def set_limits(found: Running, payload: int, one_in: int, any_opaque: bool = False) -> None:
+    """How many bytes of each call are taken, of how many connections one is told (a power of two), and whether
+    there are opaque ones.
 
     May be called while the programs run.
     """
-    words = (word.to_bytes(4, sys.byteorder) for word in (payload, one_in))
+    words = (word.to_bytes(4, sys.byteorder) for word in (payload, one_in, int(any_opaque)))
     found.map("settings").put(bytes(4), b"".join(words))
 
 

@@ -30,8 +30,9 @@ from kshark.api import (
     option,
 )
 from kshark.backends import _hooks, _privileges, _sockets, _tls
-from kshark.backends._libbpf import BpfError
+from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
+from kshark.backends._opaque import mark
 from kshark.backends._owners import Owners
 from kshark.backends._pressure import Pressure
 from kshark.backends._ringbuf import Ring
@@ -55,7 +56,7 @@ LOST: Final = (
     "missed",
 )
 """Reasons, in the order of `enum counter` in bpf/call.h."""
-SAMPLED, MISSED, CUT, UNSEEN, TWICE, COUNTERS = 6, 7, 8, 9, 10, 11
+SAMPLED, MISSED, CUT, UNSEEN, TWICE, OPAQUE, COUNTERS = 6, 7, 8, 9, 10, 11, 12
 """Some of them, the other counters there, and how many."""
 CUT_TLS: Final = "calls of TLS libraries with more than {} bytes are cut: see payload"
 LEAST: Final = 8 + 16 + 28
@@ -124,6 +125,7 @@ class Ebpf:
         self._looked, self._fullest, self._lost = 0.0, 0, 0
         self._facts: dict[str, str] = {}
         self._shift = Shift()
+        self._any_opaque = False
         self._programs: _hooks.Programs | None = None
         self._tls: Tls | None = None
         self._ring: Ring | None = None
@@ -155,6 +157,15 @@ class Ebpf:
         if flow.protocol == "tls" and self._tls is not None:
             for end in (flow.client, flow.server):
                 self._tls.speaks(end.pid, end.comm)
+
+    def opaque(self, flow: Flow, seen_ns: int) -> None:
+        """Leave out what a connection carries from now on: its lengths are told, its bytes are not copied."""
+        if not isinstance(self._programs, Object):  # those of bcc have all copied
+            return
+        mark(self._programs, flow, seen_ns - self._shift.now())
+        if not self._any_opaque:
+            self._any_opaque = True
+            self._limit()
 
     async def blocks(self) -> AsyncIterator[Block]:
         """The calls as packets, a block at a time, until `close`; each is borrowed until the next step."""
@@ -207,9 +218,9 @@ class Ebpf:
         facts = self._facts | {"payload": str(self._pressure.step.payload)}
         facts["told"] = f"1 in {self._pressure.step.one_in}"
         found = list(self._tls.coverage.values()) if self._tls is not None else self._covered
-        return CaptureStats(
-            self._received, {r: n for r, n in lost.items() if n}, list(self._notes), facts, found
-        )
+        spared = {"opaque": counts[OPAQUE]} if counts[OPAQUE] else {}
+        lost = {reason: count for reason, count in lost.items() if count}
+        return CaptureStats(self._received, lost, list(self._notes), facts, found, spared)
 
     async def close(self) -> None:
         """End `blocks`, once it has given what the ring holds."""
@@ -271,11 +282,16 @@ class Ebpf:
         worst = self._pressure.worst
         if self._pressure.look(lost, fill):
             step = self._pressure.step
-            _sockets.set_limits(self._programs, step.payload, step.one_in)
+            self._limit()
             if self._pressure.worst > worst and step.one_in == 1:
                 self._note(
                     f"under pressure: {step.payload} bytes of each call are taken for a while"
                 )
+
+    def _limit(self) -> None:
+        step = self._pressure.step
+        if self._programs is not None:
+            _sockets.set_limits(self._programs, step.payload, step.one_in, self._any_opaque)
 
     def _count(self) -> None:
         if self._tls is not None:

@@ -13,6 +13,7 @@
 struct settings {
 	__u32 payload; /* bytes of a call that are taken */
 	__u32 one_in; /* connections of which one is told, a power of two; 0 and 1: all */
+	__u32 any_opaque; /* whether there is a connection that nobody reads */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

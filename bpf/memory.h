@@ -142,6 +142,10 @@ __noinline int copy_payload(__u32 at)
 		count_some(UNSEEN_BYTES, moved);
 		return 0;
 	}
+	if (is_opaque(&scratch->ends)) {
+		count_some(OPAQUE_BYTES, moved);
+		return 0;
+	}
 	most = moved < settings->payload ? moved : settings->payload;
 	if (!(op & VECTOR) && most > scratch->pieces)
 		most = scratch->pieces; /* MSG_TRUNC says more than there was room for */

@@ -28,6 +28,7 @@ enum counter {
 	CUT_BYTES, /* bytes beyond `payload`, or in further pieces */
 	UNSEEN_BYTES, /* bytes of sendfile and splice */
 	TWICE, /* calls whose bytes the other end told of, which is on this machine, too */
+	OPAQUE_BYTES, /* bytes of connections that nobody reads: opaque.h */
 };
 
 enum kind { DATA, PROCESS };

@@ -26,6 +26,7 @@ static __always_inline void tell_state(struct sock *sk, int old, int new)
 
 		if (client && old != TCP_SYN_SENT)
 			return;
+		begins(&ends);
 		tell_open(&ends, client, asked, answered);
 	} else if (by_task() && !is_told(&ends)) {
 		return; /* nobody's whom we know to be wanted */

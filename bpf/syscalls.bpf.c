@@ -14,6 +14,7 @@
 #include "filter.h"
 #include "call.h"
 #include "told.h"
+#include "opaque.h"
 #include "opening.h"
 #include "process.h"
 #include "memory.h"

@@ -318,9 +318,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``secrets`` is told the key logs that captures hold. A protocol that has it may hold any other, once it is
     decrypted: it is dissected whatever is asked for.
 
-    ``over`` names protocols that this one may come in: they are dissected wherever it is asked for. One with a
-    ``layer`` rides in their exchanges: `layer` is asked for a `Layer` of each request whose content type begins
-    with one of ``types``.
+    ``over`` names protocols that this one may come in: they are dissected wherever it is asked for. ``layer``, of one
+    that rides in their exchanges, is asked for a `Layer` of each request whose content type begins with a ``types``.
     """
 
     name: str
@@ -480,16 +479,17 @@ class CaptureStats(msgspec.Struct):
     notes: list[str] = []  # "last record truncated", "eth1 appeared"
     facts: dict[str, str] = {}  # how it captures ("hooks": "fentry"), for the ledger and metrics
     coverage: list[Coverage] = []  # of processes that were seen to speak TLS
+    spared: dict[str, int] = {}  # bytes not copied, since nobody reads them: no loss
 
 
 class Backend(Protocol):
     """A source of packets. `live` ones may lose packets when the engine is slow, files wait.
 
-    One with an attribute ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself.
-    While ``grows`` is true (a pipe, a growing file), packets come as they are captured: time passes for their flows
-    while none come. ``check() -> None`` may raise `PluginError` before sinks are opened. ``name(flow: Flow) -> None``
-    may say whose the ends of a flow are (replace its endpoints by ones with `pid` and the like); it is called with
-    the flows of new entries until both are known.
+    One with ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself. While ``grows`` is
+    true (a pipe, a growing file), time passes while no packets come. Optional: ``check() -> None`` may raise
+    `PluginError` before sinks are opened; ``name(flow: Flow) -> None`` may replace a flow's endpoints by ones with
+    `pid` and the like, asked with new entries until both are known; ``opaque(flow: Flow, seen_ns: int) -> None``:
+    nobody reads this TCP connection, as of its packet at `seen_ns`; its payload, not its lengths, may be left out.
     """
 
     live: bool

@@ -407,6 +407,8 @@ def made(post: Post, what: str, make: Callable[..., Any], *arguments: Any) -> An
 
 def backend_books(stats: CaptureStats) -> dict[str, Any]:
     books: dict[str, Any] = {"received": stats.received, "dropped": dict(stats.dropped)}
+    if stats.spared:
+        books["spared"] = dict(stats.spared)
     if stats.facts:
         books["facts"] = dict(stats.facts)
     if stats.coverage:

@@ -496,6 +496,7 @@ class Guard(Listener):
         self.reason = reason
         self.state = OPAQUE
         self.forget_window()
+        self.engine.turned_opaque(self.wire)
         return True
 
     def leave(self) -> None:

@@ -13,7 +13,7 @@ cdef long long PATIENCE
 cdef object NO
 
 cdef class Shared:
-    cdef public object settings, shown, clear
+    cdef public object settings, shown, clear, unread
     cdef public str backend
     cdef public bint keeps
     cdef public Tally tally

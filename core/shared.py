@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from kshark.flow import Guard
     from kshark.layers import Carried
 
-TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
+TCP = 6
+TRANSPORTS = {TCP: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 FLOWS = frozenset(TRANSPORTS.values())
 """Names of the protocols of flows that nobody dissects (`kshark.unknown`)."""
 PATIENCE = limits.UNANSWERED
@@ -56,6 +57,9 @@ class Shared:
         self.timers: dict[Guard, int] = {}  # guards with requests that wait, and when to look
         self.clear: Clear | None = None  # from the first block within something on
         self.since = 0  # ns: no flow was forgotten since then
+        self.unread: list[tuple[Flow, int]] | None = (
+            None  # connections that turned opaque, and when
+        )
         self.addresses = Addresses()
         self.carried: dict[str, Carried] = {}  # layers, by the protocol that carries them
         self.specs = {spec.name: spec for spec in wanted}
@@ -174,6 +178,11 @@ class Shared:
         self.guards.pop(guard, None)
         if self.clear is not None:
             self.clear.closed(guard)
+
+    def turned_opaque(self, flow: WireFlow) -> None:
+        """Nobody reads this connection any more, which whoever captures it may want to know."""
+        if self.unread is not None and flow.proto == TCP and not isinstance(flow, InnerFlow):
+            self.unread.append((self.describe(flow, False, "", ""), flow.last_ns))
 
     def settle(self, packets: int, reason: str) -> None:
         """The fate of packets of one flow."""

@@ -53,6 +53,10 @@ class Source:
         self.books = CaptureStats()  # as of the last look
         names = getattr(backend, "name", None)
         self.names: Callable[[Flow], None] | None = names if callable(names) else None
+        leave = getattr(backend, "opaque", None)
+        self.leave: Callable[[Flow, int], None] | None = leave if callable(leave) else None
+        if self.leave is not None and not engine.keeps:  # else packets are wanted whole
+            engine.unread = []
 
     async def next(self, blocks: AsyncIterator[Block]) -> Block | None:
         """The next block; None after the last."""
@@ -103,6 +107,8 @@ class Source:
 
     def named(self, entries: list[Entry]) -> list[Entry]:
         """The same, with the processes at the ends of their flows, where the backend knows them."""
+        if self.engine.unread:
+            self.leave_out()
         name = self.names
         if name is None:
             return entries
@@ -118,6 +124,21 @@ class Source:
                     self.names = None
                     break
         return entries
+
+    def leave_out(self) -> None:
+        """Tell the backend of the connections that nobody reads any more."""
+        unread, self.engine.unread = self.engine.unread, []
+        leave = self.leave
+        for flow, seen_ns in unread or ():
+            try:
+                if leave is not None:
+                    if self.own:
+                        leave(flow, seen_ns)
+                    else:
+                        self.post.call(self.charge, leave, flow, seen_ns)
+            except Exception:  # it goes on with all their bytes
+                self.engine.unread = None
+                return
 
     def tick(self) -> list[Entry]:
         """Time passes without packets, where they come as they are captured."""
@@ -194,13 +215,16 @@ def copied(stats: object) -> CaptureStats:
         or not isinstance(dropped, dict)
         or not isinstance(notes, list)
         or not isinstance(stats.facts, dict)
+        or not isinstance(stats.spared, dict)
     ):
         raise Rubbish("stats() gave books that are not of int, dict and list")
-    if not all(isinstance(k, str) and isinstance(n, int) for k, n in dropped.items()):
+    counted = [*dropped.items(), *stats.spared.items()]
+    if not all(isinstance(k, str) and isinstance(n, int) for k, n in counted):
         raise Rubbish("stats() gave drops that are not numbers by reason")
     kept = dict(list(dropped.items())[: limits.REASONS])
+    spared = dict(list(stats.spared.items())[: limits.REASONS])
     covered = [one for one in stats.coverage[: limits.TLS_PROCESSES] if isinstance(one, Coverage)]
     lines = [str(note)[: limits.LINE] for note in notes[: limits.NOTES]]
     facts = list(stats.facts.items())[: limits.NOTES]
     ways = {str(key)[: limits.LINE]: str(value)[: limits.LINE] for key, value in facts}
-    return CaptureStats(received, kept, lines, ways, covered)
+    return CaptureStats(received, kept, lines, ways, covered, spared)

@@ -290,6 +290,11 @@ def ledger_families(core: Any, books: Mapping[str, Any]) -> Iterable[Any]:
         yield counter(f"kshark_{name}", text, (label,), table)
     backends = books.get("backends", {})
     yield from _parts(counter, "backend", backends, ("received",))
+    spared = [
+        ((b, why), n) for b, one in backends.items() for why, n in one.get("spared", {}).items()
+    ]
+    text = "Bytes that nobody reads, left out by each backend"
+    yield counter("kshark_backend_spared_bytes", text, ("backend", "reason"), spared)
     facts = core.GaugeMetricFamily(
         "kshark_backend_info", "How each backend captures", labels=("backend", "what", "is")
     )

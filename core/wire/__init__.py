@@ -203,7 +203,7 @@ class WireFlow(Protocol):
         ...
 
     def bytes(self, side: int) -> int:
-        """Payload bytes of one side that were delivered, or would have been; gaps not counted."""
+        """Payload bytes of one side in the packets that came, cut off or not, each counted once."""
         ...
 
     def first_at(self, side: int) -> int:

@@ -139,6 +139,7 @@ cdef class Flow:
         half.seen = True
         if found.length:
             half.spoke = True
+        half.bytes += found.missing  # cut off or not, they were sent
         if self.opaque:
             half.bytes += found.length
             return
@@ -298,6 +299,7 @@ cdef class Flow:
             missing = least(missing, (<Held>held[0]).pos - me.next)
         if missing > 0 and not self.ended:
             move(me, me.next + missing)
+            me.bytes += missing
             if not self.opaque:
                 self.lose(me, missing, ns)
 

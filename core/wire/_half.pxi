@@ -128,6 +128,7 @@ cdef inline void begin(Half* half, uint32_t seq) noexcept:
 
 cdef void skim(Half* half, int64_t pos, int64_t size, int64_t missing) noexcept:
     """Count bytes that advance the stream, without looking after holes; a FIN may be early and says nothing."""
+    size += missing  # cut off or not, they were sent
     half.bytes += most(0, least(size, pos + size - half.next))
-    if size + missing and pos + size + missing > half.next:
-        move(half, pos + size + missing)
+    if size and pos + size > half.next:
+        move(half, pos + size)

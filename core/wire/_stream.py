@@ -264,14 +264,16 @@ class Flow:
 
     def skim(self, half: Half, pos: int, size: int, missing: int) -> None:
         """Count bytes that advance the stream, without looking after holes; a FIN may be early and says nothing."""
+        size += missing  # cut off or not, they were sent
         half.bytes += max(0, min(size, pos + size - half.next))
-        if size + missing and pos + size + missing > half.next:
-            half.move(pos + size + missing)
+        if size and pos + size > half.next:
+            half.move(pos + size)
 
     def datagram(self, side: int, data: Octets, missing: int, ns: int) -> None:
         """UDP and ICMP."""
         half = self.halves[side]
         half.spoke = half.spoke or bool(data)
+        half.bytes += missing  # cut off or not, they were sent
         if self.opaque:
             half.bytes += len(data)
             return
@@ -429,6 +431,7 @@ class Flow:
             missing = min(missing, me.held[0].pos - me.next)
         if missing > 0 and not self.ended:
             me.move(me.next + missing)
+            me.bytes += missing
             if not self.opaque:
                 self.lost(me, missing, ns)
 

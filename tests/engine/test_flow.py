@@ -34,6 +34,19 @@ def test_pairs_in_order(table: type[Table]) -> None:
     assert finish(t, g) == []
 
 
+def test_that_nobody_reads_a_connection_is_told_once(table: type[Table]) -> None:
+    t = table()
+    assert t.engine.unread is None  # nobody asks
+    t.engine.unread = []
+    for proto in (6, 17):
+        g = t.open(proto=proto)
+        g.give_up("why not")
+        g.end(END_FIN, t.ns + 1)
+    ((flow, seen_ns),) = t.engine.unread
+    assert (flow.transport, flow.client.port, flow.server.port) == ("tcp", 40_000, 7)
+    assert seen_ns == 10**15
+
+
 def test_pairs_by_key_in_any_order(table: type[Table]) -> None:
     t = table()
     got = t.talk(t.open(), "> TOY a\n < OK\n > X#2 b\n > X#3 c\n < R#3 c\n < R#2 b\n < R#9 z")

@@ -103,7 +103,8 @@ def test_the_ledger_is_told(context: FakeContext, make_entry: MakeEntry) -> None
                     "dropped": {"bad_ip": 1}},
         "flows": {"http": 3}, "messages": {"all": 4, "requests": 2, "responses": 2},
         "entries": {"ok": 2}, "limits": {"shed": 1}, "errors": {"http: x": 1},
-        "backends": {"lo": {"received": 9, "dropped": {"kernel": 4}}},
+        "backends": {"lo": {"received": 9, "dropped": {"kernel": 4},
+                            "spared": {"opaque": 8}}},
         "sinks": {"loki": {"entries": 2, "filtered": 0, "delivered": 1, "queued": 1, "busy": 0,
                            "dropped": {"refused": 7}}},
     }  # fmt: skip
@@ -113,6 +114,7 @@ def test_the_ledger_is_told(context: FakeContext, make_entry: MakeEntry) -> None
     assert found["kshark_packets_total{end=opaque,reason=no payload}"] == 2
     assert found["kshark_packets_total{end=dropped,reason=bad_ip}"] == 1
     assert found["kshark_backend_dropped_total{backend=lo,reason=kernel}"] == 4
+    assert found["kshark_backend_spared_bytes_total{backend=lo,reason=opaque}"] == 8
     assert found["kshark_sink_dropped_total{reason=refused,sink=loki}"] == 7
     assert found["kshark_sink_queued{sink=loki}"] == 1
     assert found["kshark_limits_total{limit=shed}"] == 1

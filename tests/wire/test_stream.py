@@ -483,6 +483,19 @@ def test_snapped_segments_give_what_is_there_and_a_gap(kind: Any) -> None:
     assert tape.flows[0].stream(0) == b"012345????"
 
 
+def test_what_is_cut_off_counts_as_bytes(kind: Any) -> None:
+    """Of a flow that wants no more, too: nothing of it is missing to whoever counts."""
+    talk = Talk().open()
+    cut = [ether(talk.send(0, b"0123456789")) for _ in range(3)]
+    rows = [Record(ether(p), START) for p in talk.packets[:3]]
+    rows += [Record(cut[0][:-6], START + 1, wire=len(cut[0]))]
+    rows += [Record(one[:54], START + 2, wire=len(one)) for one in cut[1:]]
+    for enough in (lambda f: True, lambda f: False):
+        tape = Tape(kind, enough=enough)
+        tape.wire.feed(block(rows))
+        assert tape.flows[0].flow.bytes(0) == 30
+
+
 def test_snapped_segments_out_of_order(kind: Any) -> None:
     talk = Talk().open()
     first = ether(talk.send(0, b"first"))
