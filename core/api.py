@@ -197,11 +197,11 @@ class Layer(Protocol):
     # Optional: ``now: int``, set before each call to when (ns) what it tells came, where the carrier knows: for
     # messages that are given later than they came (their ``first_ns``; 0 is dated by the carrier).
     # Optional: ``slim(side) -> None``: memory is short, forget the content kept of that side. Who has none, and
-    # holds much, hears no more of the exchange.
+    # holds much, hears no more of the exchange. ``over(side) -> Iterable[Message]``: a tunnel ends, `end` came first.
 
 
 Layers = Callable[[str, Message], Layer | None]
-"""Asked by a carrier's dissector when it knows a request's head: the content type, and the request without its body."""
+"""Asked by a carrier's dissector when it knows a request's head, which it gives: the content type, or ``:protocol``."""
 
 
 class Take(msgspec.Struct, frozen=True):
@@ -319,7 +319,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     decrypted: it is dissected whatever is asked for.
 
     ``over`` names protocols that this one may come in: they are dissected wherever it is asked for. ``layer``, of one
-    that rides in their exchanges, is asked for a `Layer` of each request whose content type begins with a ``types``.
+    that rides in them, gives a `Layer` for each request whose content type or ``:protocol`` begins with a ``types``.
     """
 
     name: str

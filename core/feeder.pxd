@@ -23,3 +23,4 @@ cdef class Rider:
     cpdef object gap(self, int side, long long missing)
     cpdef object end(self, int side, Message message)
     cpdef slim(self, int side)
+    cpdef object over(self, int side)

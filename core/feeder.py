@@ -89,7 +89,7 @@ class Rider:
     def __init__(self) -> None:
         self.now = 0
 
-    def feed(self, side: int, data: bytes) -> Sequence[Message]:
+    def feed(self, side: int, data: bytes) -> Iterable[Message]:
         """The next bytes of one side."""
         raise NotImplementedError
 
@@ -104,6 +104,10 @@ class Rider:
     def slim(self, side: int) -> None:
         """Memory is short: forget the content kept of that side."""
         raise NotImplementedError
+
+    def over(self, side: int) -> Sequence[Message]:
+        """That side of a tunnel is over, whose `end` came with its head."""
+        return ()
 
 
 def fault_of(feeder: Feeder, side: int, data: bytes, found: Found) -> DissectError | None:

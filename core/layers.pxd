@@ -4,7 +4,7 @@ from kshark.breaker cimport ProtocolState as CState
 from kshark.feeder cimport Rider
 from kshark.ledger cimport Tally as CTally
 
-cdef int BEGIN, FEED, GAP, END, SLIM
+cdef int BEGIN, FEED, GAP, END, SLIM, OVER
 cdef tuple NONE, SIDES
 
 @cython.final
@@ -20,7 +20,7 @@ cdef class Guarded(Rider):
     cdef public Rider rider
     cdef public CState state
     cdef public CTally tally
-    cdef public bint dated, slims
+    cdef public bint dated, overs, slims
     cpdef bint begin(self, object request) except -1
     @cython.locals(tally=CTally)
     cpdef object call(self, int what, int side, object told)

@@ -17,7 +17,7 @@ from kshark.given import Rubbish, checked, gather, said
 if TYPE_CHECKING:
     from kshark.engine import Engine
 
-BEGIN, FEED, GAP, END, SLIM = range(5)
+BEGIN, FEED, GAP, END, SLIM, OVER = range(6)
 SIDES = (Side.CLIENT, Side.SERVER)
 NONE: tuple[Message, ...] = ()
 NAMES = 256
@@ -60,7 +60,7 @@ class Carried:
 class Guarded(Rider):
     """A plugin's layer of one exchange, charged to it; silent once it has failed."""
 
-    __slots__ = ("dated", "engine", "layer", "rider", "slims", "state", "tally")
+    __slots__ = ("dated", "engine", "layer", "overs", "rider", "slims", "state", "tally")
 
     def __init__(self, engine: Engine, state: ProtocolState) -> None:
         self.engine = engine
@@ -69,7 +69,8 @@ class Guarded(Rider):
         self.layer: Any = None
         self.rider: Rider | None = None  # the layer again, where it is one
         self.now = 0  # ns: when what it is told came, where the carrier knows
-        self.dated = self.slims = False  # it wants to know, and to hear when memory is short
+        self.dated = self.slims = False  # it wants to know, and to hear when memory is short ...
+        self.overs = False  # ... and when a tunnel is over
 
     def begin(self, request: Message) -> bool:
         """Ask for the layer; whether there is one."""
@@ -88,6 +89,11 @@ class Guarded(Rider):
             return (message,)
         found = self.call(END, side, message)
         return (message,) if self.layer is None else found or NONE
+
+    def over(self, side: int) -> Sequence[Message]:
+        return (
+            self.call(OVER, side, None) or NONE if self.layer is not None and self.overs else NONE
+        )
 
     def slim(self, side: int) -> None:
         """Memory is short; who cannot forget hears no more of the exchange."""
@@ -108,12 +114,10 @@ class Guarded(Rider):
             else:
                 found = self.ask(what, side, told)
             if type(found) is not list and type(found) is not tuple:
-                found = whole(found)
+                found = self.whole(found, what)
             return self.taken(found) if self.state.strict else found
         except DissectError as error:
-            ledger = self.engine.ledger
-            ledger.count(ledger.errors, f"{self.state.name}: {said(error)}")
-            self.layer = None
+            self.wrong(error)
         except BaseException as error:
             tally.current = None
             if interrupted(error):
@@ -133,6 +137,8 @@ class Guarded(Rider):
             return rider.end(side, told)
         if what == GAP:
             return rider.gap(side, told)
+        if what == OVER:
+            return rider.over(side)
         rider.slim(side)
         return NONE
 
@@ -149,6 +155,8 @@ class Guarded(Rider):
             return self.layer.end(SIDES[side], told)
         if what == GAP:
             return self.layer.gap(SIDES[side], told)
+        if what == OVER:
+            return self.layer.over(SIDES[side])
         self.layer.slim(SIDES[side])
         return NONE
 
@@ -156,10 +164,11 @@ class Guarded(Rider):
         """The layer, if there is one, and what it can."""
         if isinstance(layer, Rider):
             self.rider = layer
-            self.slims = True
+            self.slims = self.overs = True
         elif layer is not None:
             self.dated = hasattr(layer, "now")
             self.slims = hasattr(layer, "slim")
+            self.overs = hasattr(layer, "over")
         self.layer = layer
 
     def taken(self, found: Sequence[Any]) -> Sequence[Message]:
@@ -173,18 +182,25 @@ class Guarded(Rider):
                 raise Rubbish("its layer gave a Message of another protocol")
         return copies
 
+    def whole(self, found: Iterable[Message], what: int) -> list[Any]:
+        """The messages that a generator gives; those before an error count, but in place of the carrier's own."""
+        given, fault = gather(found)
+        if fault is not None:
+            if what == END:
+                raise fault
+            self.wrong(fault)
+        return given
+
+    def wrong(self, error: DissectError) -> None:
+        """The content is not what it should be: the layer does not hear any more of it."""
+        ledger = self.engine.ledger
+        ledger.count(ledger.errors, f"{self.state.name}: {said(error)}")
+        self.layer = None
+
     def failed(self, error: BaseException) -> None:
         """It does not hear any more of this exchange."""
         self.layer = None
         self.engine.blame(self.state.name, error, "the layer")
-
-
-def whole(found: Iterable[Message]) -> list[Any]:
-    """The messages that a generator gives; an error ends them all."""
-    given, fault = gather(found)
-    if fault is not None:
-        raise fault
-    return given
 
 
 def carried(engine: Engine, specs: Sequence[ProtocolSpec]) -> dict[str, Carried]:

@@ -28,6 +28,10 @@ class Http2Request(Details):
         str | None,
         doc("Query of `:path`, with its question mark", otel="url.query", redact=Redact.URL),
     ] = None
+    protocol: Annotated[
+        str | None,
+        doc("What a CONNECT asks for by `:protocol` (RFC 8441): websocket"),
+    ] = None
     scheme: Annotated[str | None, doc("`:scheme`: http, https", otel="url.scheme")] = None
     host: Annotated[
         str | None,
@@ -161,6 +165,7 @@ def request(message: Message, listed: Listed) -> Http2Request:
         method=message.verb,
         path=path,
         query=mark + query if mark else None,
+        protocol=listed.pseudo.get(":protocol"),
         scheme=listed.pseudo.get(":scheme"),
         host=listed.pseudo.get(":authority") or listed.first("host"),
         user_agent=listed.first("user-agent"),

@@ -15,7 +15,7 @@ cdef class Half:
     cdef public long flags
     cdef public long long first_ns, last_ns, body_size, size, gap, fed
     cdef public Py_ssize_t kept
-    cdef public bint headed, broken, error, missed, hole
+    cdef public bint headed, broken, error, missed, hole, given
     cdef public str verb, target
     cdef public bytes head, trailers
     cdef public list pieces
@@ -34,4 +34,4 @@ cdef class Stream:
     cdef public long long number
     cdef public Half asked, answer
     cdef public Rider layer
-    cdef public bint ready, lossy, told
+    cdef public bint ready, lossy, told, tunnel

@@ -28,6 +28,7 @@ class Half:
         "first_ns",
         "flags",
         "gap",
+        "given",
         "head",
         "headed",
         "hole",
@@ -67,6 +68,7 @@ class Half:
         self.layer: Rider | None = None  # who has its content, and holds `kept` bytes of it
         self.fed = 0  # bytes of it that are in no message yet
         self.hole = False  # bytes of it may be lost, which that does not know yet
+        self.given = False  # it was given with its head; what comes is in a tunnel
 
     def keep(self, piece: bytes) -> None:
         """A part of the body that is kept."""
@@ -129,7 +131,7 @@ class Half:
 class Stream:
     """What is known of a stream."""
 
-    __slots__ = ("answer", "asked", "layer", "lossy", "number", "ready", "told")
+    __slots__ = ("answer", "asked", "layer", "lossy", "number", "ready", "told", "tunnel")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -138,4 +140,5 @@ class Stream:
         self.layer: Rider | None = None  # what rides in this exchange
         self.told = False  # its content type is known, or not to be known
         self.lossy = False  # bytes of the answer may be lost already
+        self.tunnel = False  # its layer has all that follows the heads (RFC 8441)
         self.ready = False  # the response is complete and waits for the end of the request

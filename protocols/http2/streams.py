@@ -31,6 +31,7 @@ from kshark.protocols.http2.states import (
     names,
 )
 from kshark.protocols.http2.stream import Half, Stream
+from kshark.protocols.http2.tunnel import establish, leave, protocol_of
 
 Out = Found | list[Item]
 REQUEST = int(Kind.REQUEST)
@@ -135,7 +136,7 @@ class Streams:
             self.hand_on(lane, half, made.piece(data, pos, end), out)
             return
         room = min(BODY_KEPT - half.kept, STREAM_BYTES - lane.kept)
-        if room > 0 and not half.gap:
+        if room > 0 and not half.gap and not half.given:
             if room < size:
                 end = pos + room
             half.keep(made.piece(data, pos, end))
@@ -170,6 +171,8 @@ class Streams:
         self.take_head(lane, half, first or flags & UNKNOWN_HEADERS != 0)
         if self.layers is not None and half.layer is None and first and stream is not None:
             self.ask(stream, half, flags)
+        if stream is not None and stream.tunnel and not half.given:
+            establish(self, stream, lane, half, out)
         if lane.kept > STREAM_BYTES:
             self.shed(lane, number, out)
 
@@ -227,7 +230,8 @@ class Streams:
         """A head has come: whose content is this? Its answer is asked for where the request does not tell."""
         if self.layers is None or (half.kind == RESPONSE and stream.told):
             return
-        kind = content_type(half.head)
+        extended = protocol_of(half.head) if half.verb == "CONNECT" else ""
+        kind = extended or content_type(half.head)
         number = stream.number
         stream.told = kind != "" or not flags & UNKNOWN_HEADERS
         if kind == "":
@@ -241,6 +245,7 @@ class Streams:
         layer = self.layers(kind, request)
         assert layer is None or isinstance(layer, Rider)
         stream.layer = half.layer = layer
+        stream.tunnel = extended != "" and layer is not None
 
     def hand_on(self, lane: Lane, half: Half, data: bytes, out: Out) -> None:
         """Content of a layer, which may hold it."""
@@ -287,17 +292,20 @@ class Streams:
             return
         for message in found:
             sender = message.side if message.side >= 0 else side
-            lane = self.server if sender else self.client
             half = stream.answer if sender else stream.asked
             if half is not None:
-                own = message.size
-                message.size += max(0, half.size - half.fed)  # its frames, and heads before it
-                half.fed = half.size = max(0, half.fed - own)
-                half.gap = max(0, half.gap - message.gap_bytes)
-                held = max(0, half.kept - own)
-                lane.kept -= half.kept - held
-                half.kept = held
+                self.charge(self.server if sender else self.client, half, message)
             self.append(message, sender, out)
+
+    def charge(self, lane: Lane, half: Half, message: Message) -> None:
+        """A message takes its bytes out of its half, with its frames, and heads before it."""
+        own = message.size
+        message.size += max(0, half.size - half.fed)
+        half.fed = half.size = max(0, half.fed - own)
+        half.gap = max(0, half.gap - message.gap_bytes)
+        held = max(0, half.kept - own)
+        lane.kept -= half.kept - held
+        half.kept = held
 
     def end_layer(self, half: Half, layer: Rider, message: Message, out: Out) -> None:
         """A request or response of a layer is over: give what it makes of it."""
@@ -339,6 +347,9 @@ class Streams:
             if asked is not None:
                 stream.ready = True
                 stream.answer.last_ns = self.now
+                if stream.answer.given:
+                    leave(self, lane, stream.answer, out)
+                    return
                 if not asked.flags & LOST_BYTES:
                     return
                 asked.broken = True  # its end may have been lost
@@ -376,9 +387,12 @@ class Streams:
 
     def give(self, lane: Lane, half: Half, number: int, out: Out) -> None:
         """A half is over, though the rest of a DATA frame may still come, for nobody."""
-        lane.kept -= half.held()
         if lane.half is half:
             lane.half = None
+        if half.given:
+            leave(self, lane, half, out)
+            return
+        lane.kept -= half.held()
         self.send(half, number, out)
         if lane.patience:
             lane.patience -= 1
@@ -432,8 +446,8 @@ class Streams:
         """A stream ends with an error."""
         if stream.asked is not None:
             stream.asked.flags |= flag
-        if not stream.ready:
-            answer = stream.answer
+        answer = stream.answer
+        if not stream.ready and (answer is None or not answer.given):
             if answer is None:
                 answer = stream.answer = Half(RESPONSE, self.now)
                 answer.layer = stream.layer
@@ -470,6 +484,8 @@ class Streams:
             half = stream.answer if lane.server else stream.asked
             if half is not None and not (lane.server and stream.ready):
                 half.hole = half.layer is not None
+                if half.given:  # may rest for long; that its end is lost is not known
+                    continue
                 half.flags |= LOST_BYTES
                 half.missed = True
                 count += 1

@@ -18,6 +18,7 @@ class WebSocketMessage(Details):
     path: Annotated[
         str | None, doc("Target of the upgrade, where that was seen", redact=Redact.URL)
     ] = None
+    stream: Annotated[int | None, doc("Stream of HTTP/2 that carries it (RFC 8441)")] = None
     subprotocol: Annotated[str | None, doc("What the server chose of Sec-WebSocket-Protocol")] = (
         None
     )
@@ -48,6 +49,7 @@ def details(message: Message) -> WebSocketMessage:
     found = WebSocketMessage(
         type=message.verb,
         path=rest.path or None,
+        stream=message.key or None,
         subprotocol=rest.subprotocol or None,
         frames=rest.frames,
         compressed=rest.packed,

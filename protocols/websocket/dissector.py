@@ -8,11 +8,11 @@ Held at most a side: half a head, WS_SEARCHED bytes in search, BODY_KEPT of the 
 
 from __future__ import annotations
 
-from kshark.api import DissectError, Item, Message, Side, Switch
+from kshark.api import Item, Message, Side, Switch
 from kshark.feeder import Feeder, Found
 from kshark.protocols.websocket.lane import Lane
 from kshark.protocols.websocket.negotiated import negotiated
-from kshark.protocols.websocket.states import PAYLOAD, SEEK
+from kshark.protocols.websocket.states import PAYLOAD
 
 
 class WebSocketDissector(Feeder):
@@ -40,17 +40,11 @@ class WebSocketDissector(Feeder):
         return found.drain()
 
     def close(self) -> list[Item]:
-        """What is under way is cut; a chain of frames that was searched for may be good by now."""
+        """What is under way is cut."""
         every: list[Item] = []
         for side, lane in enumerate(self.lanes):
             found = Found()
-            try:
-                if lane.state == SEEK:
-                    lane.searched = 0
-                    lane.take(b"", found)
-            except DissectError:
-                pass  # the flow is over
-            lane.cut(0, found)
+            lane.close(found)
             messages = found.drain()
             for message in messages:
                 if isinstance(message, Message):

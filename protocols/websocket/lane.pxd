@@ -10,7 +10,7 @@ cdef class Building:
     cdef public int opcode
     cdef public bytes head
     cdef public bint packed, hole
-    cdef public long long frames, size, payload, gap
+    cdef public long long first_ns, frames, size, payload, gap
     cdef public Py_ssize_t kept
     cdef public list pieces
     cdef public tuple notes
@@ -20,7 +20,7 @@ cdef class Lane:
     cdef public bint client, resync
     cdef public int state, rsv
     cdef public bytes buffer
-    cdef public long long searched, skipped, left
+    cdef public long long now, searched, skipped, left
     cdef public Frame frame
     cdef public Building data, control
     cdef public object terms, deflate, inflater
@@ -37,6 +37,7 @@ cdef class Lane:
     @cython.locals(one=Building)
     cpdef gap(self, long long missing, Found found)
     cpdef cut(self, long long missing, Found found)
+    cpdef close(self, Found found)
     @cython.locals(drop=Py_ssize_t, start=Py_ssize_t, pending=Py_ssize_t)
     cpdef Py_ssize_t seek(self, bytes data, Py_ssize_t at) except? -1
     cpdef Py_ssize_t slim(self) except? -1

@@ -50,13 +50,14 @@ class Building:
     """A message under way."""
 
     __slots__ = (
-        "frames", "gap", "head", "hole", "kept", "notes", "opcode", "packed", "payload", "pieces", "size",
+        "first_ns", "frames", "gap", "head", "hole", "kept", "notes", "opcode", "packed", "payload", "pieces", "size",
     )  # fmt: skip
 
-    def __init__(self, opcode: int, head: bytes, packed: bool) -> None:
+    def __init__(self, opcode: int, head: bytes, packed: bool, first_ns: int) -> None:
         self.opcode = opcode
         self.head = head
         self.packed = packed
+        self.first_ns = first_ns
         self.frames = 0
         self.size = 0  # bytes of its frames
         self.payload = 0  # ... without their heads
@@ -83,8 +84,8 @@ class Lane:
     """One side: `take` what comes, in order. Beside this file lies ``lane.pxd``, with which it is compiled."""
 
     __slots__ = (
-        "buffer", "client", "control", "data", "deflate", "frame", "inflater", "left", "resync", "rsv", "searched",
-        "skipped", "state", "terms",
+        "buffer", "client", "control", "data", "deflate", "frame", "inflater", "left", "now", "resync", "rsv",
+        "searched", "skipped", "state", "terms",
     )  # fmt: skip
 
     def __init__(self, client: bool) -> None:
@@ -96,6 +97,7 @@ class Lane:
         self.resync = False
         self.frame = Frame()
         self.left = 0  # bytes of the frame's payload to come
+        self.now = 0  # ns: when what is taken came; 0 where the engine dates messages
         self.data: Building | None = None  # the message, perhaps in fragments
         self.control: Building | None = None  # what stands between them
         self.agree(Negotiated())
@@ -142,7 +144,7 @@ class Lane:
         if opcode >= CLOSE:
             if packed and not self.terms.foreign:
                 raise DissectError("a reserved bit is set")
-            one = self.control = Building(opcode, head, False)
+            one = self.control = Building(opcode, head, False, self.now)
         elif opcode == CONTINUATION:
             if self.data is None or (packed and not self.terms.foreign):
                 raise DissectError("a fragment of no message")
@@ -150,7 +152,7 @@ class Lane:
         elif self.data is not None:
             raise DissectError("a message within another")
         else:
-            one = self.data = Building(opcode, head, packed)
+            one = self.data = Building(opcode, head, packed, self.now)
             if packed and self.inflater is not None:
                 self.inflater.begin(one.pieces)
         if frame.odd and not one.notes:
@@ -207,6 +209,7 @@ class Lane:
         unpacked = one.packed and self.inflater is not None
         made = Message(ONEWAY, VERBS[one.opcode], self.terms.target, head=one.head, body=body)
         made.size = one.size + self.skipped
+        made.first_ns, made.last_ns = one.first_ns, self.now
         made.gap_bytes = one.gap
         made.cut = cut
         made.truncated = cut or one.hole
@@ -262,6 +265,16 @@ class Lane:
                 found.append(self.message(one, True))
         self.control = self.data = None
         self.left = 0
+
+    def close(self, found: Found) -> None:
+        """It is over: what is under way is cut; a chain of frames that was searched for may be good by now."""
+        try:
+            if self.state == SEEK:
+                self.searched = 0
+                self.take(b"", found)
+        except DissectError:
+            pass  # nothing follows
+        self.cut(0, found)
 
     def seek(self, data: bytes, at: int) -> int:
         """Search for a chain of frames: where it begins, or the end of `data`, of which the last part is kept."""

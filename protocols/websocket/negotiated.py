@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from kshark.api import Message
+from kshark.protocols._fields import fields
 
 _HEADER = re.compile(rb"\n(sec-websocket-(?:extensions|protocol))[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_NAMES: Final = (b"sec-websocket-extensions", b"sec-websocket-protocol")
 _BEARER = re.compile(r"bearer|auth|token", re.IGNORECASE)
+PROTOCOL: Final = "websocket"
+"""Its name, here and in HTTP/2 (RFC 8441 section 5)."""
 DEFLATE: Final = "permessage-deflate"
 BITS: Final = 15
 """Logarithm of the largest window."""
@@ -45,7 +50,7 @@ def negotiated(context: Any) -> Negotiated:
         return Negotiated()
     target = request.target if isinstance(request, Message) else ""
     extensions, chosen = [], ""
-    for name, value in _HEADER.findall(response.head):
+    for name, value in said(response.head):
         text = value.decode("latin-1").strip(" \t")
         if name.lower().endswith(b"extensions"):
             extensions += [part.strip(" \t") for part in text.split(",")]
@@ -54,12 +59,22 @@ def negotiated(context: Any) -> Negotiated:
     sides: tuple[Deflate | None, Deflate | None] = (None, None)
     foreign = False
     for extension in filter(None, extensions):
-        name, *parameters = (part.strip(" \t").lower() for part in extension.split(";"))
-        if name == DEFLATE and sides[0] is None:
+        kind, *parameters = (part.strip(" \t").lower() for part in extension.split(";"))
+        if kind == DEFLATE and sides[0] is None:
             sides = (of_side("client", parameters), of_side("server", parameters))
         else:
             foreign = True
     return Negotiated(True, target, chosen, sides, foreign)
+
+
+def said(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The headers that count, of HTTP/1 or HTTP/2."""
+    if head[:1] not in (b"\0", b"\xff"):
+        yield from _HEADER.findall(head)
+        return
+    for name, value in fields(head):
+        if name in _NAMES and name is not None and value is not None:
+            yield name, value
 
 
 def of_side(side: str, parameters: list[str]) -> Deflate:
