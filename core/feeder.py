@@ -47,12 +47,14 @@ class Found:
 
     def drain(self) -> list[Item]:
         """All of them, taken out."""
-        found = self[:]
+        if not self.count:
+            return []
+        found = [self.first, *self.more] if self.more else [self.first]
         self.first = None
         if self.more:
             self.more = []
         self.count = 0
-        return found
+        return found  # type: ignore[return-value]  # the first is there, since it was counted
 
     def __getitem__(self, part: slice) -> list[Item]:
         return [self.first, *self.more][part] if self.first is not None else []

@@ -21,7 +21,7 @@ cdef class Guarded(Rider):
     cdef public CState state
     cdef public CTally tally
     cdef public bint dated, overs, slims
-    cpdef bint begin(self, object request) except -1
+    cpdef bint begin(self, object engine, CState state, object request) except -1
     @cython.locals(tally=CTally)
     cpdef object call(self, int what, int side, object told)
     cpdef object ride(self, Rider rider, int what, int side, object told)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from kshark.api import DissectError, Layer, Message, ProtocolSpec, Side
 from kshark.breaker import ProtocolState, interrupted
 from kshark.feeder import Rider
@@ -43,8 +45,8 @@ class Carried:
             states = self.find(content_type)
         for state in states:
             if not state.tripped:
-                layer = Guarded(self.engine, state)
-                if layer.begin(request):
+                layer = Guarded.__new__(Guarded)  # without the call by name of an __init__
+                if layer.begin(self.engine, state, request):
                     return layer
         return None
 
@@ -62,7 +64,8 @@ class Guarded(Rider):
 
     __slots__ = ("dated", "engine", "layer", "overs", "rider", "slims", "state", "tally")
 
-    def __init__(self, engine: Engine, state: ProtocolState) -> None:
+    def begin(self, engine: Engine, state: ProtocolState, request: Message) -> bool:
+        """Ask for the layer; whether there is one."""
         self.engine = engine
         self.tally = engine.tally
         self.state = state
@@ -71,9 +74,6 @@ class Guarded(Rider):
         self.now = 0  # ns: when what it is told came, where the carrier knows
         self.dated = self.slims = False  # it wants to know, and to hear when memory is short ...
         self.overs = False  # ... and when a tunnel is over
-
-    def begin(self, request: Message) -> bool:
-        """Ask for the layer; whether there is one."""
         self.call(BEGIN, 0, request)
         return self.layer is not None
 
@@ -145,7 +145,10 @@ class Guarded(Rider):
     def ask(self, what: int, side: int, told: Any) -> Any:
         """One call of the plugin's."""
         if what == BEGIN:
-            self.meet(self.state.spec.layer(told))  # type: ignore[misc]
+            asked = (
+                replace(told) if self.state.strict else told
+            )  # the carrier's own is given in the end
+            self.meet(self.state.spec.layer(asked))  # type: ignore[misc]
             return NONE
         if self.dated:
             self.layer.now = self.now

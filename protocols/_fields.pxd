@@ -1,5 +1,8 @@
 cimport cython
 
+from kshark cimport _message as made
+from kshark._message cimport known
+
 cdef long long _UNKNOWN
 
 @cython.locals(at=Py_ssize_t, end=Py_ssize_t, size=cython.longlong, length=cython.longlong)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
+from kshark import made
+
 UNKNOWN: Final = 0xFFFF_FFFF
 """The length of a name or value that cannot be known."""
 LENGTHS: Final = Struct(">II")
@@ -42,8 +44,9 @@ def value_of(head: bytes, wanted: bytes) -> bytes | None:
         size = length_at(head, at)
         length = length_at(head, at + 4)
         at += 8
-        if size == len(wanted) and length >= 0 and head[at : at + size] == wanted:
-            return head[at + size : at + size + length]
+        if size == len(wanted) and length >= 0 and head.startswith(wanted, at):
+            at += size
+            return made.piece(head, at, min(at + length, len(head)))
         at += max(size, 0) + max(length, 0)
     return None
 

@@ -13,7 +13,7 @@ from kshark.api import Details, Kind, Message, Redact, doc
 from kshark.protocols.grpc import bodies, status
 from kshark.protocols.grpc.headers import Metadata, binary, timeout_of
 from kshark.protocols.grpc.schema import Method, Pool
-from kshark.protocols.grpc.states import Call
+from kshark.protocols.grpc.states import Call, trailers_of
 
 Pairs = list[tuple[str, str]]
 
@@ -149,7 +149,7 @@ def details(message: Message, pool: Pool = NO_SCHEMA) -> Found:
     extra = message.extra
     call = extra if isinstance(extra, Call) else Call(message.target, message.kind == Kind.RESPONSE)
     if not isinstance(extra, Call):  # of a call that was known for one by its answer alone
-        call.trailers = getattr(extra, "trailers", b"")
+        call.trailers = trailers_of(extra)
     head = Metadata(message.head)
     found: Found
     if message.kind in (Kind.RESPONSE, Kind.INTERIM):

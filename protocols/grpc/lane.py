@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kshark import limits, made
 from kshark.api import Kind, Message
-from kshark.protocols.grpc.states import PAYLOAD, START, Call
+from kshark.protocols.grpc.states import PAYLOAD, START, Call, call_of
 
 ONEWAY = int(Kind.ONEWAY)
 BODY_KEPT = limits.BODY_KEPT
@@ -27,7 +27,8 @@ class Lane:
         "packed", "pieces", "prefix", "rest", "server", "short", "size", "state", "streamed", "text", "trailers",
     )  # fmt: skip
 
-    def __init__(self, server: bool) -> None:
+    def begin(self, server: bool) -> None:
+        """It is new."""
         self.server = server
         self.state = START
         self.count = 0  # messages that came whole
@@ -93,10 +94,17 @@ class Lane:
     def call(self, target: str, trailers: bytes) -> Call:
         """What is said of this side, and of its only message."""
         there = not self.streamed and (self.held or self.under_way())
-        return Call(
-            target, self.server, self.count, self.content, self.packed, 0, self.length if there else 0,
-            self.flag if there else 0, self.streamed, "", trailers, there,
-        )  # fmt: skip
+        call = call_of(target, self.server)
+        call.messages = self.count
+        call.content = self.content
+        call.packed = self.packed
+        if there:
+            call.length = self.length
+            call.flag = self.flag
+            call.body_there = True
+        call.streamed = self.streamed
+        call.trailers = trailers
+        return call
 
     def message(self, target: str, key: int, coding: str, cut: bool) -> Message:
         """The message under construction as one of its own; the next one may begin."""
@@ -109,10 +117,22 @@ class Lane:
         message.gap_bytes = self.gap
         message.cut = cut
         message.truncated = cut or self.short or self.gap > 0
-        message.extra = Call(
-            target, self.server, 1, self.length, self.flag & 1, number, self.length, self.flag,
-            True, coding, b"", True,
-        )  # fmt: skip
+        call = call_of(target, self.server)
+        call.messages = 1
+        call.content = call.length = self.length
+        call.packed = self.flag & 1
+        call.flag = self.flag
+        call.number = number
+        call.streamed = call.body_there = True
+        call.coding = coding
+        message.extra = call
         self.streamed = True
         self.clear()
         return message
+
+
+def lane_of(server: bool) -> Lane:
+    """A new one: what a constructor would do, without the call by name of an ``__init__``."""
+    lane = Lane.__new__(Lane)
+    lane.begin(server)
+    return lane

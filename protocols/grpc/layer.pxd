@@ -3,13 +3,22 @@ cimport cython
 from kshark cimport _message as made
 from kshark._message cimport Message, known
 from kshark.feeder cimport Rider
-from kshark.protocols.grpc.lane cimport Lane as CLane
+from kshark.protocols.grpc.lane cimport Lane as CLane, lane_of
+from kshark.protocols.grpc.states cimport Call, trailers_of
 
 cdef Py_ssize_t BODY_KEPT, LANE_TRAILERS
 cdef int START, PAYLOAD, TRAILER, OVER, LOST, BROKEN, PREFIX, BASE64, RAW
 cdef tuple NONE
 cdef bytes FINE
 cdef str NAME, FINE_NAME
+cdef dict METHODS
+cdef Py_ssize_t KNOWN
+
+@cython.locals(method=str)
+cpdef str method_of(str target)
+
+@cython.locals(made=GrpcLayer)
+cpdef GrpcLayer layer(Message request)
 
 @cython.final
 @cython.freelist(32)
@@ -21,7 +30,7 @@ cdef class GrpcLayer(Rider):
     cpdef learn(self, Message request)
     @cython.locals(size=Py_ssize_t, length=cython.longlong)
     cpdef object take(self, CLane lane, bytes data)
-    @cython.locals(trailers=bytes)
+    @cython.locals(trailers=bytes, call=Call)
     cpdef object finish(self, CLane lane, Message message)
     @cython.locals(other=CLane)
     cpdef object one(self, CLane lane, bytes data, long long length)

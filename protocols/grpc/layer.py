@@ -25,8 +25,17 @@ from kshark.api import Message
 from kshark.feeder import Rider
 from kshark.protocols._fields import LENGTHS
 from kshark.protocols.grpc.headers import value_in
-from kshark.protocols.grpc.lane import Lane
-from kshark.protocols.grpc.states import BROKEN, LOST, OVER, PAYLOAD, PREFIX, START, TRAILER
+from kshark.protocols.grpc.lane import Lane, lane_of
+from kshark.protocols.grpc.states import (
+    BROKEN,
+    LOST,
+    OVER,
+    PAYLOAD,
+    PREFIX,
+    START,
+    TRAILER,
+    trailers_of,
+)
 from kshark.protocols.grpc.verdict import judge
 from kshark.protocols.grpc.web import BASE64, RAW, decoded, kind_of
 
@@ -36,13 +45,29 @@ FINE = LENGTHS.pack(11, 1) + b"grpc-status0"
 NAME = "grpc"
 FINE_NAME = "OK"
 BODY_KEPT = limits.BODY_KEPT
+KNOWN = 256
+"""Paths whose methods are at hand."""
+METHODS: dict[str, str] = {}
 LANE_TRAILERS = BODY_KEPT
 """Bytes of trailers of grpc-web that are kept."""
 
 
 def layer(request: Message) -> GrpcLayer:
     """What reads a call; `request` has its head."""
-    return GrpcLayer(request)
+    made = GrpcLayer.__new__(GrpcLayer)
+    made.learn(request)
+    return made
+
+
+def method_of(target: str) -> str:
+    """What a row shows of a path; those of the last ones are at hand."""
+    method = METHODS.get(target)
+    if method is None:
+        method = target[target.rfind("/") + 1 :]
+        if len(METHODS) >= KNOWN:
+            METHODS.clear()
+        METHODS[target] = method
+    return method
 
 
 class GrpcLayer(Rider):
@@ -51,13 +76,13 @@ class GrpcLayer(Rider):
     __slots__ = ("client", "head", "key", "server", "since", "target")
 
     def __init__(self, request: Message) -> None:
-        self.now = 0  # ns: when what is fed came; set by the carrier
-        self.client = Lane(False)
-        self.server = Lane(True)
         self.learn(request)
 
     def learn(self, request: Message) -> None:
-        """Whose call this is."""
+        """It is new: whose call this is."""
+        self.now = 0  # ns: when what is fed came; set by the carrier
+        self.client = lane_of(False)
+        self.server = lane_of(True)
         self.target = request.target
         self.key = request.key
         self.head = request.head
@@ -73,8 +98,11 @@ class GrpcLayer(Rider):
         """The same, of a lane."""
         size = len(data)
         if lane.text != RAW and size:
-            data = self.unwrapped(lane, data)
-            size = len(data)
+            if lane.text == 0 and data[0] <= 1:  # a message: no base64 begins so
+                lane.text = RAW
+            else:
+                data = self.unwrapped(lane, data)
+                size = len(data)
         if (
             lane.state == START
             and lane.count == 0
@@ -128,7 +156,7 @@ class GrpcLayer(Rider):
         lane.ended = True
         trailers = lane.trailers
         if lane.server and not trailers and message.extra is not None:
-            trailers = message.extra.trailers
+            trailers = trailers_of(message.extra)
         call = lane.call(self.target, trailers)
         message.extra = call
         if not lane.streamed and (lane.held or lane.under_way()):
@@ -138,7 +166,7 @@ class GrpcLayer(Rider):
             message.notes = (*message.notes, note)
             message.truncated = True
         if not lane.server:
-            message.verb = self.target[self.target.rfind("/") + 1 :]
+            message.verb = method_of(self.target)
         elif lane.state < LOST and (
             trailers.startswith(FINE) or trailers.find(FINE) > 0
         ):  # as most end

@@ -15,6 +15,7 @@ cdef enum:
     SCRATCH = 1 << 17  # a block of HEADER_BLOCK bytes unpacks to 8/5 of them at most
     LIMIT = 1 << 16
     NODES = 256
+    SHORT = 64  # bytes of a block that is known again
     LIST = 1 << 18  # HEADER_LIST
 
 cdef extern from "Python.h":
@@ -167,6 +168,17 @@ cdef inline void write(
     memcpy(out + 8, value, length)
 
 
+cdef class Seen:
+    """A short block of an answer that changed nothing, and what it says while the table stays as it is."""
+
+    cdef bint fits(self, const unsigned char *p, Py_ssize_t size, long long changes) noexcept:
+        return (
+            self.changes == changes
+            and PyBytes_GET_SIZE(self.block) == size
+            and memcmp(PyBytes_AS_STRING(self.block), p, size) == 0
+        )
+
+
 cdef class Decoder:
     """The dynamic table of one side, and what its last block said."""
 
@@ -185,6 +197,7 @@ cdef class Decoder:
 
     cpdef forget(self):
         """A block was lost."""
+        self.changes += 1
         self.entries = []
         self.size = 0
         self.room = HPACK_TABLE
@@ -197,6 +210,7 @@ cdef class Decoder:
 
     cpdef resize(self, long long room):
         """The table has this size from now on."""
+        self.changes += 1
         if room == 0:
             self.partial = False
         elif room > HPACK_TABLE:
@@ -209,13 +223,42 @@ cdef class Decoder:
         self.reset()
         if end > len(block):
             end = len(block)
+        cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(block) + start
+        cdef Py_ssize_t size = end - start
+        cdef bint short = 0 <= start and 0 < size <= SHORT
+        cdef long long before = self.changes
+        if short and self.again(p, size):
+            return 0
         if self.parts(block, start, end) < 0:
             self.forget()
             self.head = b""
             self.flags = BAD
             return BAD
         self.pseudo(self.head)
+        if short and self.flags == 0 and before == self.changes and not self.verb and not self.target:
+            self.keep(p, size)
         return self.flags
+
+    cdef bint again(self, const unsigned char *p, Py_ssize_t size):
+        """Take what is known of the same block: a service answers most calls alike, in headers and in trailers."""
+        cdef Seen seen = self.one
+        if seen is None or not seen.fits(p, size, self.changes):
+            seen = self.other
+            if seen is None or not seen.fits(p, size, self.changes):
+                return False
+        self.head = seen.head
+        self.status = seen.status
+        return True
+
+    cdef keep(self, const unsigned char *p, Py_ssize_t size):
+        """This block may come again."""
+        cdef Seen seen = Seen.__new__(Seen)
+        seen.block = PyBytes_FromStringAndSize(<const char *>p, size)
+        seen.head = self.head
+        seen.status = self.status
+        seen.changes = self.changes
+        self.other = self.one
+        self.one = seen
 
     cdef int parts(self, bytes block, Py_ssize_t pos, Py_ssize_t end) except -2:
         """The fields of a block go into `head`; -1 where it is broken."""
@@ -303,6 +346,7 @@ cdef class Decoder:
     cdef add(self, bytes entry):
         """A new entry of the dynamic table, the old ones make room."""
         cdef long long size = PyBytes_GET_SIZE(entry) + 24
+        self.changes += 1
         if size > self.room:
             if self.room < HPACK_TABLE:
                 self.entries = []

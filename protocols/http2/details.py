@@ -137,7 +137,7 @@ class Listed:
 def details(message: Message) -> Http2Request | Http2Response:
     """The typed details of a message."""
     listed = Listed(message.head)
-    extra = message.extra if isinstance(message.extra, Rest) else Rest(len(message.body))
+    extra = rest_of(message)
     trailers = Listed(extra.trailers)
     found: Http2Request | Http2Response
     if message.kind in (Kind.RESPONSE, Kind.INTERIM):
@@ -155,6 +155,14 @@ def details(message: Message) -> Http2Request | Http2Response:
     found.body_size = extra.body_size
     show_body(message, listed, found)
     return found
+
+
+def rest_of(message: Message) -> Rest:
+    """What its layer, if it had one, gave back as it was."""
+    extra = message.extra
+    if isinstance(extra, Rest):
+        return extra
+    return Rest(len(message.body), extra if isinstance(extra, bytes) else b"")
 
 
 def request(message: Message, listed: Listed) -> Http2Request:

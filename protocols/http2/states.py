@@ -56,7 +56,7 @@ def names(flags: int) -> tuple[str, ...]:
 
 
 class Rest(msgspec.Struct, frozen=True, gc=False):
-    """What `details` needs beside head and body, where it cannot be seen from them."""
+    """What `details` needs beside head and body, where it cannot be seen from them. A layer gets bare trailers."""
 
     body_size: int  # bytes of content that were sent, also those that were not kept
     trailers: bytes = b""

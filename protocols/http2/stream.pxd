@@ -21,10 +21,17 @@ cdef class Half:
     cdef public list pieces
     cdef public tuple interim
     cdef public Rider layer
+    cdef public Message told
+    cpdef begin(self, int kind, long long first_ns)
     cpdef keep(self, bytes piece)
     cpdef Py_ssize_t held(self) except -1
-    @cython.locals(body=bytes, target=str, message=Message)
+    cpdef bytes body(self)
+    @cython.locals(target=str, message=Message)
     cpdef Message message(self, long long key)
+    @cython.locals(message=Message)
+    cpdef Message asked(self, long long key)
+    cpdef Message completed(self, Message message)
+    cpdef Message finished(self, Message message)
     @cython.locals(partial=cython.bint, unsure=cython.bint, short=cython.bint)
     cpdef mark(self, Message message)
 
@@ -35,3 +42,10 @@ cdef class Stream:
     cdef public Half asked, answer
     cdef public Rider layer
     cdef public bint ready, lossy, told, tunnel
+    cpdef begin(self, long long number)
+
+@cython.locals(half=Half)
+cpdef Half half_of(int kind, long long first_ns)
+
+@cython.locals(stream=Stream)
+cpdef Stream stream_of(long long number)

@@ -42,11 +42,13 @@ class Half:
         "size",
         "status",
         "target",
+        "told",
         "trailers",
         "verb",
     )
 
-    def __init__(self, kind: int, first_ns: int) -> None:
+    def begin(self, kind: int, first_ns: int) -> None:
+        """It is new."""
         self.kind = kind
         self.first_ns = first_ns
         self.last_ns = 0
@@ -69,6 +71,7 @@ class Half:
         self.fed = 0  # bytes of it that are in no message yet
         self.hole = False  # bytes of it may be lost, which that does not know yet
         self.given = False  # it was given with its head; what comes is in a tunnel
+        self.told: Message | None = None  # as its layer was asked for: the same is given in the end
 
     def keep(self, piece: bytes) -> None:
         """A part of the body that is kept."""
@@ -84,11 +87,21 @@ class Half:
         """Bytes of it that are kept."""
         return self.kept + len(self.head) + len(self.trailers)
 
+    def body(self) -> bytes:
+        """What is kept of it."""
+        if self.pieces is None:
+            return b""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+    def asked(self, key: int) -> Message:
+        """The message as it is now, which a layer is asked for with: `message` completes it."""
+        message = self.told = self.message(key)
+        return message
+
     def message(self, key: int) -> Message:
         """The message, complete or broken off."""
-        body = b""
-        if self.pieces is not None:
-            body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        if self.told is not None:
+            return self.completed(self.told)
         target = self.target
         if len(target) > TARGET:
             target = target[:TARGET]
@@ -102,9 +115,23 @@ class Half:
             key,
             self.size,
             self.head,
-            body,
+            self.body(),
         )
         message.first_ns = self.first_ns
+        return self.finished(message)
+
+    def completed(self, message: Message) -> Message:
+        """What has come since it was told. Its layer has the content, and the rest of a head does not change."""
+        self.told = None
+        message.size = self.size
+        if self.error:
+            message.ok = False
+        if self.layer is None:
+            message.body = self.body()
+        return self.finished(message)
+
+    def finished(self, message: Message) -> Message:
+        """Say what is not as usual."""
         if self.last_ns:
             message.last_ns = self.last_ns
         if (
@@ -120,12 +147,21 @@ class Half:
             message.notes = names(self.flags) + self.interim
         message.gap_bytes = self.gap
         partial = self.body_size != self.kept and self.layer is None
-        if partial or self.trailers:
+        if partial or (self.trailers and self.layer is None):
             message.extra = Rest(self.body_size, self.trailers)
+        elif self.trailers:
+            message.extra = self.trailers  # for its layer
         unsure = self.kind == RESPONSE and self.status == 0 and not self.error
         message.cut = self.broken or unsure  # whether it is a failure is not known
         short = self.headed and self.flags & RESET != 0
         message.truncated = partial or message.cut or short or self.flags & LOSSY != 0
+
+
+def half_of(kind: int, first_ns: int) -> Half:
+    """A new one: what a constructor would do, without the call by name of an ``__init__``."""
+    half = Half.__new__(Half)
+    half.begin(kind, first_ns)
+    return half
 
 
 class Stream:
@@ -133,7 +169,8 @@ class Stream:
 
     __slots__ = ("answer", "asked", "layer", "lossy", "number", "ready", "told", "tunnel")
 
-    def __init__(self, number: int) -> None:
+    def begin(self, number: int) -> None:
+        """It is new."""
         self.number = number
         self.asked: Half | None = None  # the request, while it is not complete
         self.answer: Half | None = None  # the response, likewise
@@ -142,3 +179,10 @@ class Stream:
         self.lossy = False  # bytes of the answer may be lost already
         self.tunnel = False  # its layer has all that follows the heads (RFC 8441)
         self.ready = False  # the response is complete and waits for the end of the request
+
+
+def stream_of(number: int) -> Stream:
+    """A new one, likewise."""
+    stream = Stream.__new__(Stream)
+    stream.begin(number)
+    return stream

@@ -6,13 +6,11 @@ from kshark.feeder cimport Found, Rider
 from kshark.protocols._fields cimport value_of
 from kshark.protocols.http2._hpack cimport Decoder as CDecoder
 from kshark.protocols.http2.lane cimport Lane as CLane
-from kshark.protocols.http2.stream cimport Half as CHalf, Stream as CStream
+from kshark.protocols.http2.stream cimport Half as CHalf, Stream as CStream, half_of, stream_of
 
 cdef int REQUEST, RESPONSE, INTERIM, ONEWAY, CLIENT, SERVER
 cdef long long LAST
-
-@cython.locals(value=bytes)
-cpdef str content_type(bytes head)
+cdef str CONNECT
 
 cdef Py_ssize_t BODY_KEPT, HEADER_LIST, RESETS, STREAM_BYTES, STREAMS
 cdef long BAD_HEADERS, GIVEN_UP, LONG_HEADERS, LOST_BYTES, NOT_PROCESSED, PUSHED, RESET_BY_CLIENT, RESET_BY_SERVER
@@ -28,7 +26,8 @@ cdef class Streams:
     cdef public object layers
     cdef public CStream recent
     cdef public long long handled
-    cdef public str left
+    cdef public str left, kind
+    cdef public bytes typed
     @cython.locals(stream=CStream)
     cpdef CStream find(self, long long number)
     @cython.locals(stream=CStream)
@@ -47,6 +46,8 @@ cdef class Streams:
     cpdef interim(self, CLane lane, long long number, long flags, Found out)
     @cython.locals(found=CDecoder, half=CHalf, number=cython.longlong)
     cpdef promise(self, CLane lane, long flags, Found out)
+    @cython.locals(value=bytes)
+    cpdef str content_type(self, bytes head)
     @cython.locals(kind=str, extended=str, number=cython.longlong, request=Message)
     cpdef ask(self, CStream stream, CHalf half, long flags)
     @cython.locals(held=Py_ssize_t, layer=Rider, side=cython.int)

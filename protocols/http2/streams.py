@@ -16,6 +16,7 @@ from kshark.api import Item, Kind, Layers, Message, Side
 from kshark.feeder import Found, Rider
 from kshark.protocols._fields import value_of
 from kshark.protocols.http2.frames import error_name
+from kshark.protocols.http2.hpack import VERBS
 from kshark.protocols.http2.lane import Lane
 from kshark.protocols.http2.states import (
     BAD_HEADERS,
@@ -30,7 +31,7 @@ from kshark.protocols.http2.states import (
     UPGRADED,
     names,
 )
-from kshark.protocols.http2.stream import Half, Stream
+from kshark.protocols.http2.stream import Half, Stream, half_of, stream_of
 from kshark.protocols.http2.tunnel import establish, leave, protocol_of
 
 Out = Found | list[Item]
@@ -47,6 +48,7 @@ INTERIMS = 8
 """Notes on interim answers to one request."""
 CLIENT = int(Side.CLIENT)
 SERVER = int(Side.SERVER)
+CONNECT = VERBS[b"CONNECT"]
 NONE: Sequence[Message] = ()
 LAST = 2**31 - 1
 """No stream has a larger number."""
@@ -58,7 +60,8 @@ class Streams:
     """The streams of a connection by number; `fed` is the side whose bytes are dissected, `now` when they came."""
 
     __slots__ = (
-        "client", "fed", "first", "gone", "handled", "layers", "left", "now", "recent", "server", "table",
+        "client", "fed", "first", "gone", "handled", "kind", "layers", "left", "now", "recent", "server", "table",
+        "typed",
     )  # fmt: skip
 
     def __init__(self, client: Lane, server: Lane) -> None:
@@ -72,6 +75,8 @@ class Streams:
         self.left = ""  # ... with this error
         self.fed = 0
         self.now = 0
+        self.typed = b""  # the content type that came last, ...
+        self.kind = ""  # ... as text: most are the same
         self.layers: Layers | None = None  # whom to ask what rides in an exchange
 
     # ------------------------------------------------------------ beginnings
@@ -91,7 +96,7 @@ class Streams:
         if stream is None:
             if len(self.table) >= STREAMS:
                 self.abandon(next(iter(self.table.values())), GIVEN_UP, out)
-            stream = Stream(number)
+            stream = stream_of(number)
             self.table[number] = stream
             self.recent = stream
         return stream
@@ -99,7 +104,7 @@ class Streams:
     def open(self, lane: Lane, number: int, out: Out) -> Half:
         """A request or a response begins."""
         stream = self.follow(number, out)
-        half = Half(RESPONSE if lane.server else REQUEST, self.now)
+        half = half_of(RESPONSE if lane.server else REQUEST, self.now)
         if lane.server:
             stream.answer = half
             half.layer = stream.layer
@@ -147,7 +152,7 @@ class Streams:
     def headers(self, lane: Lane, number: int, flags: int, out: Out) -> None:
         """A block that `lane` has decoded: the headers or the trailers of a half."""
         found = lane.decoder
-        first = found.status != 0 or found.verb != ""
+        first = found.status != 0 or len(found.verb) > 0
         stream = self.find(number)
         half = None
         if stream is not None:
@@ -216,7 +221,7 @@ class Streams:
         if number == 0 or number & 1 or not lane.server:
             return
         found = lane.decoder
-        half = Half(REQUEST, self.now)
+        half = half_of(REQUEST, self.now)
         half.verb = found.verb
         half.target = found.target
         half.head = found.head
@@ -230,22 +235,32 @@ class Streams:
         """A head has come: whose content is this? Its answer is asked for where the request does not tell."""
         if self.layers is None or (half.kind == RESPONSE and stream.told):
             return
-        extended = protocol_of(half.head) if half.verb == "CONNECT" else ""
-        kind = extended or content_type(half.head)
+        extended = protocol_of(half.head) if half.verb is CONNECT else ""
+        kind = extended or self.content_type(half.head)
         number = stream.number
-        stream.told = kind != "" or not flags & UNKNOWN_HEADERS
-        if kind == "":
+        stream.told = len(kind) > 0 or not flags & UNKNOWN_HEADERS
+        if len(kind) == 0:
             return
         if half.kind == REQUEST:
-            request = half.message(number)
+            request = half.asked(number)
         elif stream.asked is not None:
-            request = stream.asked.message(number)
+            request = stream.asked.asked(number)
         else:
             request = made.message(REQUEST, "", "", 0, True, number, 0, b"", b"")
         layer = self.layers(kind, request)
         assert layer is None or isinstance(layer, Rider)
         stream.layer = half.layer = layer
-        stream.tunnel = extended != "" and layer is not None
+        stream.tunnel = len(extended) > 0 and layer is not None
+
+    def content_type(self, head: bytes) -> str:
+        """The content type that a header list says, "" where it does not."""
+        value = value_of(head, b"content-type")
+        if value is None:
+            return ""
+        if value != self.typed:
+            self.typed = value
+            self.kind = value.decode("latin-1")
+        return self.kind
 
     def hand_on(self, lane: Lane, half: Half, data: bytes, out: Out) -> None:
         """Content of a layer, which may hold it."""
@@ -449,7 +464,7 @@ class Streams:
         answer = stream.answer
         if not stream.ready and (answer is None or not answer.given):
             if answer is None:
-                answer = stream.answer = Half(RESPONSE, self.now)
+                answer = stream.answer = half_of(RESPONSE, self.now)
                 answer.layer = stream.layer
                 if stream.lossy:
                     answer.flags = LOST_BYTES
@@ -528,12 +543,6 @@ class Streams:
             if stream.answer is not None:
                 held += thin(self.server, stream.answer)
         return held
-
-
-def content_type(head: bytes) -> str:
-    """The content type that a header list says, "" where it does not."""
-    value = value_of(head, b"content-type")
-    return "" if value is None else value.decode("latin-1")
 
 
 def thin(lane: Lane, half: Half) -> int:

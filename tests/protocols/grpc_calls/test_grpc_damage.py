@@ -14,6 +14,7 @@ from kshark.api import Kind, Message, Side
 from kshark.protocols._fields import field
 from kshark.protocols.grpc.details import details
 from kshark.protocols.grpc.layer import GrpcLayer
+from kshark.protocols.grpc.states import Call
 
 PARTS = st.lists(st.binary(max_size=40), max_size=5)
 Said = list[tuple[int, bytes, int, int]]
@@ -91,3 +92,21 @@ def test_a_drip_holds_what_a_message_may() -> None:
         layer.feed(C, b"0123456789abcdef")
     assert layer.client.kept == limits.BODY_KEPT
     assert len(layer.client.pieces or ()) <= 256
+
+
+def test_what_details_need_crosses_a_process() -> None:
+    """Entries come from workers; all that is said of a call comes with them."""
+    call = Call("/shop.Cart/Get", True)
+    for number, name in enumerate(("messages", "content", "packed", "number", "length", "flag")):
+        setattr(call, name, number + 1)
+    call.streamed = call.body_there = call.web = True
+    call.coding, call.trailers = "gzip", b"trailers"
+    found = pickle.loads(pickle.dumps(call))
+    assert found == call
+    assert found != Call("/shop.Cart/Get", True)
+    assert (found.target, found.coding, found.flag, found.web) == (
+        "/shop.Cart/Get",
+        "gzip",
+        6,
+        True,
+    )

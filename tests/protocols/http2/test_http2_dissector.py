@@ -32,7 +32,8 @@ from http2_kit import (
 )
 
 from kshark import limits
-from kshark.api import DissectError, Kind, Message, Side
+from kshark.api import DissectError, Kind, Message, ProtocolSpec, Side
+from kshark.engine import Engine, EngineSettings
 from kshark.feeder import Found
 from kshark.protocols import http2
 from kshark.protocols.http2.details import Http2Request, Http2Response, details
@@ -49,7 +50,7 @@ from kshark.protocols.http2.frames import (
 from kshark.protocols.http2.states import NOTES
 from kshark.testing import converse, rows
 from kshark.testing._weight import weigh
-from kshark.testing.play import hear
+from kshark.testing.play import hear, play
 
 Talk = list[tuple[Side, bytes | int]]
 
@@ -577,3 +578,21 @@ def test_what_a_sweep_has_given_is_not_given_again() -> None:
     talk += [(S, 100), (S, answer(5, 200) + answer(7, 200) + answer(9, 200))]
     found = [m.key for m in messages(talk) if m.kind == Kind.RESPONSE]
     assert found == [5, 7, 9, 1, 3]
+
+
+def test_a_strangers_layer_cannot_change_what_it_was_asked_with() -> None:
+    """The request that a layer is asked for with is the one that is given in the end."""
+
+    def layer(request: Message) -> None:
+        request.verb, request.head, request.ok = "changed", b"", False
+
+    odd = ProtocolSpec(name="odd", over=("http2",), types=("application/x-odd",), layer=layer)
+    talk = [
+        (C, post(1, "/p", b"body", ("content-type", "application/x-odd"))),
+        (S, answer(1, 200, b"yes")),
+    ]
+    [entry] = play(Engine([http2.SPEC, odd], EngineSettings()), http2.SPEC, opened(talk))
+    assert rows([entry]) == ["POST /p -> 200 [ok]"]
+    assert entry.request is not None
+    assert entry.request.body == b"body"
+    assert entry.request.head != b""

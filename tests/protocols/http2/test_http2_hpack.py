@@ -97,6 +97,29 @@ def test_twins_agree_on_anything(blocks: list[bytes]) -> None:
         assert state(one) == state(two)
 
 
+AGAIN = [
+    b"\x88", b"\xbe", b"\xbf", b"\x88\xbe", b"\x88\xbf\xbe",  # the status, the newest entries of the table
+    b"\x40\x01a\x01b", b"\x40\x01c\x01d", b"\x48\x03404", b"\x82",  # what changes it, and a method
+    b"\x20", b"\x3f\xe1\x1f", b"\x3f\x20", b"\xff\xff", b"",  # sizes of the table; no HPACK
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(AGAIN), max_size=40), st.integers(0, 40))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.skipif(compiled is None, reason="no compiled decoder")
+def test_twins_agree_on_what_comes_again(blocks: list[bytes], lost: int) -> None:
+    """The compiled one knows short blocks again, while the table is as it was."""
+    one, two = pure.Decoder(), compiled.Decoder()
+    for number, block in enumerate(blocks):
+        if number == lost:
+            one.forget()
+            two.forget()
+        whole = b"before" + block + b"after"
+        end = 6 + len(block)
+        assert one.decode(whole, 6, end) == two.decode(whole, 6, end)
+        assert state(one) == state(two)
+
+
 @given(st.binary(max_size=80))
 @settings(max_examples=200, deadline=None)
 def test_huffman(text: bytes) -> None:
