@@ -5,6 +5,7 @@ from kshark._message cimport Message, known
 from kshark.feeder cimport Rider
 from kshark.protocols.grpc.lane cimport Lane as CLane, lane_of
 from kshark.protocols.grpc.states cimport Call, trailers_of
+from kshark.protocols.grpc.verdict cimport judge
 
 cdef Py_ssize_t BODY_KEPT, LANE_TRAILERS
 cdef int START, PAYLOAD, TRAILER, OVER, LOST, BROKEN, PREFIX, BASE64, RAW

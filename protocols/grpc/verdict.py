@@ -1,9 +1,13 @@
-"""How a call ended: its status, and where that is said."""
+"""How a call ended: its status, and where that is said.
+
+Beside this file lies ``verdict.pxd``, with which the same source is compiled.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+from kshark import made as made  # who declares a Message imports this first
 from kshark.api import Message
 from kshark.protocols import _body
 from kshark.protocols.grpc import status

@@ -6,6 +6,7 @@ Strings and lists are unpacked into scratch buffers of this module: nothing else
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.string cimport memcmp, memcpy
 
 from kshark.protocols.http2 import hpack as oracle
@@ -16,6 +17,8 @@ cdef enum:
     LIMIT = 1 << 16
     NODES = 256
     SHORT = 64  # bytes of a block that is known again
+    PATHS = 64  # paths whose text is at hand, each in the one place that its bytes give
+    PATH = 128  # bytes of the longest of them
     LIST = 1 << 18  # HEADER_LIST
 
 cdef extern from "Python.h":
@@ -168,6 +171,24 @@ cdef inline void write(
     memcpy(out + 8, value, length)
 
 
+cdef list _paths = [None] * PATHS
+cdef list _texts = [None] * PATHS
+
+
+cdef str path_of(const unsigned char *p, Py_ssize_t size):
+    """A path as text: services ask for few, so that most are not made again, nor hashed again by who looks them up."""
+    cdef Py_ssize_t at
+    cdef bytes known
+    if not 0 < size <= PATH:
+        return p[:size].decode("latin-1")
+    at = (size * 31 + p[size - 1] * 7 + p[size // 2]) & (PATHS - 1)
+    known = <bytes>_paths[at]
+    if known is None or PyBytes_GET_SIZE(known) != size or memcmp(PyBytes_AS_STRING(known), p, size) != 0:
+        _texts[at] = p[:size].decode("latin-1")
+        _paths[at] = PyBytes_FromStringAndSize(<const char *>p, size)
+    return <str>_texts[at]
+
+
 cdef class Seen:
     """A short block of an answer that changed nothing, and what it says while the table stays as it is."""
 
@@ -281,7 +302,10 @@ cdef class Decoder:
             begun = True
             if byte & 0x80:
                 index = integer(p, &pos, end, 0x7F)
-                entry = self.entry(index)
+                if 0 < index <= STATIC:
+                    entry = <bytes>PyTuple_GET_ITEM(FIXED, <Py_ssize_t>index - 1)
+                else:
+                    entry = self.entry(index)
                 if entry is None:
                     return -1
                 value = <const unsigned char *>PyBytes_AS_STRING(entry)
@@ -298,7 +322,7 @@ cdef class Decoder:
             if index < 0:
                 return -1
             if index:
-                known = self.entry(index)
+                known = self.entry(index) if index > STATIC else <bytes>PyTuple_GET_ITEM(FIXED, <Py_ssize_t>index - 1)
                 if known is None:
                     return -1
                 name = <const unsigned char *>PyBytes_AS_STRING(known)
@@ -396,7 +420,7 @@ cdef class Decoder:
                 value = PyBytes_FromStringAndSize(<const char *>name + size, length)
                 self.verb = VERBS.get(value) or value.decode("latin-1")
             elif size == 5 and memcmp(name, b":path", 5) == 0:
-                self.target = (<const char *>name)[size : size + length].decode("latin-1")
+                self.target = path_of(name + size, length)
             elif size == 7 and length == 3 and memcmp(name, b":status", 7) == 0:
                 self.three(name + 7)
 

@@ -93,17 +93,21 @@ class Streams:
     def follow(self, number: int, out: Out) -> Stream:
         """The stream of that number; a new one may take the place of the oldest."""
         stream = self.find(number)
-        if stream is None:
-            if len(self.table) >= STREAMS:
-                self.abandon(next(iter(self.table.values())), GIVEN_UP, out)
-            stream = stream_of(number)
-            self.table[number] = stream
-            self.recent = stream
+        return self.begin(number, out) if stream is None else stream
+
+    def begin(self, number: int, out: Out) -> Stream:
+        """A stream that is not followed yet."""
+        if len(self.table) >= STREAMS:
+            self.abandon(next(iter(self.table.values())), GIVEN_UP, out)
+        stream = stream_of(number)
+        self.table[number] = stream
+        self.recent = stream
         return stream
 
-    def open(self, lane: Lane, number: int, out: Out) -> Half:
-        """A request or a response begins."""
-        stream = self.follow(number, out)
+    def open(self, lane: Lane, number: int, stream: Stream | None, out: Out) -> Half:
+        """A request or a response begins, of a stream that `find` gave or did not."""
+        if stream is None:
+            stream = self.begin(number, out)
         half = half_of(RESPONSE if lane.server else REQUEST, self.now)
         if lane.server:
             stream.answer = half
@@ -128,7 +132,7 @@ class Streams:
                 return None if lane.server and stream.ready else half
         if not lane.holed or number in self.gone or (not lane.server and not number & 1):
             return None
-        half = self.open(lane, number, out)  # its headers were lost
+        half = self.open(lane, number, stream, out)  # its headers were lost
         half.flags |= UNKNOWN_HEADERS
         return half
 
@@ -160,6 +164,7 @@ class Streams:
             if half is not None and half.headed and first:  # the end of the one before was lost
                 self.abandon(stream, 0, out)
                 half = None
+                stream = self.find(number)
             elif lane.server and stream.ready:
                 return
         if half is None:
@@ -167,8 +172,8 @@ class Streams:
                 return  # trailers of a stream that is not followed
             if self.gone and number in self.gone and (lane.server or not first):
                 return
-            half = self.open(lane, number, out)
-            stream = self.find(number)
+            half = self.open(lane, number, stream, out)
+            stream = self.recent
         half.size += lane.size
         lane.size = 0
         half.flags |= flags
