@@ -56,16 +56,43 @@ class Wanted(NamedTuple):
             raise PluginError(f"ebpf: ring_bytes must be between {LEAST_RING} and {1 << 30}")
 
 
-def questions(wanted: Wanted) -> dict[str, int]:
-    """Constants of bpf/filter.h: which of its maps say what is wanted."""
-    return {
-        "own_pid": os.getpid(),
-        "by_port": int(bool(wanted.ports)),
-        "by_pid": int(bool(wanted.pids)),
-        "by_comm": int(bool(wanted.comms)),
-        "by_netns": int(bool(wanted.netns)),
-        "by_group": int(bool(wanted.cgroups)),
-    }
+class Question(NamedTuple):
+    """Whether a map says what is wanted (`enum question` of bpf/filter.h), and what is in it."""
+
+    map: str
+    keys: frozenset[bytes]
+
+
+def questions(wanted: Wanted) -> list[Question]:
+    """In the order of the enum; `PluginError` for what is not there."""
+    spaces = [_netns.identity(name)[1] for name in wanted.netns]
+    groups = [_cgroups.number(path) for path in wanted.cgroups]
+    comms = [comm.encode()[: COMM - 1].ljust(COMM, b"\0") for comm in wanted.comms]
+    return [
+        Question("ports", _keys(2, wanted.ports)),
+        Question("pids", _keys(4, wanted.pids)),
+        Question("comms", frozenset(comms)),
+        Question("spaces", _keys(4, spaces)),
+        Question("groups", _keys(8, groups)),
+    ]
+
+
+def _keys(width: int, values: Sequence[int]) -> frozenset[bytes]:
+    return frozenset(value.to_bytes(width, sys.byteorder) for value in values)
+
+
+def ask(found: Object, new: Sequence[Question], old: Sequence[Question]) -> None:
+    """Have the programs ask `new` in place of `old`, while they run: at no moment less than both want is told."""
+    for number, (after, before) in enumerate(zip(new, old, strict=True)):
+        table = found.map(after.map)
+        for key in after.keys - before.keys:
+            table.put(key, b"\1")
+        asks = int(bool(after.keys))
+        found.map("questions").put(
+            number.to_bytes(4, sys.byteorder), asks.to_bytes(4, sys.byteorder)
+        )
+        for key in before.keys - after.keys:
+            table.drop(key)
 
 
 def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: int) -> Object:
@@ -73,7 +100,7 @@ def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: i
     found = Object(
         program(name),
         only=only,
-        constants=questions(wanted) | constants,
+        constants={"own_pid": os.getpid(), **constants},
         sizes={"ring": 1 << (wanted.ring_bytes - 1).bit_length(), "scratches": _libbpf.cpus()},
     )
     try:
@@ -87,19 +114,8 @@ def load(wanted: Wanted, name: str, only: Collection[str] | None, **constants: i
 
 def _fill(found: Object, wanted: Wanted) -> None:
     """Tell the programs what to leave out."""
-    spaces = [_netns.identity(name)[1] for name in wanted.netns]
-    groups = [_cgroups.number(path) for path in wanted.cgroups]
-    for name, width, values in (
-        ("ports", 2, wanted.ports),
-        ("pids", 4, wanted.pids),
-        ("spaces", 4, spaces),
-        ("groups", 8, groups),
-    ):
-        for value in values:
-            found.map(name).put(value.to_bytes(width, sys.byteorder), b"\1")
+    ask(found, questions(wanted), questions(Wanted()))
     set_limits(found, wanted.payload, 1)
-    for comm in wanted.comms:
-        found.map("comms").put(comm.encode()[: COMM - 1].ljust(COMM, b"\0"), b"\1")
 
 
 def open_sockets() -> bytes:

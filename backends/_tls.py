@@ -22,7 +22,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from kshark.api import Coverage
-from kshark.backends import _libbpf, _sockets, _tls_cost
+from kshark.backends import _libbpf, _tls_cost
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._maps import FileKey, Mapped, mapped, processes
 from kshark.backends._sockets import Wanted
@@ -36,7 +36,7 @@ NEWS: Final = Struct("<IIQQ44s16s4x")
 UNBOUND, FILE_MAPPED = 0, 1
 SLOTS: Final = 2
 """SLOTS of bpf/clear.h."""
-SHARED: Final = ("ring", "pids", "comms", "ports", "spaces", "groups")
+SHARED: Final = ("ring", "questions", "pids", "comms", "ports", "spaces", "groups")
 """Maps of the programs at sockets that these use, too."""
 PLACES: Final = (
     "/lib*/libssl.so*",
@@ -96,7 +96,7 @@ class Tls:
         self._closed = self._nested = False
         self._programs = Object(
             program("tls"),
-            constants=_sockets.questions(wanted) | {"payload": wanted.payload},
+            constants={"own_pid": os.getpid(), "payload": wanted.payload},
             sizes={"slots": _libbpf.cpus() * SLOTS},
             share=[sockets.map(name) for name in SHARED],
         )

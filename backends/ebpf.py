@@ -61,6 +61,8 @@ SAMPLED, MISSED, CUT, UNSEEN, TWICE, OPAQUE, COUNTERS = 6, 7, 8, 9, 10, 11, 12
 CUT_TLS: Final = "calls of TLS libraries with more than {} bytes are cut: see payload"
 LEAST: Final = 8 + 16 + 28
 """Bytes of the smallest record: header, head, and the headers of a packet."""
+FILTERS: Final = ("ports", "pids", "comms", "netns", "cgroups")
+"""Options that may change while it runs."""
 LOOK: Final = 1.0
 """Seconds between two looks at whether it is too much."""
 
@@ -102,6 +104,21 @@ class EbpfOptions(Options):
     ] = ""
 
 
+def wanted_by(options: EbpfOptions) -> Wanted:
+    """What these options ask of the programs; `PluginError` for what cannot be."""
+    wanted = Wanted(
+        options.ports,
+        options.pids,
+        options.comms,
+        options.netns,
+        options.cgroups,
+        options.payload,
+        options.ring_bytes,
+    )
+    wanted.check()
+    return wanted
+
+
 class Ebpf:
     """Live calls; see the module. Opened by `open`, or by the first step of `blocks`."""
 
@@ -110,22 +127,14 @@ class Ebpf:
 
     def __init__(self, options: EbpfOptions) -> None:
         self._options = options
-        self._wanted = Wanted(
-            options.ports,
-            options.pids,
-            options.comms,
-            options.netns,
-            options.cgroups,
-            options.payload,
-            options.ring_bytes,
-        )
-        self._wanted.check()
+        self._wanted = wanted_by(options)
         self._owners = Owners()
         self._pressure = Pressure(options.payload)
         self._looked, self._fullest, self._lost = 0.0, 0, 0
         self._facts: dict[str, str] = {}
         self._shift = Shift()
         self._any_opaque = False
+        self._questions = _sockets.questions(Wanted())
         self._programs: _hooks.Programs | None = None
         self._tls: Tls | None = None
         self._ring: Ring | None = None
@@ -157,6 +166,23 @@ class Ebpf:
         if flow.protocol == "tls" and self._tls is not None:
             for end in (flow.client, flow.server):
                 self._tls.speaks(end.pid, end.comm)
+
+    def renew(self, options: EbpfOptions) -> None:
+        """Other filters from now on; `PluginError` for what cannot be, or not while it runs: all stays then."""
+        for key in self._options.__struct_fields__:
+            if key not in FILTERS and getattr(options, key) != getattr(self._options, key):
+                raise PluginError(f"ebpf: {key} cannot change while it runs")
+        wanted = wanted_by(options)
+        new = _sockets.questions(wanted)
+        programs = self._programs
+        if programs is not None:
+            if not isinstance(programs, Object):
+                raise PluginError("ebpf: with bcc, filters cannot change while it runs")
+            try:
+                _sockets.ask(programs, new, self._questions)
+            except BpfError as error:
+                raise PluginError(f"ebpf: {_sockets.explained(error)}") from None
+        self._options, self._wanted, self._questions = options, wanted, new
 
     def opaque(self, flow: Flow, seen_ns: int) -> None:
         """Leave out what a connection carries from now on: its lengths are told, its bytes are not copied."""
@@ -229,6 +255,7 @@ class Ebpf:
             self._release()
 
     def _load(self) -> None:
+        self._questions = _sockets.questions(self._wanted)
         chosen = _hooks.choose(self._wanted, self._options.hooks)
         programs = self._programs = chosen.programs
         ring = programs.map("ring")

@@ -38,7 +38,7 @@ static __always_inline int begin(struct sock *sk, struct call *call)
 	proto = BPF_CORE_READ(sk, sk_protocol);
 	if ((family != AF_INET && family != AF_INET6) || (proto != TCP && proto != UDP))
 		return 0;
-	if (by_port && proto == TCP) {
+	if (proto == TCP && asks(BY_PORT)) {
 		local = BPF_CORE_READ(sk, __sk_common.skc_num);
 		remote = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 		if (!wants_ports(local, remote))

@@ -223,7 +223,7 @@ static __always_inline bool name_unbound(struct binding *it)
 {
 	struct news_record news = {};
 
-	if (by_port || by_netns) {
+	if (asks(BY_PORT) || asks(BY_NETNS)) {
 		note_some(HIDDEN, 1);
 		return false;
 	}

@@ -3,7 +3,22 @@
 #pragma once
 
 const volatile __u32 own_pid = 0; /* kshark's own traffic is left out */
-const volatile __u8 by_pid = 0, by_comm = 0, by_port = 0, by_netns = 0, by_group = 0; /* whether a map says what is wanted */
+
+/* Whether a map says what is wanted; else all are. It may change while the programs run, and so may the maps. */
+enum question { BY_PORT, BY_PID, BY_COMM, BY_NETNS, BY_GROUP, QUESTIONS };
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, QUESTIONS);
+	__type(key, __u32);
+	__type(value, __u32);
+} questions SEC(".maps");
+
+static __always_inline bool asks(enum question which)
+{
+	__u32 key = which, *value = bpf_map_lookup_elem(&questions, &key);
+
+	return value && *value;
+}
 
 struct name {
 	char text[16];
@@ -75,11 +90,11 @@ static __always_inline bool wants_task(__u32 pid)
 {
 	if (pid == own_pid)
 		return false;
-	if (by_pid && !bpf_map_lookup_elem(&pids, &pid))
+	if (asks(BY_PID) && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
-	if (by_group && !wants_group())
+	if (asks(BY_GROUP) && !wants_group())
 		return false;
-	if (by_comm) {
+	if (asks(BY_COMM)) {
 		struct name name;
 
 		name_of_task(&name);
@@ -90,14 +105,14 @@ static __always_inline bool wants_task(__u32 pid)
 
 static __always_inline bool wants_ports(__u16 local, __u16 remote)
 {
-	return !by_port || bpf_map_lookup_elem(&ports, &local) || bpf_map_lookup_elem(&ports, &remote);
+	return !asks(BY_PORT) || bpf_map_lookup_elem(&ports, &local) || bpf_map_lookup_elem(&ports, &remote);
 }
 
 static __always_inline bool wants_netns(struct sock *sk)
 {
 	__u32 inode;
 
-	if (!by_netns)
+	if (!asks(BY_NETNS))
 		return true;
 	inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	return bpf_map_lookup_elem(&spaces, &inode);

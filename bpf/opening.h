@@ -36,7 +36,7 @@ struct {
 
 static __always_inline bool by_task(void)
 {
-	return by_pid || by_comm || by_group;
+	return asks(BY_PID) || asks(BY_COMM) || asks(BY_GROUP);
 }
 
 /* Not by its socket: the memory of that is used again for others. */

@@ -486,10 +486,10 @@ class Backend(Protocol):
     """A source of packets. `live` ones may lose packets when the engine is slow, files wait.
 
     One with ``drains = True`` still gives what it holds after `close`, then ends `blocks` itself. While ``grows`` is
-    true (a pipe, a growing file), time passes while no packets come. Optional: ``check() -> None`` may raise
-    `PluginError` before sinks are opened; ``name(flow: Flow) -> None`` may replace a flow's endpoints by ones with
-    `pid` and the like, asked with new entries until both are known; ``opaque(flow: Flow, seen_ns: int) -> None``:
-    nobody reads this TCP connection, as of its packet at `seen_ns`; its payload, not its lengths, may be left out.
+    true (a pipe, a growing file), time passes without packets. Optional: ``check() -> None`` may raise `PluginError`
+    before sinks are opened; ``renew(options) -> None`` takes other options while it runs, or raises one; ``name(flow:
+    Flow) -> None`` may give a flow's endpoints a `pid` and the like, asked until both have one; ``opaque(flow: Flow,
+    seen_ns: int) -> None``: nobody reads this TCP connection, as of its packet at `seen_ns`: spare its payload.
     """
 
     live: bool

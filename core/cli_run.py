@@ -53,7 +53,10 @@ def run(plugins: Sequence[str], config: str, quiet: bool, **values: Any) -> int:
     [sink.jsonl] of the file --config, or in KSHARK_SINK_JSONL_ROTATE_BYTES; `kshark sinks jsonl`
     lists them. A comma that belongs to a value is written '\\,'.
     """
-    plan = make_plan(places(line_layer(RunOptions, values), config), plugins)
+    where = places(line_layer(RunOptions, values), config)
+    plan = make_plan(where, plugins)
+    if where.file:
+        plan.again = lambda: places(where.line, config)
     if not plan.run.redact:
         plan.notes.append("secrets are not hidden (--no-redact)")
     return execute(plan, quiet)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,6 +69,9 @@ class Plan:
     only: frozenset[str] = frozenset()  # the protocols to dissect, empty for all
     workers: int = 1
     notes: list[str] = field(default_factory=list)  # what the user should know of the choice
+    again: Callable[[], Places] | None = (
+        None  # reads the configuration file again, where there is one
+    )
 
 
 # ---------------------------------------------------------------- the plan
@@ -142,6 +145,22 @@ def _backend_uses(run: RunOptions, layers: Sequence[Layer]) -> list[Use]:
         origin = said(given_at(layers, "read"), path)
         uses.append(Use("pcap", origin, {"target": Given(path, origin)}))
     return uses or [Use(AUTO, "--backend auto")]
+
+
+def renewed(plan: Plan, where: Places) -> list[Options]:
+    """The options of the plan's backends as they are given now; `PluginError` for whatever is wrong."""
+    layers = where.run_layers()
+    uses = _backend_uses(settings.resolve(RunOptions, layers, "run"), layers)
+    pairs = list(zip(plan.backends, uses, strict=False))
+    same = all(use.name in (AUTO, chosen.spec.name) for chosen, use in pairs)
+    if not same or len(uses) != len(plan.backends):
+        raise PluginError("which backends run cannot change while they do")
+    found = []
+    for chosen, use in pairs:
+        named = Use(chosen.spec.name, use.origin, use.given)
+        options, _ = _options(chosen.spec, "backend", named, where, layers, BACKEND_FLAGS)
+        found.append(options)
+    return found
 
 
 def _protocols(run: RunOptions) -> set[str]:

@@ -25,6 +25,7 @@ from kshark.flow import EMPTY, NOBODY
 from kshark.interrupts import EARLY, Interrupts
 from kshark.loop import Loop, running
 from kshark.plan import Chosen, Plan
+from kshark.renewal import renew
 from kshark.stderr import say
 from kshark.units import show_size
 
@@ -112,6 +113,20 @@ def loop_factory(plan: Plan) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def renewing(
+    loop: asyncio.AbstractEventLoop, capture: Capture, tell: Say
+) -> Callable[[], None] | None:
+    """Reads the configuration again, in the loop; None where the run has no file, or several processes."""
+    read = capture.plan.again
+    if read is None or capture.plan.workers > 1:
+        return None
+
+    def soon() -> None:
+        loop.call_soon_threadsafe(lambda: tell(renew(capture.plan, capture.sources, read)))
+
+    return soon
+
+
 @contextmanager
 def _signals(running: Loop, capture: Capture, tell: Say) -> Iterator[None]:
     """Stop, then hurry, then leave (`kshark.interrupts`)."""
@@ -128,7 +143,7 @@ def _signals(running: Loop, capture: Capture, tell: Say) -> Iterator[None]:
     heard = EARLY if EARLY.installed else Interrupts()
     if heard is not EARLY:
         heard.install()
-    heard.attach(on_signal)
+    heard.attach(on_signal, renewing(loop, capture, tell))
     try:
         yield
     finally:
