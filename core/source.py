@@ -54,7 +54,10 @@ class Source:
         names = getattr(backend, "name", None)
         self.names: Callable[[Flow], None] | None = names if callable(names) else None
         leave = getattr(backend, "opaque", None)
-        self.leave: Callable[[Flow, int], None] | None = leave if callable(leave) else None
+        # Of a worker process neither the backend nor the engine is here.
+        self.leave: Callable[[Flow, int], None] | None = (
+            leave if callable(leave) and not remote else None
+        )
         if self.leave is not None and not engine.keeps:  # else packets are wanted whole
             engine.unread = []
 
@@ -107,7 +110,7 @@ class Source:
 
     def named(self, entries: list[Entry]) -> list[Entry]:
         """The same, with the processes at the ends of their flows, where the backend knows them."""
-        if self.engine.unread:
+        if self.leave is not None and self.engine.unread:
             self.leave_out()
         name = self.names
         if name is None:
