@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from kshark.breaker import PERIOD, Charge, Post, Watch
+from kshark.breaker import Charge, Post, Watch, ring, silence
 
 T = TypeVar("T")
 
@@ -39,15 +39,11 @@ class Alarm(Post):
         if self.running or not free():
             return function(*arguments)
         self.running = True
-        signal.signal(signal.SIGALRM, self.ring)
-        signal.siginterrupt(signal.SIGALRM, False)
-        signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
+        ring(self.ring)
         try:
             return function(*arguments)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # takes back one that is on its way
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            silence()
             self.running = False
 
     def ring(self, number: int, frame: FrameType | None) -> None:

@@ -125,6 +125,21 @@ def queued() -> int:
         os.close(file)
 
 
+def ring(handler: Callable[[int, FrameType | None], None], first: float = PERIOD) -> Any:
+    """Have SIGALRM ask `handler`, first after so many seconds; gives who was asked before. Main thread only."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, first, PERIOD)
+    return before
+
+
+def silence(before: Any = signal.SIG_DFL) -> None:
+    """Do so no more. One signal may be on its way: by default it would end the process."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # takes it back
+    signal.signal(signal.SIGALRM, before)
+
+
 class Watch:
     """Samples one engine's tally, or a run's `Post`. `sample` is what the timer calls; tests call it themselves."""
 
@@ -145,16 +160,6 @@ class Watch:
         self.stopped: set[int] = set()  # those that were interrupted
         self.seen: set[Charge] = set()
         self.deaf = ""  # who does not let itself be interrupted
-
-    def start(self) -> None:
-        """Install the timer (SIGALRM); main thread only."""
-        signal.signal(signal.SIGALRM, self.on_signal)
-        signal.siginterrupt(signal.SIGALRM, False)
-        signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
-
-    def stop(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         self.sample(frame)
@@ -290,13 +295,11 @@ def within(patience: int) -> Iterator[None]:
     ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ctrl_c:
         signal.signal(signal.SIGINT, on_interrupt)
-    before = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, patience / limits.SECOND, PERIOD)
+    before = ring(on_alarm, patience / limits.SECOND)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        silence(before)
         if ctrl_c:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

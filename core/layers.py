@@ -24,6 +24,8 @@ SIDES = (Side.CLIENT, Side.SERVER)
 NONE: tuple[Message, ...] = ()
 NAMES = 256
 """Content types whose layers are remembered."""
+LONGEST = 128
+"""Characters of one of them."""
 
 
 class Carried:
@@ -54,7 +56,7 @@ class Carried:
         """The protocols of a content type."""
         name = content_type.lower().strip()
         states = [self.states[s.name] for s in self.specs if name.startswith(s.types)]
-        if len(self.known) < NAMES:
+        if len(self.known) < NAMES and len(content_type) <= LONGEST:
             self.known[content_type] = states
         return states
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -174,14 +173,11 @@ def sampling(capture: Capture, tell: Say) -> Iterator[None]:
                 os._exit(FAILED)
         strays.sample(None if any(watch.ages for watch in watches) else frame)
 
-    before = signal.signal(signal.SIGALRM, on_alarm)
-    signal.siginterrupt(signal.SIGALRM, False)
-    signal.setitimer(signal.ITIMER_REAL, breaker.PERIOD, breaker.PERIOD)
+    before = breaker.ring(on_alarm)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        breaker.silence(before)
 
 
 # ---------------------------------------------------------------- what the user is told

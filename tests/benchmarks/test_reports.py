@@ -140,8 +140,15 @@ def test_the_same_minute_by_two_ways() -> None:
     assert not found.same
 
 
-def test_the_reference_work_is_work() -> None:
-    assert gate.reference_work() > 0.01
+def test_the_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tenth more passes; of figures that another interpreter accepted, a half more."""
+    accepted = {"interpreter": gate.interpreter(), "instructions": {"http": 1000, "dns": 1000}}
+    assert gate.compare({"http": 1100, "dns": 300}, accepted) == 0
+    assert gate.compare({"http": 1101, "dns": 300}, accepted) == 1
+    assert "TOO SLOW" in capsys.readouterr().out
+    accepted["interpreter"] = "another"
+    assert gate.compare({"http": 1500, "dns": 300}, accepted) == 0
+    assert gate.compare({"http": 1501, "dns": 300}, accepted) == 1
 
 
 def test_the_table_from_the_command_line(tmp_path: Path) -> None:

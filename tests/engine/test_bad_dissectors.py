@@ -14,6 +14,7 @@ from fakes import TOY, Table, Toy, rows
 
 from kshark import limits
 from kshark.api import Kind, Message, ProtocolSpec, Side, Switch, Verdict
+from kshark.breaker import ring, silence
 from kshark.feeder import Feeder, Found
 from kshark.wire import END_FIN
 
@@ -147,12 +148,12 @@ def test_an_endless_loop(table: type[Table], method: str, does: Callable[..., An
     t = table(bad(method, does), TOY)
     t.engine.states["bad"].patience = SHORT
     watch = t.engine.watch_dissectors()
-    watch.start()
+    ring(watch.on_signal)
     try:
         for _ in range(limits.BREAKER_OFFENCES + 1):
             provoke(t)
     finally:
-        watch.stop()
+        silence()
     assert t.engine.states["bad"].tripped == (
         "bad is switched off: a call took over 0.06 s, 3 times"
     )
@@ -166,12 +167,12 @@ def test_an_endless_probe(table: type[Table]) -> None:
     t = table(ProtocolSpec(name="bad", dissector=Toy, probe=spins), TOY)
     t.engine.states["bad"].patience = SHORT
     watch = t.engine.watch_dissectors()
-    watch.start()
+    ring(watch.on_signal)
     try:
         for _ in range(limits.BREAKER_OFFENCES + 1):
             assert provoke(t) == [("FLOW", "", "ok")]
     finally:
-        watch.stop()
+        silence()
     assert "switched off" in t.said[-1]
     others_go_on(t)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,7 +12,7 @@ from fakes import TOY, Table, rows
 
 from kshark import limits
 from kshark.api import ProtocolSpec, Side
-from kshark.breaker import PERIOD_NS, Charge, Overrun, Post, ProtocolState, Watch
+from kshark.breaker import PERIOD_NS, Charge, Overrun, Post, ProtocolState, Watch, ring, silence
 from kshark.ledger import Tally
 from kshark.wire import END_FIN
 
@@ -145,7 +147,7 @@ class Spins:
 def test_a_spinning_dissector_is_stopped_for_real(table: type[Table]) -> None:
     t = table(ProtocolSpec(name="spins", dissector=Spins, magic=(b"SPIN",)), TOY)  # type: ignore[arg-type]
     watch = t.engine.watch_dissectors()
-    watch.start()
+    ring(watch.on_signal)
     try:
         for _ in range(limits.BREAKER_OFFENCES):
             guard = t.open()
@@ -160,7 +162,25 @@ def test_a_spinning_dissector_is_stopped_for_real(table: type[Table]) -> None:
         t.engine.take()
         assert rows(t.talk(t.open(), "> TOY a\n < OK")) == [("TOY a", "OK", "ok")]
     finally:
-        watch.stop()
+        silence()
     assert any("spins: it took over 0.25 s" in line for line in t.said)
     assert t.engine.ledger.check() == []
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_a_signal_on_its_way_ends_nobody() -> None:
+    """The timer rang just before it was taken away, and the process lives."""
+    script = """
+import os, signal
+from kshark.breaker import Post, Watch, ring, silence
+ring(Watch(Post(), print).on_signal)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+os.kill(os.getpid(), signal.SIGALRM)
+silence()
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+print("alive")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "alive\n"
