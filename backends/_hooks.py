@@ -34,8 +34,8 @@ LEFT: Final = "leave"
 
 BEGINNINGS: Final = ("fentry_", "kprobe_", "enter_", "on_state")
 """How the programs are called that must not be missed once. An end that is missed is counted in the kernel."""
-BCC: Final = "bcc"
-"""The way that is taken where no other can be, and where it is asked for by name."""
+TRACEPOINT, BCC = "tracepoint", "bcc"
+"""The last: the way that is taken where no other can be, and where it is asked for by name."""
 
 Names = Literal["auto", "fentry", "kprobe", "tracepoint", "bcc"]
 Programs = Object | Compiled
@@ -52,6 +52,11 @@ class Hooks(NamedTuple):
     """Attach one program, which fails where attaching all of them would."""
     sockets: Callable[[Any], bytes] = lambda programs: open_sockets()
     """Who has which socket at this moment: records for `Owners.begin`."""
+
+    @property
+    def at_calls(self) -> bool:
+        """Whether what needs no system call (io_uring) is not seen."""
+        return self.name in (TRACEPOINT, BCC)
 
 
 class Chosen(NamedTuple):
@@ -131,7 +136,7 @@ ALL: Final = (
         lambda programs: programs.attach_function(RETURNED, "tcp_sendmsg", end=True),
     ),
     Hooks(
-        "tracepoint",
+        TRACEPOINT,
         "system calls (tracepoint)",
         lambda wanted: load(wanted, "syscalls", None),
         _attach_tracepoint,

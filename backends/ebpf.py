@@ -29,7 +29,7 @@ from kshark.api import (
     hookimpl,
     option,
 )
-from kshark.backends import _hooks, _privileges, _sockets, _tls
+from kshark.backends import _hooks, _privileges, _sockets, _tls, _uring
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._looks import BLOCK, ROW, Pace, lent, room
 from kshark.backends._opaque import mark
@@ -264,6 +264,8 @@ class Ebpf:
         # After attaching: a socket that is opened in between is in both.
         self._owners.begin(chosen.hooks.sockets(programs))
         self._facts = {"hooks": chosen.hooks.name, "not": chosen.instead or "none"}
+        if chosen.hooks.at_calls and (unseen := _uring.note()):
+            self._note(unseen)
         self._note(f"hooks: {chosen}")
         if self._options.tls and (shared := chosen.by_libbpf) is not None:
             self._tls = _tls.begin(shared, self._wanted, self._note)

@@ -81,7 +81,7 @@ def capture(wanted: dict[str, Any]) -> dict[str, Any]:
             break
     if process.poll() is None:
         Path("/sys/fs/cgroup/calls/cgroup.procs").write_text(f"{os.getpid()}")
-        for command in TRAFFIC:
+        for command in wanted.get("traffic", TRAFFIC):
             print(command, run(command), flush=True)
         Path("/sys/fs/cgroup/cgroup.procs").write_text(f"{os.getpid()}")
         until(lambda: len(lines(file)) >= wanted["entries"], ENOUGH)
