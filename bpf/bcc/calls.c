@@ -271,6 +271,7 @@ static __always_inline void end_accept(struct call *call, int fd)
 	link.ends = *found;
 	link.turn = turn_of(at.pid);
 	links.update(&at, &link);
+	peers.delete(&peer);
 }
 
 static __always_inline void end_duplicate(struct call *call, int fd)
@@ -354,21 +355,33 @@ int on_adjust(void *at)
 	return 0;
 }
 
+/* Who has connected, and is not accepted yet; to two servers at once from one port, it is not known which is which. */
+static __always_inline void tell_peer(struct ends *ends)
+{
+	struct ends unsure = {}, *before;
+	struct peer peer = {};
+
+	peer_of(ends, &peer);
+	before = peers.lookup(&peer);
+	if (before && before->local_port != ends->local_port)
+		peers.update(&peer, &unsure);
+	else
+		peers.update(&peer, ends);
+}
+
 /* A connection is open. Of one that a process here asked for it is known whose it is. */
 static __always_inline void opened(struct ends *ends, u64 sock, bool client)
 {
 	struct conn fresh = { .opened = client ? BY_CLIENT : BY_SERVER }, *conn;
 	struct asker *asker = askers.lookup(&sock);
 	struct link link = {};
-	struct peer peer = {};
 	u32 start = bpf_ktime_get_ns();
 
 	fresh.sent = start;
 	fresh.heard = start + (1u << 31);
 	if (!client) {
 		conns.update(ends, &fresh);
-		peer_of(ends, &peer);
-		peers.update(&peer, ends);
+		tell_peer(ends);
 		return;
 	}
 	if (!asker) { /* by nobody who is wanted */

@@ -47,6 +47,20 @@ again = os.open("file", os.O_WRONLY)
 assert again == number
 os.write(again, b"GET /small?again HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
 """
+GREETS = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    print("ready", flush=True)
+    with server.accept()[0] as client:
+        client.sendall(b"hello\\n")
+        assert client.recv(100) == b"bye\\n"
+"""
+GREETED = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as server:
+    assert server.recv(100) == b"hello\\n"
+    server.sendall(b"bye\\n")
+"""
 ALONE = 'for hidden in $HIDDEN; do mount -t tmpfs none "$hidden"; done; exec "$@"'
 BTF, MODULES = "/sys/kernel/btf", "/usr/lib/python3/dist-packages"
 
@@ -152,6 +166,22 @@ def test_servers_alone_and_a_connection_that_was_open(site: Path) -> None:
     assert set(found) >= {"fresh", "again"}
     assert (found["fresh"]["midstream"], found["again"]["midstream"]) == (False, True)
     assert {e["dst"]["comm"] for e in found.values()} == {"redis-server"}
+
+
+def test_a_server_that_speaks_first(site: Path) -> None:
+    """Which connection it has accepted is known by who asked for it."""
+    server, port = site / "greeter", WEB + 1
+    server.symlink_to(sys.executable)
+    ports = f"ebpf:,hooks=bcc,comms=greeter,ports={port}"
+    with capturing(site, ports, "TLS stays closed") as capture:
+        with subprocess.Popen([str(server), "-c", GREETS, str(port)], stdout=subprocess.PIPE) as it:
+            assert it.stdout is not None
+            assert it.stdout.readline()
+            subprocess.run([sys.executable, "-c", GREETED, str(port)], check=True, timeout=60)
+        capture.end()
+    (entry,) = capture.entries
+    assert (entry["protocol"], entry["dst"]["comm"]) == ("tcp", "greeter")
+    assert (entry["request"]["size"], entry["response"]["size"]) == (4, 6)
 
 
 def test_a_number_that_is_a_file_now_is_no_connection(site: Path) -> None:
