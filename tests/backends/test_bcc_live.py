@@ -241,7 +241,7 @@ def test_it_is_taken_where_the_kernel_has_no_btf(site: Path) -> None:
     [
         ((BTF, MODULES), "", "this kernel has no BTF (/sys/kernel/btf/vmlinux)"),
         ((MODULES,), ",hooks=bcc", "bcc is not installed: apt-get install python3-bpfcc"),
-        ((), ",hooks=bcc,netns=1", "netns and cgroups cannot be asked for with hooks=bcc"),
+        ((), f",hooks=bcc,netns={os.getpid()}", "netns and cgroups cannot be asked for with hooks=bcc"),
     ],
 )
 def test_what_cannot_be_is_one_line(
