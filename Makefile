@@ -28,7 +28,7 @@ run: dev ## watch this machine's traffic, live (ARGS="--iface lo --sink jsonl:-"
 
 test: dev tools bpf ## everything that takes under ten minutes, live captures in own namespaces included
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not kernel" $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not kernel" $(ARGS)
 
 test-kernel: dev tools bpf ## eBPF hooks in a guest with Debian's kernel, under qemu: two minutes
 	@missing=""; \

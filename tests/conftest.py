@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
-from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,9 +20,19 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """How several processes share tests: what looks at the kernel, of which there is one, is one process's."""
-    for item in items:
-        alone = item.get_closest_marker("live")
-        item.add_marker(pytest.mark.xdist_group("live" if alone else item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How two processes share the tests: by files, and all that look at the kernel, of which there is one, in one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(config.rootpath / nodeid.partition("::")[0])
+
+    return Scheduling(config, log)
+
+
+@functools.cache
+def scope(path: Path) -> str:
+    """What is run together with this file's tests."""
+    return "live" if "mark.live" in path.read_text() else str(path)
