@@ -80,21 +80,34 @@ def test_clients_of_every_library(site: TlsSite, tmp_path: Path) -> None:
 @pytest.mark.parametrize("flags", [(), ("-s", "-w")])
 def test_go(site: TlsSite, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Client and server, with symbols and without; the program is new when the capture runs already."""
+    go = site.go(*flags)
+    name, url = go[2:], "https://127.0.0.1:8443/go"
     with ebpf(tmp_path, site.space) as capture:
-        go = site.go(*flags)
+
+        def asked(target: str) -> list[Entry]:
+            return [
+                entry
+                for entry in calls(capture)
+                if entry["src"]["comm"] == name and entry["request"]["target"] == target
+            ]
+
+        def hooked() -> bool:
+            """Whether the file is: it is found when it is mapped, while it begins to talk already."""
+            site.ask(go, "http1", f"{url}/warm")
+            return bool(asked("/go/warm"))
+
         server = site.start(go, "serve", "127.0.0.1:8443")
         try:
-            url = "https://127.0.0.1:8443/go"
             ready(lambda: b"from Go" in site.ask("curl", "-sk", url, check=False))
+            ready(hooked)
             site.ask(go, "http1", url)
             site.ask(go, "http2", url)
-            ready(lambda: len(calls(capture)) >= 7)
+            ready(lambda: len(asked("/go")) >= 6)
         finally:
             server.terminate()
             server.wait()
         capture.end()
-    name = go[2:]
-    found = [e for e in calls(capture) if e["src"]["comm"] == name]
+    found = asked("/go")
     assert shown(found) == {(name, name, "/go"): 6}
     assert Counter(e["protocol"] for e in found) == {"http": 3, "http2": 3}
 
