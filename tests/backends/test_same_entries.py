@@ -25,6 +25,8 @@ from netlab import Lab, lab
 from servers import LARGE, SERVERS, Site, ready, serving
 from test_cgroup_live import group
 
+from kshark import limits
+
 __all__ = ["group", "lab"]
 pytestmark = pytest.mark.live
 
@@ -168,7 +170,7 @@ def whole(found: list[Entry]) -> list[Entry]:
             assert (0 if local else LARGE[sent]) <= unseen <= LARGE[sent]
             assert entry["truncated"] == bool(unseen)
             entry["response"]["size"] += unseen
-            entry |= {"gap_bytes": 0, "truncated": False}
+            entry |= {"gap_bytes": 0, "truncated": LARGE[sent] > limits.BODY_KEPT}
     return found
 
 

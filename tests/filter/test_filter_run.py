@@ -371,8 +371,8 @@ def test_options_of_every_sink_are_taken() -> None:
 
 
 def test_what_others_come_in_is_loaded_with_them() -> None:
-    """``--protocol websocket`` reads HTTP up to the upgrade, and hides its secrets."""
+    """``--protocol websocket`` reads HTTP of both kinds up to the tunnel, and hides its secrets."""
     plan = planned(protocol=["websocket"])
     assert {spec for one in load().protocols.values() for spec in one.over} <= CARRIERS
     wanted = needed(frozenset({"websocket"}), list(plan.registry.protocols.values()))
-    assert wanted == {"http", "tls", "websocket"}  # in TLS, where there are keys
+    assert wanted == {"http", "http2", "tls", "websocket"}  # in TLS, where there are keys
