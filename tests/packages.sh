@@ -30,8 +30,11 @@ done
 for source in bpf/*.bpf.c; do
     in_wheel "^kshark/${source%.c}\.o\$"
 done
-! grep -E '\.(c|o)$|^(build|tests|benchmarks|docs)/' "$work/wheel.txt" | grep -v '\.bpf\.[co]$' || fail "build leftovers are in the wheel"
-! grep -E '\.(o|so)$|[^f]\.c$|(^|/)(build|\.venv|__pycache__)/' "$work/sdist.txt" || fail "build leftovers are in the sdist"
+for source in bpf/bcc/*.[ch]; do # compiled where there is no BTF
+    in_wheel "^kshark/$source\$"
+done
+! grep -E '\.(c|o)$|^(build|tests|benchmarks|docs)/' "$work/wheel.txt" | grep -vE '\.bpf\.[co]$|/bpf/bcc/' || fail "build leftovers are in the wheel"
+! grep -E '\.(o|so)$|[^f]\.c$|(^|/)(build|\.venv|__pycache__)/' "$work/sdist.txt" | grep -v bpf/bcc/ || fail "build leftovers are in the sdist"
 echo "ok: $(wc -l <"$work/wheel.txt") files in $(basename "$wheel"), $(wc -l <"$work/sdist.txt") in $(basename "$sdist")"
 
 # ------------------------------------------------------------------ install, run
