@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from typing import Final
@@ -11,20 +12,32 @@ WAIT: Final = 200
 
 
 def say(text: str) -> None:
-    """One line to the user; it is dropped where standard error is closed, or a pipe that nobody reads."""
+    """One line to the user; it is dropped where standard error is closed, or a pipe that nobody reads.
+
+    It is written at once, past Python's buffers: a thread may speak, too, and a signal in the midst of it.
+    """
+    line = f"kshark: {text}\n"
+    if sys.stderr is None:  # the process was begun without one
+        return
     try:
-        if _writable():
-            sys.stderr.write(f"kshark: {text}\n")  # at once: a thread may speak, too
-            sys.stderr.flush()
-    except OSError:
+        number = _number()
+        if number < 0:
+            print(line, end="", file=sys.stderr, flush=True)
+        elif _writable(number):
+            os.write(number, line.encode("utf-8", "backslashreplace"))
+    except (OSError, RuntimeError, ValueError):
         return
 
 
-def _writable() -> bool:
+def _number() -> int:
+    """Its descriptor, -1 where somebody took its place."""
     try:
-        number = sys.stderr.fileno()
-    except (OSError, ValueError):  # not a file: somebody took its place
-        return True
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return -1
+
+
+def _writable(number: int) -> bool:
     poll = select.poll()
     poll.register(number, select.POLLOUT)
     return bool(poll.poll(WAIT))
