@@ -4,13 +4,13 @@
 
 #include "moved.h"
 
-#define PAYLOAD 65536 /* most bytes of a call that are taken; `struct settings` may ask for less */
+#define PAYLOAD 65536 /* most bytes of a call that are taken; `struct ks_settings` may ask for less */
 #define PIECES 64 /* parts of one message (struct iovec) that are looked at: gRPC sends each header in several */
 #define MESSAGES 8 /* messages of one sendmmsg or recvmmsg */
 #define CPUS 128
 
 /* What may change while the programs run. */
-struct settings {
+struct ks_settings {
 	__u32 payload; /* bytes of a call that are taken */
 	__u32 one_in; /* connections of which one is told, a power of two; 0 and 1: all */
 	__u32 any_opaque; /* whether there is a connection that nobody reads */
@@ -19,10 +19,10 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct settings);
+	__type(value, struct ks_settings);
 } settings SEC(".maps");
 
-struct call {
+struct ks_call {
 	__u64 sock, buffer, count, name; /* name: the address of a datagram */
 	__u64 skip; /* bytes at the beginning of the vector that were moved before */
 	__u64 ns;
@@ -35,7 +35,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64); /* thread */
-	__type(value, struct call);
+	__type(value, struct ks_call);
 } calls SEC(".maps");
 
 /* A record is put together here, step by step. The steps are functions of their own, and what one leaves for the next is
@@ -43,37 +43,37 @@ struct {
  * along every path. Where programs can be interrupted by others on their processor (fentry, on a kernel that is
  * preemptible), `claim` sees to it that they do not share it.
  */
-struct scratch {
+struct ks_scratch {
 	__u32 claimed;
-	struct ends ends;
-	struct segment it;
+	struct ks_ends ends;
+	struct ks_segment it;
 	__u64 buffer, pieces, skip, name; /* of the message */
 	__u64 way; /* a number for the direction that its bytes take, the same at either end */
-	struct head head;
+	struct ks_head head;
 	__u8 data[HEADERS + 2 * PAYLOAD];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY); /* not PERCPU_ARRAY: a value of that has 32 KiB at most */
 	__uint(max_entries, CPUS);
 	__type(key, __u32);
-	__type(value, struct scratch);
+	__type(value, struct ks_scratch);
 } scratches SEC(".maps");
 
-static __always_inline struct settings *this_setting(void)
+static __always_inline struct ks_settings *this_setting(void)
 {
 	__u32 first = 0;
 
 	return bpf_map_lookup_elem(&settings, &first);
 }
 
-static __always_inline struct call *this_call(void)
+static __always_inline struct ks_call *this_call(void)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 
 	return bpf_map_lookup_elem(&calls, &thread);
 }
 
-static __always_inline struct scratch *this_scratch(void)
+static __always_inline struct ks_scratch *this_scratch(void)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 
@@ -81,22 +81,22 @@ static __always_inline struct scratch *this_scratch(void)
 }
 
 #ifdef PREEMPTIBLE /* needs Linux 5.12, as these programs do anyway */
-static __always_inline bool claim(struct scratch *scratch)
+static __always_inline bool claim(struct ks_scratch *scratch)
 {
 	return !__sync_val_compare_and_swap(&scratch->claimed, 0, 1);
 }
 
-static __always_inline void release(struct scratch *scratch)
+static __always_inline void release(struct ks_scratch *scratch)
 {
 	__sync_val_compare_and_swap(&scratch->claimed, 1, 0);
 }
 #else
-static __always_inline bool claim(struct scratch *scratch)
+static __always_inline bool claim(struct ks_scratch *scratch)
 {
 	return true;
 }
 
-static __always_inline void release(struct scratch *scratch)
+static __always_inline void release(struct ks_scratch *scratch)
 {
 }
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* A call that moves bytes through a socket: remembered when it begins, told when it has ended.
  *
- * Whatever the hooks are (system calls, functions of the kernel), they fill `struct call` and come here. The place of
+ * Whatever the hooks are (system calls, functions of the kernel), they fill `struct ks_call` and come here. The place of
  * the bytes in a TCP stream is read twice, since other threads may use the same socket meanwhile.
  */
 #pragma once
 
 /* Whether a call is the same once more: UDP for IPv6 gives what is for IPv4 on to that. */
-static __always_inline bool given_on(const struct call *before, const struct call *call)
+static __always_inline bool given_on(const struct ks_call *before, const struct ks_call *call)
 {
 	struct sock *sk = (void *)call->sock;
 
@@ -16,9 +16,9 @@ static __always_inline bool given_on(const struct call *before, const struct cal
 }
 
 /* What is there already has no end that we were told of, or goes on with this one. */
-static __always_inline void remember(__u64 thread, struct call *call)
+static __always_inline void remember(__u64 thread, struct ks_call *call)
 {
-	struct call *before = bpf_map_lookup_elem(&calls, &thread);
+	struct ks_call *before = bpf_map_lookup_elem(&calls, &thread);
 
 	if (before && !given_on(before, call))
 		count(LOST_MISSED);
@@ -27,7 +27,7 @@ static __always_inline void remember(__u64 thread, struct call *call)
 }
 
 /* A call begins. */
-static __always_inline int begin(struct sock *sk, struct call *call)
+static __always_inline int begin(struct sock *sk, struct ks_call *call)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	__u16 family, proto, local, remote;
@@ -68,7 +68,7 @@ static __always_inline int begin(struct sock *sk, struct call *call)
 static __always_inline int end(long result)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct call *call = bpf_map_lookup_elem(&calls, &thread);
+	struct ks_call *call = bpf_map_lookup_elem(&calls, &thread);
 
 	if (!call)
 		return 0;

@@ -13,9 +13,9 @@
 #define PAYLOAD 65536 /* most bytes of a call that are taken; `payload` may ask for less */
 #define SLOTS 2 /* calls under way at once on one processor */
 
-enum kind { DATA, PROCESS, CLEAR, NEWS };
-enum news { UNBOUND, FILE_MAPPED };
-enum counter {
+enum ks_kind { DATA, PROCESS, CLEAR, NEWS };
+enum ks_news { UNBOUND, FILE_MAPPED };
+enum ks_counter {
 	LOST_RING, /* records: no room in the ring */
 	LOST_SLOT, /* records: too many calls under way on one processor */
 	LOST_FAULT, /* calls whose bytes could not be read */
@@ -41,25 +41,25 @@ static __always_inline void note_some(__u32 which, __u64 some)
 		*value += some;
 }
 
-struct slot {
+struct ks_slot {
 	__u32 busy, unused;
-	struct head head;
+	struct ks_head head;
 	__u8 data[HEADERS + PAYLOAD];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY); /* not PERCPU_ARRAY: a value of that has 32 KiB at most */
 	__uint(max_entries, 2 * SLOTS); /* the loader sets SLOTS a processor */
 	__type(key, __u32);
-	__type(value, struct slot);
+	__type(value, struct ks_slot);
 } slots SEC(".maps");
 
-static __always_inline struct slot *claim(void)
+static __always_inline struct ks_slot *claim(void)
 {
 	__u32 first = bpf_get_smp_processor_id() * SLOTS;
 
 	for (__u32 i = 0; i < SLOTS; i++) {
 		__u32 at = first + i;
-		struct slot *slot = bpf_map_lookup_elem(&slots, &at);
+		struct ks_slot *slot = bpf_map_lookup_elem(&slots, &at);
 
 		if (slot && !__sync_val_compare_and_swap(&slot->busy, 0, 1))
 			return slot;
@@ -69,13 +69,13 @@ static __always_inline struct slot *claim(void)
 }
 
 /* A TLS session of a process, and the connection that carries it. */
-struct session {
+struct ks_session {
 	__u64 at; /* the library's object */
 	__u64 space; /* the process's memory: another one after exec */
 	__u32 pid, unused;
 };
-struct binding {
-	struct ends ends;
+struct ks_binding {
+	struct ks_ends ends;
 	__u32 owed; /* bytes told of a write that is yet to be repeated */
 	__u8 state, named;
 	__u16 unused;
@@ -84,11 +84,11 @@ enum { UNKNOWN, BOUND, UNWANTED };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct session);
-	__type(value, struct binding);
+	__type(key, struct ks_session);
+	__type(value, struct ks_binding);
 } bindings SEC(".maps");
 
-static __always_inline void session_of(__u64 at, struct session *it)
+static __always_inline void session_of(__u64 at, struct ks_session *it)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
@@ -98,10 +98,10 @@ static __always_inline void session_of(__u64 at, struct session *it)
 	it->unused = 0;
 }
 
-static __always_inline struct binding *binding_of(__u64 at, bool make)
+static __always_inline struct ks_binding *binding_of(__u64 at, bool make)
 {
-	struct session session;
-	struct binding *found, fresh = {};
+	struct ks_session session;
+	struct ks_binding *found, fresh = {};
 
 	session_of(at, &session);
 	found = bpf_map_lookup_elem(&bindings, &session);
@@ -112,9 +112,9 @@ static __always_inline struct binding *binding_of(__u64 at, bool make)
 }
 
 /* This connection carries the session. */
-static __always_inline bool bind(struct binding *it, struct sock *sk)
+static __always_inline bool bind(struct ks_binding *it, struct sock *sk)
 {
-	struct ends ends = {};
+	struct ks_ends ends = {};
 
 	if (!sk || !ends_of(sk, &ends) || ends.proto != TCP || !ends.remote_port)
 		return false;
@@ -124,22 +124,22 @@ static __always_inline bool bind(struct binding *it, struct sock *sk)
 }
 
 /* One direction of a connection, the same at either end. */
-struct way {
+struct ks_way {
 	__u8 from[16], to[16];
 	__u16 from_port, to_port;
 };
-struct stream {
+struct ks_stream {
 	__u32 next; /* sequence number */
 	__u32 by_sender; /* who tells */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct way);
-	__type(value, struct stream);
+	__type(key, struct ks_way);
+	__type(value, struct ks_stream);
 } streams SEC(".maps");
 
-static __always_inline void way_of(const struct ends *ends, bool out, struct way *way)
+static __always_inline void way_of(const struct ks_ends *ends, bool out, struct ks_way *way)
 {
 	__builtin_memcpy(way->from, out ? ends->local : ends->remote, 16);
 	__builtin_memcpy(way->to, out ? ends->remote : ends->local, 16);
@@ -148,10 +148,10 @@ static __always_inline void way_of(const struct ends *ends, bool out, struct way
 }
 
 /* Whether this end tells of that direction; `seq` is where the next `size` bytes stand in it. */
-static __always_inline bool takes_turn(const struct ends *ends, bool out, __u32 size, __u32 *seq)
+static __always_inline bool takes_turn(const struct ks_ends *ends, bool out, __u32 size, __u32 *seq)
 {
-	struct stream *found, fresh = { .next = 1 + size, .by_sender = out };
-	struct way way;
+	struct ks_stream *found, fresh = { .next = 1 + size, .by_sender = out };
+	struct ks_way way;
 
 	way_of(ends, out, &way);
 	found = bpf_map_lookup_elem(&streams, &way);
@@ -169,9 +169,9 @@ static __always_inline bool takes_turn(const struct ends *ends, bool out, __u32 
 	return true;
 }
 
-static __always_inline void forget_ways(const struct ends *ends)
+static __always_inline void forget_ways(const struct ks_ends *ends)
 {
-	struct way way;
+	struct ks_way way;
 
 	way_of(ends, true, &way);
 	bpf_map_delete_elem(&streams, &way);
@@ -195,16 +195,16 @@ static __always_inline void note_reader(void *regs)
 		bpf_map_update_elem(&readers, &pid, &file, BPF_ANY);
 }
 
-struct news_record {
-	struct head head;
+struct ks_news_record {
+	struct ks_head head;
 	__u32 what, pid;
 	__u64 device, inode;
-	struct ends ends;
-	struct name name;
+	struct ks_ends ends;
+	struct ks_name name;
 	__u32 unused;
 };
 
-static __always_inline bool put_news(struct news_record *it, __u32 what)
+static __always_inline bool put_news(struct ks_news_record *it, __u32 what)
 {
 	it->head.ns = bpf_ktime_get_ns();
 	it->head.wire = sizeof(*it) - sizeof(it->head);
@@ -219,9 +219,9 @@ static __always_inline bool put_news(struct news_record *it, __u32 what)
 }
 
 /* Nobody knows the connection: ends that no connection has (RFC 6666), and whose session it is. */
-static __always_inline bool name_unbound(struct binding *it)
+static __always_inline bool name_unbound(struct ks_binding *it)
 {
-	struct news_record news = {};
+	struct ks_news_record news = {};
 
 	if (asks(BY_PORT) || asks(BY_NETNS)) {
 		note_some(HIDDEN, 1);
@@ -241,11 +241,11 @@ static __always_inline bool name_unbound(struct binding *it)
 }
 
 /* Tell of `size` bytes in the memory of the process. */
-static __always_inline void tell_clear(struct binding *it, bool out, __u64 buffer, __u32 size, __u64 ns)
+static __always_inline void tell_clear(struct ks_binding *it, bool out, __u64 buffer, __u32 size, __u64 ns)
 {
-	struct segment segment = { .out = out, .flags = PSH | ACK, .size = size };
+	struct ks_segment segment = { .out = out, .flags = PSH | ACK, .size = size };
 	__u32 at, most = size < payload ? size : payload;
-	struct slot *slot;
+	struct ks_slot *slot;
 	long failed;
 
 	if (!size || it->state == UNWANTED || (it->state == UNKNOWN && !name_unbound(it)))
@@ -260,7 +260,7 @@ static __always_inline void tell_clear(struct binding *it, bool out, __u64 buffe
 	if (at == HEADERS)
 		failed = bpf_probe_read_user(slot->data + HEADERS, most, (void *)buffer);
 	else
-		failed = bpf_probe_read_user(slot->data + sizeof(struct ip4) + sizeof(struct tcp), most, (void *)buffer);
+		failed = bpf_probe_read_user(slot->data + sizeof(struct ks_ip4) + sizeof(struct ks_tcp), most, (void *)buffer);
 	if (failed) {
 		note_some(LOST_FAULT, 1);
 		most = 0;

@@ -2,22 +2,22 @@
 /* Addresses that a socket of UDP does not know, where it is bound to none: read from the packets. */
 #pragma once
 
-struct addresses {
-	struct address source, target;
+struct ks_addresses {
+	struct ks_address source, target;
 	__u16 source_port, target_port;
 };
 
 /* Fill `it` from a packet of UDP whose IP header is at `at`. */
-static __always_inline bool addresses_of(const unsigned char *at, struct addresses *it)
+static __always_inline bool addresses_of(const unsigned char *at, struct ks_addresses *it)
 {
-	struct udp udp;
+	struct ks_udp udp;
 	__u32 size;
 	__u8 version;
 
 	if (bpf_probe_read_kernel(&version, 1, at))
 		return false;
 	if (version >> 4 == 4) {
-		struct ip4 ip;
+		struct ks_ip4 ip;
 
 		if (bpf_probe_read_kernel(&ip, sizeof(ip), at) || ip.proto != UDP)
 			return false;
@@ -25,7 +25,7 @@ static __always_inline bool addresses_of(const unsigned char *at, struct address
 		*(__u32 *)it->target.bytes = ip.target;
 		size = (version & 15) * 4;
 	} else if (version >> 4 == 6) {
-		struct ip6 ip;
+		struct ks_ip6 ip;
 
 		if (bpf_probe_read_kernel(&ip, sizeof(ip), at) || ip.proto != UDP)
 			return false;
@@ -46,7 +46,7 @@ static __always_inline bool addresses_of(const unsigned char *at, struct address
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(on_receive, struct sk_buff *skb)
 {
-	struct addresses it = {};
+	struct ks_addresses it = {};
 	__u64 key;
 
 	if (!addresses_of(skb->data, &it))
@@ -61,8 +61,8 @@ SEC("tp_btf/net_dev_queue")
 int BPF_PROG(on_send, struct sk_buff *skb)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct call *call = bpf_map_lookup_elem(&calls, &thread);
-	struct addresses it = {};
+	struct ks_call *call = bpf_map_lookup_elem(&calls, &thread);
+	struct ks_addresses it = {};
 
 	if (!call || !call->learn || call->learned || (__u64)skb->sk != call->sock)
 		return 0;

@@ -8,7 +8,7 @@
 #define UDP 17
 
 /* Both ends of a socket. Ports are in the host's order; an IPv4 address is in the first 4 bytes. */
-struct ends {
+struct ks_ends {
 	__u8 local[16];
 	__u8 remote[16];
 	__u16 local_port;
@@ -27,7 +27,7 @@ static __always_inline bool is_mapped(const __u8 *address)
 }
 
 /* IPv4 on a socket of IPv6 is told as what it is. The address of an unconnected one says nothing: IPv6. */
-static __always_inline void unmap(struct ends *ends)
+static __always_inline void unmap(struct ks_ends *ends)
 {
 	__u32 *local = (__u32 *)ends->local, *remote = (__u32 *)ends->remote;
 

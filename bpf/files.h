@@ -4,21 +4,21 @@
 
 #define PROT_EXEC 4
 
-struct file_key {
+struct ks_file_key {
 	__u64 device, inode;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct file_key);
+	__type(key, struct ks_file_key);
 	__type(value, __u8);
 } files SEC(".maps");
 
 static __always_inline void tell_file(struct file *file)
 {
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct file_key key = { BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino) };
-	struct news_record news = { .device = key.device, .inode = key.inode };
+	struct ks_file_key key = { BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino) };
+	struct ks_news_record news = { .device = key.device, .inode = key.inode };
 	__u8 seen = 1;
 
 	if (bpf_map_lookup_elem(&files, &key))

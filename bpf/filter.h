@@ -5,7 +5,7 @@
 const volatile __u32 own_pid = 0; /* kshark's own traffic is left out */
 
 /* Whether a map says what is wanted; else all are. It may change while the programs run, and so may the maps. */
-enum question { BY_PORT, BY_PID, BY_COMM, BY_NETNS, BY_GROUP, QUESTIONS };
+enum ks_question { BY_PORT, BY_PID, BY_COMM, BY_NETNS, BY_GROUP, QUESTIONS };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, QUESTIONS);
@@ -13,14 +13,14 @@ struct {
 	__type(value, __u32);
 } questions SEC(".maps");
 
-static __always_inline bool asks(enum question which)
+static __always_inline bool asks(enum ks_question which)
 {
 	__u32 key = which, *value = bpf_map_lookup_elem(&questions, &key);
 
 	return value && *value;
 }
 
-struct name {
+struct ks_name {
 	char text[16];
 };
 
@@ -34,7 +34,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
-	__type(key, struct name);
+	__type(key, struct ks_name);
 	__type(value, __u8);
 } comms SEC(".maps");
 
@@ -60,7 +60,7 @@ struct {
 } groups SEC(".maps");
 
 /* The name of the process: that of its first thread, zero after its end. */
-static __always_inline void name_of_task(struct name *name)
+static __always_inline void name_of_task(struct ks_name *name)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
@@ -73,7 +73,7 @@ static __always_inline void name_of_task(struct name *name)
 /* Whether the task is in one of `groups`, or below one. */
 __noinline int wants_group(void)
 {
-	struct group it = group_of((void *)bpf_get_current_task());
+	struct ks_group it = group_of((void *)bpf_get_current_task());
 	struct cgroup *at = it.at;
 
 	for (int level = 0; level < GROUP_DEPTH && at; level++) {
@@ -95,7 +95,7 @@ static __always_inline bool wants_task(__u32 pid)
 	if (asks(BY_GROUP) && !wants_group())
 		return false;
 	if (asks(BY_COMM)) {
-		struct name name;
+		struct ks_name name;
 
 		name_of_task(&name);
 		return bpf_map_lookup_elem(&comms, &name);

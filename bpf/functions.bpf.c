@@ -35,7 +35,7 @@ const volatile __u8 old_takes = 0; /* the flags of tcp_recvmsg and the like are 
 /* A message goes through `sk`. */
 static __always_inline int moves(struct sock *sk, struct msghdr *message, __u32 op)
 {
-	struct call call = { .op = op | KERNEL };
+	struct ks_call call = { .op = op | KERNEL };
 
 	if (!wants_task(bpf_get_current_pid_tgid() >> 32))
 		return 0;
@@ -48,7 +48,7 @@ static __always_inline int moves(struct sock *sk, struct msghdr *message, __u32 
 /* Pages do, of which nobody has the bytes at hand. */
 static __always_inline int moves_pages(struct sock *sk, __u32 op)
 {
-	struct call call = { .op = op | UNSEEN };
+	struct ks_call call = { .op = op | UNSEEN };
 
 	return wants_task(bpf_get_current_pid_tgid() >> 32) ? begin(sk, &call) : 0;
 }

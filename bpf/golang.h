@@ -19,17 +19,17 @@
 #define GO_3(regs) (((struct user_pt_regs *)(regs))->regs[2])
 #endif
 
-struct goroutine {
+struct ks_goroutine {
 	__u64 g, space;
 };
-struct go_read {
+struct ks_go_read {
 	__u64 conn, buffer;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct goroutine);
-	__type(value, struct go_read);
+	__type(key, struct ks_goroutine);
+	__type(value, struct ks_go_read);
 } go_reads SEC(".maps");
 
 /* One file may be below several overlays (containers of one image), and then has a probe for each: one of them counts. */
@@ -53,14 +53,14 @@ static __always_inline bool is_first(struct pt_regs *regs)
 }
 
 /* netFD: its descriptor, and what only a stream of TCP has behind it. */
-struct net_fd {
+struct ks_net_fd {
 	__u64 lock, semaphores, descriptor, more[4];
 	__u64 family, type;
 };
 
 static __always_inline struct sock *socket_of_go(__u64 conn)
 {
-	struct net_fd fd;
+	struct ks_net_fd fd;
 	__u64 data, at;
 
 	if (bpf_probe_read_user(&data, sizeof(data), (void *)(conn + 8)))
@@ -74,16 +74,16 @@ static __always_inline struct sock *socket_of_go(__u64 conn)
 	return socket_of(fd.descriptor);
 }
 
-static __always_inline struct binding *binding_of_go(__u64 conn)
+static __always_inline struct ks_binding *binding_of_go(__u64 conn)
 {
-	struct binding *it = binding_of(conn, true);
+	struct ks_binding *it = binding_of(conn, true);
 
 	if (it)
 		bind(it, socket_of_go(conn));
 	return it;
 }
 
-static __always_inline void goroutine_of(struct pt_regs *regs, struct goroutine *it)
+static __always_inline void goroutine_of(struct pt_regs *regs, struct ks_goroutine *it)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
@@ -94,7 +94,7 @@ static __always_inline void goroutine_of(struct pt_regs *regs, struct goroutine 
 SEC("uprobe")
 int go_tls_write(struct pt_regs *regs)
 {
-	struct binding *binding;
+	struct ks_binding *binding;
 
 	if (!wants_task(bpf_get_current_pid_tgid() >> 32) || !is_first(regs))
 		return 0;
@@ -108,8 +108,8 @@ int go_tls_write(struct pt_regs *regs)
 SEC("uprobe")
 int go_tls_read(struct pt_regs *regs)
 {
-	struct go_read it = { .conn = GO_1(regs), .buffer = GO_2(regs) };
-	struct goroutine key;
+	struct ks_go_read it = { .conn = GO_1(regs), .buffer = GO_2(regs) };
+	struct ks_goroutine key;
 
 	if (!wants_task(bpf_get_current_pid_tgid() >> 32) || !is_first(regs))
 		return 0;
@@ -123,9 +123,9 @@ int go_tls_read(struct pt_regs *regs)
 SEC("uprobe")
 int go_tls_read_done(struct pt_regs *regs)
 {
-	struct goroutine key;
-	struct go_read *found, it;
-	struct binding *binding;
+	struct ks_goroutine key;
+	struct ks_go_read *found, it;
+	struct ks_binding *binding;
 	__s64 result = GO_1(regs);
 
 	goroutine_of(regs, &key);

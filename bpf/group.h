@@ -5,7 +5,7 @@
 #define ROOT_GROUP 1 /* the number of the first group of a hierarchy */
 #define OLD_GROUP (1ULL << 63) /* marks a number as one of version 1 */
 
-struct group {
+struct ks_group {
 	struct cgroup *at;
 	__u64 mark;
 };
@@ -18,10 +18,10 @@ static __always_inline __u64 number_of(struct cgroup *at)
 /* The group in the hierarchy of version 2; where the task is at its root, that of the memory controller of version 1,
  * which every container has.
  */
-static __always_inline struct group group_of(struct task_struct *task)
+static __always_inline struct ks_group group_of(struct task_struct *task)
 {
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct group it = { .at = BPF_CORE_READ(set, dfl_cgrp) };
+	struct ks_group it = { .at = BPF_CORE_READ(set, dfl_cgrp) };
 	struct cgroup_subsys_state *memory;
 	struct cgroup *old;
 	__u64 at;
@@ -43,7 +43,7 @@ static __always_inline struct group group_of(struct task_struct *task)
 /* Its number: the inode of its folder. */
 static __always_inline __u64 number_of_group(struct task_struct *task)
 {
-	struct group it = group_of(task);
+	struct ks_group it = group_of(task);
 
 	return number_of(it.at) | it.mark;
 }

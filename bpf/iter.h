@@ -42,7 +42,7 @@ static __always_inline __u64 vector_of_iter(struct iov_iter *iter)
 }
 
 /* Whether it is memory of the caller; else pages or memory of the kernel. */
-static __always_inline bool find_iter(struct iov_iter *iter, struct call *call)
+static __always_inline bool find_iter(struct iov_iter *iter, struct ks_call *call)
 {
 	__u32 kind = kind_of_iter(iter);
 

@@ -9,7 +9,7 @@
 
 enum { READS, WRITES, SHAKES };
 
-struct op {
+struct ks_op {
 	__u64 session, buffer, moved; /* moved: where the number of bytes will be */
 	__u64 stack, ns;
 	__u32 count, kind;
@@ -21,11 +21,11 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64); /* thread */
-	__type(value, struct op);
+	__type(value, struct ks_op);
 } ops SEC(".maps");
 
 /* A session that worked in memory, whose record may be sent next. */
-struct waiting {
+struct ks_waiting {
 	__u64 session;
 	__u32 count; /* bytes that were written, 0 in the handshake */
 	__u32 several; /* it may be another one's as well */
@@ -34,7 +34,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64); /* thread */
-	__type(value, struct waiting);
+	__type(value, struct ks_waiting);
 } waitings SEC(".maps");
 
 #define STALE 1000000000 /* ns after which a call within another is believed to be none: its end was not seen */
@@ -42,11 +42,11 @@ struct {
 static __always_inline int begin_op(struct pt_regs *regs, __u32 count, __u64 moved, __u32 kind)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct op *before, op = {
+	struct ks_op *before, op = {
 		.session = PT_REGS_PARM1(regs), .buffer = PT_REGS_PARM2(regs), .moved = moved,
 		.stack = PT_REGS_SP(regs), .ns = bpf_ktime_get_ns(), .count = count, .kind = kind,
 	};
-	struct binding *binding;
+	struct ks_binding *binding;
 
 	if (!wants_task(thread >> 32))
 		return 0;
@@ -68,10 +68,10 @@ static __always_inline int begin_op(struct pt_regs *regs, __u32 count, __u64 mov
 	return 0;
 }
 
-static __always_inline void wait_for_send(__u64 thread, const struct op *op, __u32 done)
+static __always_inline void wait_for_send(__u64 thread, const struct ks_op *op, __u32 done)
 {
-	struct waiting *found = bpf_map_lookup_elem(&waitings, &thread);
-	struct waiting fresh = { .session = op->session, .count = op->kind == WRITES ? done : 0 };
+	struct ks_waiting *found = bpf_map_lookup_elem(&waitings, &thread);
+	struct ks_waiting fresh = { .session = op->session, .count = op->kind == WRITES ? done : 0 };
 
 	if (op->kind == READS)
 		return;
@@ -81,7 +81,7 @@ static __always_inline void wait_for_send(__u64 thread, const struct op *op, __u
 		bpf_map_update_elem(&waitings, &thread, &fresh, BPF_ANY);
 }
 
-static __always_inline void end_write(struct binding *binding, const struct op *op, __u32 done)
+static __always_inline void end_write(struct ks_binding *binding, const struct ks_op *op, __u32 done)
 {
 	__u32 told = op->count > binding->owed ? op->count : binding->owed;
 
@@ -94,8 +94,8 @@ static __always_inline void end_write(struct binding *binding, const struct op *
 static __always_inline int end_op(struct pt_regs *regs)
 {
 	__u64 thread = bpf_get_current_pid_tgid(), size;
-	struct op *found = bpf_map_lookup_elem(&ops, &thread), op;
-	struct binding *binding;
+	struct ks_op *found = bpf_map_lookup_elem(&ops, &thread), op;
+	struct ks_binding *binding;
 	__s32 result = PT_REGS_RC(regs);
 	__u32 done;
 
@@ -135,7 +135,7 @@ int tls_done(struct pt_regs *regs) { return end_op(regs); }
 SEC("uprobe")
 int tls_free(struct pt_regs *regs)
 {
-	struct session session;
+	struct ks_session session;
 
 	session_of(PT_REGS_PARM1(regs), &session);
 	bpf_map_delete_elem(&bindings, &session);
@@ -143,7 +143,7 @@ int tls_free(struct pt_regs *regs)
 }
 
 /* Whether a record that begins so may be what the session made. */
-static __always_inline bool may_be(const struct waiting *it, const __u8 *record)
+static __always_inline bool may_be(const struct ks_waiting *it, const __u8 *record)
 {
 	__u32 length = record[3] << 8 | record[4];
 
@@ -158,8 +158,8 @@ static __always_inline bool may_be(const struct waiting *it, const __u8 *record)
 
 static __always_inline void sent(__u64 thread, int fd, __u64 buffer)
 {
-	struct waiting *waiting = bpf_map_lookup_elem(&waitings, &thread);
-	struct binding *binding;
+	struct ks_waiting *waiting = bpf_map_lookup_elem(&waitings, &thread);
+	struct ks_binding *binding;
 	__u8 record[6] = {};
 
 	if (!waiting)
@@ -180,8 +180,8 @@ static __always_inline void sent(__u64 thread, int fd, __u64 buffer)
 static __always_inline int calls(int fd, __u64 buffer, bool out)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct op *op = bpf_map_lookup_elem(&ops, &thread);
-	struct binding *binding;
+	struct ks_op *op = bpf_map_lookup_elem(&ops, &thread);
+	struct ks_binding *binding;
 
 	if (!op) {
 		if (out)

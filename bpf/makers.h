@@ -10,7 +10,7 @@
 
 const volatile __u32 by_maker = 0; /* whether makers are told: the programs below are loaded, too */
 
-struct maker {
+struct ks_maker {
 	__u64 last; /* a number for the ends that were told */
 	__u32 pid;
 	char comm[16];
@@ -20,21 +20,21 @@ struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE); /* goes with its socket */
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE); /* what is accepted has that of what listens */
 	__type(key, int);
-	__type(value, struct maker);
+	__type(value, struct ks_maker);
 } makers SEC(".maps");
 
-struct made { /* as struct process of the calls has it: backends/_owners.py reads both */
-	struct head head;
+struct ks_made { /* as struct ks_process of the calls has it: backends/_owners.py reads both */
+	struct ks_head head;
 	__u64 unused[2];
 	__u32 pid, tid;
-	struct ends ends;
+	struct ks_ends ends;
 	char comm[16];
 };
 
 /* The ends of the packet whose IP header is at `at`; the local one is its sender, or (`in`) its receiver. False where it
  * has no ports.
  */
-static __always_inline bool ends_at(struct __sk_buff *skb, __u32 at, bool in, struct ends *ends)
+static __always_inline bool ends_at(struct __sk_buff *skb, __u32 at, bool in, struct ks_ends *ends)
 {
 	__u8 *from = in ? ends->remote : ends->local, *to = in ? ends->local : ends->remote;
 	__u32 ports, version = version_of(skb, at);
@@ -58,7 +58,7 @@ static __always_inline bool ends_at(struct __sk_buff *skb, __u32 at, bool in, st
 	return ends->proto == TCP || ends->proto == UDP;
 }
 
-static __always_inline __u64 number_of(const struct ends *ends)
+static __always_inline __u64 number_of(const struct ks_ends *ends)
 {
 	const __u64 *it = (const __u64 *)ends;
 	__u64 hash = 0;
@@ -72,9 +72,9 @@ static __always_inline __u64 number_of(const struct ends *ends)
 
 static __always_inline void tell_maker(struct __sk_buff *skb, __u32 at, bool in)
 {
-	struct made made = {};
+	struct ks_made made = {};
 	struct bpf_sock *sock;
-	struct maker *maker;
+	struct ks_maker *maker;
 	__u64 number;
 
 	if (!by_maker)
@@ -103,7 +103,7 @@ SEC("cgroup/sock_create")
 int created(struct bpf_sock *sock)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct maker *maker = bpf_sk_storage_get(&makers, sock, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct ks_maker *maker = bpf_sk_storage_get(&makers, sock, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (maker) {
 		maker->pid = BPF_CORE_READ(task, tgid);
@@ -119,7 +119,7 @@ int held(struct bpf_iter__task_file *at)
 	struct task_struct *task = at->task;
 	struct file *file = at->file;
 	struct socket *socket;
-	struct maker *maker;
+	struct ks_maker *maker;
 	struct sock *sk;
 	__u16 family;
 

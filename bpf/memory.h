@@ -7,7 +7,7 @@
  */
 __noinline int copy_piece(__u64 vector, __u32 op, __u32 at, __u32 most)
 {
-	struct scratch *scratch = this_scratch();
+	struct ks_scratch *scratch = this_scratch();
 	struct iovec piece;
 	__u64 size, skip, to = at;
 	long failed;
@@ -35,7 +35,7 @@ __noinline int copy_piece(__u64 vector, __u32 op, __u32 at, __u32 most)
 /* Copy a message from where the caller has it to data + at; gives the bytes copied. */
 __noinline int copy_pieces(__u64 buffer, __u64 pieces, __u32 op, __u32 at, __u32 most)
 {
-	struct scratch *scratch = this_scratch();
+	struct ks_scratch *scratch = this_scratch();
 	__u64 to = at;
 	__u32 done = 0;
 
@@ -62,7 +62,7 @@ __noinline int copy_pieces(__u64 buffer, __u64 pieces, __u32 op, __u32 at, __u32
 }
 
 /* The address that a datagram is sent to, as the caller names it. */
-static __always_inline void read_name(__u32 op, __u64 name, struct ends *ends)
+static __always_inline void read_name(__u32 op, __u64 name, struct ks_ends *ends)
 {
 	struct sockaddr_in6 it = {};
 	struct sockaddr_in *old = (void *)&it;
@@ -101,8 +101,8 @@ static __always_inline void read_name(__u32 op, __u64 name, struct ends *ends)
 /* First step: where the message is in memory; false where that cannot be read. */
 __noinline int find_message(__u32 number)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
 	struct user_msghdr message;
 	__u64 at;
 
@@ -128,9 +128,9 @@ __noinline int find_message(__u32 number)
 /* Fourth step: copy the payload behind the headers; gives how much. */
 __noinline int copy_payload(__u32 at)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
-	struct settings *settings = this_setting();
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
+	struct ks_settings *settings = this_setting();
 	__u64 moved, most;
 	__u32 op, copied;
 

@@ -3,14 +3,14 @@
 #pragma once
 
 /* Where datagrams came to, which a socket that takes them at any address does not know: see datagrams.h. */
-struct address {
+struct ks_address {
 	__u8 bytes[16];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64);
-	__type(value, struct address);
+	__type(value, struct ks_address);
 } targets SEC(".maps");
 
 static __always_inline __u64 sender(const __u8 *remote, __u16 remote_port, __u16 local_port)
@@ -20,17 +20,17 @@ static __always_inline __u64 sender(const __u8 *remote, __u16 remote_port, __u16
 	return mix(mix(words[0], words[1]), (__u64)remote_port << 16 | local_port);
 }
 
-static __always_inline void find_target(struct ends *ends)
+static __always_inline void find_target(struct ks_ends *ends)
 {
 	__u64 key = sender(ends->remote, ends->remote_port, ends->local_port);
-	struct address *found = bpf_map_lookup_elem(&targets, &key);
+	struct ks_address *found = bpf_map_lookup_elem(&targets, &key);
 
 	if (found)
 		__builtin_memcpy(ends->local, found->bytes, 16);
 }
 
 /* Where the bytes of a call stand in the stream, and how far the other side had been heard by then. */
-static __always_inline void place_in_stream(const struct call *call, __u32 moved, struct segment *it)
+static __always_inline void place_in_stream(const struct ks_call *call, __u32 moved, struct ks_segment *it)
 {
 	struct tcp_sock *tcp = (void *)call->sock;
 	__u32 after;
@@ -53,9 +53,9 @@ static __always_inline void place_in_stream(const struct call *call, __u32 moved
 /* Second step: between whom it goes; false where nobody wants it. */
 __noinline int find_ends(void)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
-	struct ends *ends;
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
+	struct ks_ends *ends;
 	bool out;
 
 	if (!call || !scratch)
@@ -90,9 +90,9 @@ __noinline int find_ends(void)
 /* Third step: of a stream, which part of it; false where that was told. */
 __noinline int find_place(__u64 moved)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
-	struct segment *it;
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
+	struct ks_segment *it;
 
 	if (!call || !scratch)
 		return 0;
@@ -112,8 +112,8 @@ __noinline int find_place(__u64 moved)
 /* Fifth step: headers before it. */
 __noinline int head_message(void)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
 	__u32 at;
 
 	if (!call || !scratch)
@@ -129,7 +129,7 @@ __noinline int head_message(void)
 /* Last step, of a stream: into the ring. Of a datagram: once.h. */
 __noinline int put_message(__u32 copied)
 {
-	struct scratch *scratch = this_scratch();
+	struct ks_scratch *scratch = this_scratch();
 
 	if (!scratch)
 		return 0;
@@ -142,7 +142,7 @@ __noinline int put_message(__u32 copied)
 }
 
 /* All steps of one message, in a scratch that is ours. */
-static __always_inline void put_steps(struct scratch *scratch, __u32 number, __u64 moved)
+static __always_inline void put_steps(struct ks_scratch *scratch, __u32 number, __u64 moved)
 {
 	__u32 at, copied;
 
@@ -163,7 +163,7 @@ static __always_inline void put_steps(struct scratch *scratch, __u32 number, __u
 /* Tell of one message of the call of this thread, of which `moved` bytes were moved. */
 __noinline int tell_message(__u32 number, __u64 moved)
 {
-	struct scratch *scratch = this_scratch();
+	struct ks_scratch *scratch = this_scratch();
 
 	if (!scratch || !claim(scratch)) {
 		count(LOST_SCRATCH);

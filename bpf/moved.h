@@ -16,7 +16,7 @@
 #define LOOKS(flags) ((flags) & (MSG_PEEK | MSG_ERRQUEUE)) /* takes nothing out of the stream */
 #define DISCARDS(flags) ((flags) & MSG_TRUNC ? DISCARD : 0)
 
-enum counter {
+enum ks_counter {
 	LOST_RING, /* records: no room in the ring */
 	LOST_SCRATCH, /* records: more processors than CPUS, or another thread's is being put together on this one */
 	LOST_CALLS, /* calls: too many at once */
@@ -31,4 +31,4 @@ enum counter {
 	OPAQUE_BYTES, /* bytes of connections that nobody reads: opaque.h */
 };
 
-enum kind { DATA, PROCESS };
+enum ks_kind { DATA, PROCESS };

@@ -10,7 +10,7 @@
 /* How often the sender of such a datagram told of it alone; less than 0: its receiver did. */
 static __always_inline bool datagram_told(__u64 key, bool out)
 {
-	struct span *span = bpf_map_lookup_elem(&told, &key), none = {};
+	struct ks_span *span = bpf_map_lookup_elem(&told, &key), none = {};
 	__s32 before;
 
 	if (!span) {
@@ -23,15 +23,15 @@ static __always_inline bool datagram_told(__u64 key, bool out)
 	return out ? before < 0 : before > 0;
 }
 
-struct datagram {
-	struct head head;
+struct ks_datagram {
+	struct ks_head head;
 	__u8 data[];
 };
 
 /* One record with `size` bytes of the scratch, in which `room` is for them: a constant to the verifier. */
-static __always_inline int put_in(struct scratch *scratch, __u64 key, __u64 size, __u64 room)
+static __always_inline int put_in(struct ks_scratch *scratch, __u64 key, __u64 size, __u64 room)
 {
-	struct datagram *it = bpf_ringbuf_reserve(&ring, sizeof(*it) + room, 0);
+	struct ks_datagram *it = bpf_ringbuf_reserve(&ring, sizeof(*it) + room, 0);
 	bool twice = datagram_told(key, scratch->it.out);
 
 	if (twice)
@@ -57,7 +57,7 @@ static __always_inline int put_in(struct scratch *scratch, __u64 key, __u64 size
  * it would be, so that is cut to the size below.
  */
 #define ROOMS(do) \
-	do(sizeof(struct ip4) + sizeof(struct udp)) do(sizeof(struct ip6) + sizeof(struct udp)) do(96) do(320) do(1088) \
+	do(sizeof(struct ks_ip4) + sizeof(struct ks_udp)) do(sizeof(struct ks_ip6) + sizeof(struct ks_udp)) do(96) do(320) do(1088) \
 	do(1536) do(4352) do(9216) do(20480) do(HEADERS + PAYLOAD)
 #define DOWN(room) \
 	if (size >= (room)) \
@@ -71,7 +71,7 @@ static __always_inline int put_in(struct scratch *scratch, __u64 key, __u64 size
 /* What the scratch holds, `copied` bytes of payload, unless the other end told of it. */
 __noinline int put_datagram(__u32 copied, __u64 key)
 {
-	struct scratch *scratch = this_scratch();
+	struct ks_scratch *scratch = this_scratch();
 	__u64 size = copied, fits = 0;
 
 	if (!scratch)

@@ -21,21 +21,21 @@ struct {
 } opaque SEC(".maps");
 
 /* backends/_opaque.py has the same. */
-static __always_inline __u64 number_of_connection(const struct ends *ends)
+static __always_inline __u64 number_of_connection(const struct ks_ends *ends)
 {
 	return way(ends, true) ^ way(ends, false);
 }
 
-static __always_inline void begins(const struct ends *ends)
+static __always_inline void begins(const struct ks_ends *ends)
 {
 	__u64 number = number_of_connection(ends), now = bpf_ktime_get_ns();
 
 	bpf_map_update_elem(&began, &number, &now, BPF_ANY);
 }
 
-static __always_inline bool is_opaque(const struct ends *ends)
+static __always_inline bool is_opaque(const struct ks_ends *ends)
 {
-	struct settings *settings = this_setting();
+	struct ks_settings *settings = this_setting();
 	__u64 number, *seen, *first;
 
 	if (!settings || !settings->any_opaque || ends->proto != TCP)

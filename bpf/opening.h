@@ -2,13 +2,13 @@
 /* How connections began, told as the packets that open them; kept where it is not known yet whose they are. */
 #pragma once
 
-static __always_inline void put_segment(const struct ends *ends, bool out, __u32 seq, __u32 ack, __u8 flags)
+static __always_inline void put_segment(const struct ks_ends *ends, bool out, __u32 seq, __u32 ack, __u8 flags)
 {
 	struct {
-		struct head head;
+		struct ks_head head;
 		__u8 data[HEADERS];
 	} it;
-	struct segment segment = { .out = out, .flags = flags, .seq = seq, .ack = ack };
+	struct ks_segment segment = { .out = out, .flags = flags, .seq = seq, .ack = ack };
 	__u32 size;
 
 	__builtin_memset(&it, 0, sizeof(it));
@@ -17,13 +17,13 @@ static __always_inline void put_segment(const struct ends *ends, bool out, __u32
 	it.head.wire = size;
 	it.head.kind = DATA;
 	if (size != HEADERS)
-		size = sizeof(struct ip4) + sizeof(struct tcp); /* a constant, for the verifier */
+		size = sizeof(struct ks_ip4) + sizeof(struct ks_tcp); /* a constant, for the verifier */
 	if (bpf_ringbuf_output(&ring, &it, sizeof(it.head) + size, BPF_RB_NO_WAKEUP))
 		count(LOST_RING);
 }
 
 /* Connections of which nobody knows yet whose they are, where that decides: see states.h. */
-struct opening {
+struct ks_opening {
 	__u32 asked, answered; /* the first bytes of both sides */
 	__u32 client; /* whether the local end is the client */
 };
@@ -31,7 +31,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64);
-	__type(value, struct opening);
+	__type(value, struct ks_opening);
 } openings SEC(".maps");
 
 static __always_inline bool by_task(void)
@@ -40,20 +40,20 @@ static __always_inline bool by_task(void)
 }
 
 /* Not by its socket: the memory of that is used again for others. */
-static __always_inline __u64 end_of(const struct ends *ends)
+static __always_inline __u64 end_of(const struct ks_ends *ends)
 {
 	return mix(way(ends, true), ends->netns);
 }
 
-static __always_inline void put_opening(const struct ends *ends, const struct opening *it)
+static __always_inline void put_opening(const struct ks_ends *ends, const struct ks_opening *it)
 {
 	put_segment(ends, it->client, it->asked - 1, 0, SYN);
 	put_segment(ends, !it->client, it->answered - 1, it->asked, SYN | ACK);
 }
 
-static __always_inline void tell_open(const struct ends *ends, bool client, __u32 asked, __u32 answered)
+static __always_inline void tell_open(const struct ks_ends *ends, bool client, __u32 asked, __u32 answered)
 {
-	struct opening it = { asked, answered, client };
+	struct ks_opening it = { asked, answered, client };
 	__u64 end;
 
 	if (!by_task()) {
@@ -67,9 +67,9 @@ static __always_inline void tell_open(const struct ends *ends, bool client, __u3
 /* The first call of a wanted process: how its connection began. */
 __noinline int tell_opening(void)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
-	struct opening *it;
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
+	struct ks_opening *it;
 	__u64 end;
 
 	if (!call || !scratch)

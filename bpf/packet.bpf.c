@@ -38,15 +38,15 @@ struct {
 	__type(value, __u16);
 } links SEC(".maps");
 
-struct packet {
-	struct head head;
+struct ks_packet {
+	struct ks_head head;
 	__u8 data[];
 };
 
 /* One record with the first `size` bytes of a packet, in which `room` is for them: a constant to the verifier. */
 static __always_inline void put(struct __sk_buff *skb, __u16 kind, __u16 iface, __u64 size, __u64 room)
 {
-	struct packet *packet = bpf_ringbuf_reserve(&ring, sizeof(*packet) + room, 0);
+	struct ks_packet *packet = bpf_ringbuf_reserve(&ring, sizeof(*packet) + room, 0);
 
 	if (!packet) {
 		count(COUNT_FULL);

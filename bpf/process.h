@@ -10,15 +10,15 @@ struct {
 	__type(value, __u32);
 } owners SEC(".maps");
 
-struct process {
-	struct head head;
+struct ks_process {
+	struct ks_head head;
 	__u64 sock, cgroup; /* as group.h has it */
 	__u32 pid, tid;
-	struct ends ends;
-	struct name name;
+	struct ks_ends ends;
+	struct ks_name name;
 };
 
-static __always_inline bool is_told(const struct ends *ends)
+static __always_inline bool is_told(const struct ks_ends *ends)
 {
 	__u64 end = end_of(ends);
 
@@ -26,11 +26,11 @@ static __always_inline bool is_told(const struct ends *ends)
 }
 
 /* The ends are this task's: told where that is news, which it is where the answer is true. */
-static __always_inline bool tell_owner(const struct ends *ends, __u64 sock, __u64 end)
+static __always_inline bool tell_owner(const struct ks_ends *ends, __u64 sock, __u64 end)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 pid = id >> 32, *before = bpf_map_lookup_elem(&owners, &end);
-	struct process it;
+	struct ks_process it;
 
 	if (before && *before == pid)
 		return false;
@@ -52,8 +52,8 @@ static __always_inline bool tell_owner(const struct ends *ends, __u64 sock, __u6
 /* Whose it is. */
 __noinline int tell_process(void)
 {
-	struct call *call = this_call();
-	struct scratch *scratch = this_scratch();
+	struct ks_call *call = this_call();
+	struct ks_scratch *scratch = this_scratch();
 
 	if (!call || !scratch)
 		return 0;
@@ -65,8 +65,8 @@ __noinline int tell_process(void)
 /* The same when a call begins to send: its answer may be here, and told by who sent it, before it has ended. */
 __noinline int tell_sender(void)
 {
-	struct call *call = this_call();
-	struct ends ends = {};
+	struct ks_call *call = this_call();
+	struct ks_ends ends = {};
 
 	if (!call || by_task() || !ends_of((struct sock *)call->sock, &ends))
 		return 0;

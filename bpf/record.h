@@ -2,7 +2,7 @@
 /* What every program, whoever loads it, and user space agree on: the head of records, their kinds, the counters. */
 #pragma once
 
-struct head {
+struct ks_head {
 	__u64 ns; /* CLOCK_MONOTONIC */
 	__u32 wire; /* length of the content, had nothing been cut off; a record that is longer has room to spare */
 	__u16 kind; /* which index the record goes to */
@@ -13,4 +13,4 @@ struct head {
 #define CLAMP(value, most) \
 	asm volatile("if %0 <= %1 goto +1\n %0 = %1" : "+r"(value) : "i"(most))
 
-#define COUNTERS 16 /* room for them; those of sockets are `enum counter` */
+#define COUNTERS 16 /* room for them; those of sockets are `enum ks_counter` */

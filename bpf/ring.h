@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* What every program writes: records in one ring, each with the same head, and counters of what it could not write.
  *
- * A record is `struct head`, then its content. backends/_ringbuf.py reads the heads and makes index records of them.
+ * A record is `struct ks_head`, then its content. backends/_ringbuf.py reads the heads and makes index records of them.
  * Nobody is woken for a record: the reader looks by a timer. A reader that is woken for each event takes most of the
  * machine from those whom it watches.
  */

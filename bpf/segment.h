@@ -12,7 +12,7 @@
 #define PSH 0x08
 #define ACK 0x10
 
-struct ip4 {
+struct ks_ip4 {
 	__u8 version, tos;
 	__u16 length, id, fragment;
 	__u8 hops, proto;
@@ -20,28 +20,28 @@ struct ip4 {
 	__u32 source, target;
 };
 
-struct ip6 {
+struct ks_ip6 {
 	__u8 version, class;
 	__u16 label, length;
 	__u8 proto, hops;
 	__u32 source[4], target[4];
 };
 
-struct tcp {
+struct ks_tcp {
 	__u16 source, target;
 	__u32 seq, ack;
 	__u8 words, flags;
 	__u16 window, check, urgent;
 };
 
-struct udp {
+struct ks_udp {
 	__u16 source, target, length, check;
 };
 
-#define HEADERS (sizeof(struct ip6) + sizeof(struct tcp)) /* most bytes before the payload */
+#define HEADERS (sizeof(struct ks_ip6) + sizeof(struct ks_tcp)) /* most bytes before the payload */
 
 /* What stands in the headers of one packet. */
-struct segment {
+struct ks_segment {
 	bool out; /* sent by the local end */
 	__u8 flags; /* of TCP */
 	__u32 seq, ack;
@@ -54,13 +54,13 @@ static __always_inline __u16 length16(__u64 length)
 	return length > 0xffff ? 0 : bpf_htons(length);
 }
 
-static __always_inline __u32 write_ip(void *to, const struct ends *ends, bool out, __u64 size)
+static __always_inline __u32 write_ip(void *to, const struct ks_ends *ends, bool out, __u64 size)
 {
 	const __u32 *source = (const __u32 *)(out ? ends->local : ends->remote);
 	const __u32 *target = (const __u32 *)(out ? ends->remote : ends->local);
 
 	if (ends->version == 4) {
-		struct ip4 *ip = to;
+		struct ks_ip4 *ip = to;
 
 		__builtin_memset(ip, 0, sizeof(*ip));
 		ip->version = 0x45;
@@ -71,7 +71,7 @@ static __always_inline __u32 write_ip(void *to, const struct ends *ends, bool ou
 		ip->target = target[0];
 		return sizeof(*ip);
 	} else {
-		struct ip6 *ip = to;
+		struct ks_ip6 *ip = to;
 
 		__builtin_memset(ip, 0, 8);
 		ip->version = 0x60;
@@ -84,7 +84,7 @@ static __always_inline __u32 write_ip(void *to, const struct ends *ends, bool ou
 	}
 }
 
-static __always_inline void write_tcp(struct tcp *tcp, const struct ends *ends, const struct segment *it)
+static __always_inline void write_tcp(struct ks_tcp *tcp, const struct ks_ends *ends, const struct ks_segment *it)
 {
 	__builtin_memset(tcp, 0, sizeof(*tcp));
 	tcp->source = bpf_htons(it->out ? ends->local_port : ends->remote_port);
@@ -96,7 +96,7 @@ static __always_inline void write_tcp(struct tcp *tcp, const struct ends *ends, 
 	tcp->window = 0xffff;
 }
 
-static __always_inline void write_udp(struct udp *udp, const struct ends *ends, const struct segment *it)
+static __always_inline void write_udp(struct ks_udp *udp, const struct ks_ends *ends, const struct ks_segment *it)
 {
 	udp->source = bpf_htons(it->out ? ends->local_port : ends->remote_port);
 	udp->target = bpf_htons(it->out ? ends->remote_port : ends->local_port);
@@ -104,21 +104,21 @@ static __always_inline void write_udp(struct udp *udp, const struct ends *ends, 
 	udp->check = 0;
 }
 
-static __always_inline __u32 size_of_headers(const struct ends *ends)
+static __always_inline __u32 size_of_headers(const struct ks_ends *ends)
 {
-	return (ends->version == 4 ? sizeof(struct ip4) : sizeof(struct ip6)) +
-	       (ends->proto == TCP ? sizeof(struct tcp) : sizeof(struct udp));
+	return (ends->version == 4 ? sizeof(struct ks_ip4) : sizeof(struct ks_ip6)) +
+	       (ends->proto == TCP ? sizeof(struct ks_tcp) : sizeof(struct ks_udp));
 }
 
 /* Write the headers; gives their size. */
-static __always_inline __u32 write_headers(__u8 *to, const struct ends *ends, const struct segment *it)
+static __always_inline __u32 write_headers(__u8 *to, const struct ks_ends *ends, const struct ks_segment *it)
 {
-	__u32 last = ends->proto == TCP ? sizeof(struct tcp) : sizeof(struct udp);
+	__u32 last = ends->proto == TCP ? sizeof(struct ks_tcp) : sizeof(struct ks_udp);
 	__u32 first = write_ip(to, ends, it->out, last + it->size);
 
 	if (ends->proto == TCP)
-		write_tcp((struct tcp *)(to + first), ends, it);
+		write_tcp((struct ks_tcp *)(to + first), ends, it);
 	else
-		write_udp((struct udp *)(to + first), ends, it);
+		write_udp((struct ks_udp *)(to + first), ends, it);
 	return first + last;
 }

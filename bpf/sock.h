@@ -8,7 +8,7 @@
 #define S_IFSOCK 0140000
 
 /* Whether it is a TCP or UDP socket; fills `ends`, which is zero. */
-static __always_inline bool ends_of(struct sock *sk, struct ends *ends)
+static __always_inline bool ends_of(struct sock *sk, struct ks_ends *ends)
 {
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 

@@ -10,11 +10,11 @@
 char LICENSE[] SEC("license") = "GPL";
 
 /* One of these for each descriptor of a socket; backends/_owners.py reads them. */
-struct held {
+struct ks_held {
 	__u32 pid;
 	__u32 state;
 	__u64 cgroup; /* as group.h has it */
-	struct ends ends;
+	struct ks_ends ends;
 	char comm[16];
 };
 
@@ -23,7 +23,7 @@ int sockets(struct bpf_iter__task_file *at)
 {
 	struct task_struct *task = at->task;
 	struct file *file = at->file;
-	struct held held = {};
+	struct ks_held held = {};
 	struct socket *socket;
 	struct sock *sk;
 

@@ -10,7 +10,7 @@
 static __always_inline void tell_state(struct sock *sk, int old, int new)
 {
 	struct tcp_sock *tcp = (void *)sk;
-	struct ends ends = {};
+	struct ks_ends ends = {};
 	__u32 sent, heard, received;
 
 	if (!ends_of(sk, &ends) || ends.proto != TCP || !ends.remote_port)

@@ -28,7 +28,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 static __always_inline int enter(int fd, __u64 buffer, __u64 count, __u64 name, __u32 op)
 {
-	struct call call = { .buffer = buffer, .count = count, .name = name, .op = op };
+	struct ks_call call = { .buffer = buffer, .count = count, .name = name, .op = op };
 
 	if (!wants_task(bpf_get_current_pid_tgid() >> 32))
 		return 0;

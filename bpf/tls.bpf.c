@@ -21,7 +21,7 @@ char LICENSE[] SEC("license") = "GPL";
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_connection, struct sock *sk, int old, int new)
 {
-	struct ends ends = {};
+	struct ks_ends ends = {};
 
 	if (new == TCP_ESTABLISHED && ends_of(sk, &ends) && ends.proto == TCP)
 		forget_ways(&ends);

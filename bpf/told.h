@@ -3,7 +3,7 @@
 #pragma once
 
 /* What was told, by the way of the bytes: of TCP the part of the stream that its sender told; of UDP see once.h. */
-struct span {
+struct ks_span {
 	union {
 		__u32 from;
 		__s32 balance;
@@ -14,7 +14,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64);
-	__type(value, struct span);
+	__type(value, struct ks_span);
 } told SEC(".maps");
 
 static __always_inline __u64 mix(__u64 hash, __u64 value)
@@ -24,7 +24,7 @@ static __always_inline __u64 mix(__u64 hash, __u64 value)
 }
 
 /* A number for all bytes of one direction between two ends, the same at either. */
-static __always_inline __u64 way(const struct ends *ends, bool out)
+static __always_inline __u64 way(const struct ks_ends *ends, bool out)
 {
 	const __u64 *source = (const __u64 *)(out ? ends->local : ends->remote);
 	const __u64 *target = (const __u64 *)(out ? ends->remote : ends->local);
@@ -36,9 +36,9 @@ static __always_inline __u64 way(const struct ends *ends, bool out)
 }
 
 /* Whether a connection is left out: the same at both ends, and for less of them the less are told. */
-static __always_inline bool left_out(const struct ends *ends)
+static __always_inline bool left_out(const struct ks_ends *ends)
 {
-	struct settings *settings = this_setting();
+	struct ks_settings *settings = this_setting();
 	__u64 number;
 
 	if (!settings || settings->one_in < 2)
@@ -50,7 +50,7 @@ static __always_inline bool left_out(const struct ends *ends)
 /* A number for the datagram at data + at, by its first bytes. */
 __noinline __u32 print_of(__u32 at, __u32 size)
 {
-	struct scratch *scratch = this_scratch();
+	struct ks_scratch *scratch = this_scratch();
 	__u64 hash = size;
 
 	if (!scratch || at > HEADERS)
@@ -68,15 +68,15 @@ __noinline __u32 print_of(__u32 at, __u32 size)
 /* Whether the sender told of this part of a stream. */
 static __always_inline bool stream_told(__u64 key, __u32 seq, __u32 moved)
 {
-	struct span *span = bpf_map_lookup_elem(&told, &key);
+	struct ks_span *span = bpf_map_lookup_elem(&told, &key);
 
 	return span && (__s32)(seq - span->from) >= 0 && (__s32)(span->to - seq - moved) >= 0;
 }
 
 static __always_inline void tell_stream(__u64 key, __u32 seq, __u32 moved)
 {
-	struct span *span = bpf_map_lookup_elem(&told, &key);
-	struct span next = { .from = seq, .to = seq + moved };
+	struct ks_span *span = bpf_map_lookup_elem(&told, &key);
+	struct ks_span next = { .from = seq, .to = seq + moved };
 
 	if (span && span->to == seq && seq - span->from < 1 << 30)
 		span->to = next.to;
