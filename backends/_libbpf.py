@@ -237,7 +237,7 @@ class Object:
         share: Collection[Map] = (),
     ) -> None:
         lib = self._lib = _library()
-        self._links: list[int] = []
+        self._links: dict[int, int] = {}
         self._name = path.name
         lib.log.lines.clear()
         self._pointer = lib.bpf_object__open_file(os.fsencode(path), None)
@@ -328,7 +328,7 @@ class Object:
     def attach_uprobe(
         self, program: str, path: str, offset: int, pid: int = -1, cookie: int = 0
     ) -> int:
-        """Attach a program to the code at `offset` in a file, for all processes or one; gives the link.
+        """Attach a program to the code at `offset` in a file, for all processes or one.
 
         `cookie` is what bpf_get_attach_cookie() then says.
         """
@@ -339,13 +339,11 @@ class Object:
         pointer = self._lib.bpf_program__attach_uprobe_opts(
             self._programs[program], pid, os.fsencode(path), offset, ctypes.byref(options)
         )
-        self._linked(program, pointer)
-        return int(pointer)
+        return self._linked(program, pointer)
 
-    def unlink(self, link: int) -> None:
-        """Detach what `attach_uprobe` gave."""
-        if link in self._links:
-            self._links.remove(link)
+    def unlink(self, descriptor: int) -> None:
+        """Detach what one of the above attached, and gave the descriptor of."""
+        if link := self._links.pop(descriptor, 0):
             self._lib.bpf_link__destroy(link)
 
     def iterate(self, program: str) -> bytes:
@@ -361,8 +359,8 @@ class Object:
 
     def detach(self) -> None:
         """Detach everything; what is loaded stays."""
-        links, self._links = self._links, []
-        for link in links:
+        links, self._links = self._links, {}
+        for link in links.values():
             self._lib.bpf_link__destroy(link)
 
     def close(self) -> None:
@@ -387,8 +385,9 @@ class Object:
     def _linked(self, program: str, link: int | None) -> int:
         if not link:
             raise self._error(f"{program} cannot be attached")
-        self._links.append(link)
-        return int(self._lib.bpf_link__fd(link))
+        descriptor = int(self._lib.bpf_link__fd(link))
+        self._links[descriptor] = link
+        return descriptor
 
     def _each(self, kind: str) -> Iterator[int]:
         step = getattr(self._lib, f"bpf_object__next_{kind}")

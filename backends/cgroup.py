@@ -60,10 +60,22 @@ class Cgroups:
         """Cgroups below the chosen ones come and go without us."""
 
     def check(self) -> None:
+        """Attach again where somebody has detached our programs."""
         for path in [p for p, links in self._links.items() if not all(map(attached, links))]:
-            del self._links[path]
-            gone = "is gone" if not os.path.isdir(path) else "has lost our programs to somebody"
-            self._note(f"the cgroup {path} {gone}: nothing more is seen of it")
+            programs = self._programs
+            if programs is None:
+                continue
+            for descriptor in self._links.pop(path):
+                programs.unlink(descriptor)
+            try:
+                self._attach(programs, path)
+            except FileNotFoundError:
+                self._note(f"the cgroup {path} is gone: nothing more is seen of it")
+            except OSError as error:
+                why = f"{explained(error)}: nothing more is seen of it"
+                self._note(f"{path}: somebody detached the programs: {why}")
+            else:
+                self._note(f"{path}: somebody detached the programs: they are attached again")
 
     def detach(self) -> None:
         self._links.clear()

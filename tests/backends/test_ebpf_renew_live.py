@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from netlab import lab
 from servers import ready
+from test_cgroup_live import group
 from test_ebpf_live import Capture, Site, capturing, site
 
-__all__ = ["lab", "site"]
+__all__ = ["group", "lab", "site"]
 pytestmark = pytest.mark.live
 
 COUNT = 3_000
@@ -26,7 +28,8 @@ class Filters:
         self.write("ports = [6379]")
 
     def write(self, lines: str) -> None:
-        self.path.write_text(f'[backend.ebpf]\nnetns = ["{self._space}"]\ntls = false\n{lines}\n')
+        space = "" if "netns" in lines else f'netns = ["{self._space}"]'
+        self.path.write_text(f"[backend.ebpf]\n{space}\ntls = false\n{lines}\n")
 
     def send(self, capture: Capture, lines: str) -> str:
         """Write other filters, and have them read; what is said."""
@@ -85,6 +88,45 @@ def test_filters_change_while_it_runs(site: Site, tmp_path: Path) -> None:
         *("/fifth", "/second", "/third", "fifth", "first", "fourth")
     ]
     assert {e["outcome"] for e in capture.entries} <= {"ok", "error"}
+
+
+def test_other_namespaces_processes_and_groups(site: Site, tmp_path: Path, group: Path) -> None:
+    """Each kind of filter, taken and given up again, for three that ask the same server."""
+    filters = Filters(tmp_path, site.servers)
+    url = "http://10.1.0.2/"
+
+    def everybody(name: str) -> None:
+        """One in the servers' namespace, one in the clients', one of a control group."""
+        site.ask("curl", "-s", f"{url}{name}-near")
+        site.ask("curl", "-s", f"{url}{name}-far", space=site.clients)
+        joins = f"echo $$ >{group}/cgroup.procs && exec ip netns exec {site.clients} curl -s {url}{name}-group"
+        subprocess.run(["sh", "-c", joins], check=True, capture_output=True)
+
+    def seen(name: str, *who: str) -> None:
+        """Of all who asked, these are told of, and then nobody else."""
+        everybody(name)
+        wanted = {f"/{name}-{one}" for one in who}
+        ready(lambda: wanted <= set(targets(capture)))
+        expected.update(wanted)
+
+    expected: set[str] = set()
+    nginx = int((tmp_path / "pid").read_text())
+    workers = Path(f"/proc/{nginx}/task/{nginx}/children").read_text().split()
+    with capturing(tmp_path, "ebpf", "hooks: ", "--config", str(filters.path)) as capture:
+        filters.send(capture, "")
+        seen("servers", "near", "far", "group")
+        filters.send(capture, f'cgroups = ["{group}"]\nnetns = ["{site.clients}"]')
+        seen("group", "group")
+        filters.send(capture, f'netns = ["{site.clients}"]')
+        seen("clients", "far", "group")
+        filters.send(capture, f"pids = [{', '.join(workers)}]")
+        seen("pids", "near", "far", "group")
+        filters.send(capture, "pids = [1]")
+        everybody("nobody")
+        filters.send(capture, "")
+        seen("last", "near", "far", "group")
+        capture.end()
+    assert set(targets(capture)) == expected
 
 
 def test_what_both_filters_want_loses_nothing(site: Site, tmp_path: Path) -> None:

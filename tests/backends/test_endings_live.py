@@ -194,9 +194,11 @@ def test_nobody_else_can_detach_its_probes(site: TlsSite) -> None:
     check(capture)
 
 
-def test_programs_at_a_link_that_are_detached_under_load(site: TlsSite) -> None:
+@pytest.mark.parametrize("backend", ["tc:lo,netns={space},hook=tcx", "cgroup:,ports=443"])
+def test_programs_that_are_detached_under_load(site: TlsSite, backend: str) -> None:
     """They are attached again; what passed meanwhile is a gap, or a connection joined in the middle."""
-    with capturing(site.folder, f"tc:lo,netns={site.space},hook=tcx", "tc") as capture, load(site):
+    target = backend.format(space=site.space)
+    with capturing(site.folder, target, f"kshark: {backend[:2]}") as capture, load(site):
         at_least(capture, 5)
         for link in held(capture.process.pid)["link_id"]:
             words = ["/usr/sbin/bpftool", "link", "detach", "id", str(link)]
