@@ -147,7 +147,7 @@ class Capture:
             if check := getattr(backend, "check", None):
                 made(self.post, what, check)
             engine = make_engine(self.plan, chosen.label, self.say)
-            arguments = (chosen.label, backend, engine, False, make, self.post)
+            arguments = (chosen.label, backend, engine, self.faults, False, make, self.post)
             sources.append(made(self.post, what, Source, *arguments))
         return sources
 
@@ -278,7 +278,7 @@ class Capture:
         """Packets of one block into the source's engine."""
         if not self.announced and not source.remote:
             self.opened()
-        return source.feed(block, self.faults)
+        return source.feed(block)
 
     def accept(self, batch: list[Entry]) -> list[Entry]:
         """Entries of an engine: counted, enriched, redacted, filtered."""

@@ -26,6 +26,7 @@ class Source:
         label: str,
         backend: Backend,
         engine: Engine,
+        faults: Faults,
         remote: bool = False,
         make: object = None,
         post: Post | None = None,
@@ -33,6 +34,7 @@ class Source:
         self.label = label
         self.backend = backend
         self.engine = engine
+        self.faults = faults
         self.live = bool(backend.live)
         # Once closed, it still has blocks to give, and ends by itself.
         self.drains = remote or bool(getattr(backend, "drains", False))
@@ -89,7 +91,7 @@ class Source:
             else:
                 await Steps(self.post, self.charge, blocks.aclose)
 
-    def feed(self, block: Block, faults: Faults) -> list[Entry]:
+    def feed(self, block: Block) -> list[Entry]:
         """The packets of one block into the engine; what fails in there costs the rest of the block."""
         if not self.own:
             checked(block)
@@ -103,8 +105,8 @@ class Source:
             return self.named(found)
         except Exception as error:
             where = "packets of a block"
-            faults.blame(self.label, where, error, "the rest of the block is lost")
-            if sum(faults.counts.values()) >= limits.BREAKER_ERRORS:
+            self.faults.blame(self.label, where, error, "the rest of the block is lost")
+            if sum(self.faults.counts.values()) >= limits.BREAKER_ERRORS:
                 raise
             return self.named(self.engine.take())
 
@@ -123,7 +125,8 @@ class Source:
                         name(flow)
                     else:
                         self.post.call(self.charge, name, flow)
-                except Exception:  # a stranger's: its processes stay unknown
+                except Exception as error:
+                    self.faults.blame(self.label, "name", error, "it is not asked for names again")
                     self.names = None
                     break
         return entries
@@ -139,7 +142,9 @@ class Source:
                         leave(flow, seen_ns)
                     else:
                         self.post.call(self.charge, leave, flow, seen_ns)
-            except Exception:  # it goes on with all their bytes
+            except Exception as error:
+                outcome = "it gives all bytes of opaque connections"
+                self.faults.blame(self.label, "opaque", error, outcome)
                 self.engine.unread = None
                 return
 

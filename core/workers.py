@@ -402,7 +402,13 @@ class Shared(Capture):
         self.remotes = [Remote(child, self._once, self.opened) for child in self.children]
         names = "+".join(chosen.label for chosen in self.plan.backends)
         return [
-            Source(f"{names} worker {remote.child.number}", remote, cast(Engine, remote), True)
+            Source(
+                f"{names} worker {remote.child.number}",
+                remote,
+                cast(Engine, remote),
+                self.faults,
+                remote=True,
+            )
             for remote in self.remotes
         ]
 
