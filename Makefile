@@ -84,7 +84,7 @@ dev: $(VENV)/.ready-$(MODULES) ## the virtual environment with kshark in it, com
 
 $(VENV)/.ready-$(MODULES): pyproject.toml setup.py $(COMPILED)
 	@$(MAKE) -s system
-	@echo "setting up $(VENV) (a minute or two: it compiles the core)"
+	@echo "setting up $(VENV) (three to six minutes on two cores: it compiles the core)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --copies $(VENV)
 	@rm -rf build/__editable__* && mkdir -p build
 	@{ $(BIN)/python -m pip install -q --upgrade pip \
@@ -121,9 +121,9 @@ tools: ## what the tests compare with: tshark, nginx, redis-server, ... (Debian 
 	need wget wget; need node nodejs; \
 	[ -d /usr/lib/python3/dist-packages/bcc ] || missing="$$missing python3-bpfcc"; [ -f /usr/include/liburing.h ] || missing="$$missing liburing-dev"; \
 	sh tests/apt.sh useful "$$missing"
-	@[ -x build/go/greeter_server ] || { mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
+	@[ -x build/go/greeter_server ] || { echo "building a gRPC server in Go"; mkdir -p build/go; cd tests/protocols/grpc_calls/go && PATH="$$PATH:/usr/local/go/bin" go build -o ../../../../build/go/ \
 	  google.golang.org/grpc/examples/helloworld/greeter_server google.golang.org/grpc/examples/helloworld/greeter_client; } || { echo "no greeter in Go: its test cannot run"; [ "$(CI)" != true ]; }
-	@[ -d build/logql/node_modules/@grafana/lezer-logql ] || { mkdir -p build/logql; npm install --silent --no-audit --no-fund --prefix build/logql \
+	@[ -d build/logql/node_modules/@grafana/lezer-logql ] || { echo "fetching a grammar of LogQL"; mkdir -p build/logql; npm install --silent --fetch-retries=1 --no-audit --no-fund --prefix build/logql \
 	  @grafana/lezer-logql@0.4.2 @lezer/common@1 @lezer/lr@1; } || { echo "no grammar of LogQL (needs npm): its test cannot run"; [ "$(CI)" != true ]; }
 
 clean: ## remove what was built

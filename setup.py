@@ -30,6 +30,10 @@ DIRECTIVES = {
 }
 
 
+JOBS = min(4, os.cpu_count() or 1)
+"""Compilers at once; each takes a few hundred MB."""
+
+
 def sources() -> list[Path]:
     """Cython sources, in a stable order."""
     found = []
@@ -80,6 +84,7 @@ def extensions() -> list[Extension]:
         include_path=[str(include)],
         build_dir="build/cython",
         quiet=True,
+        nthreads=JOBS,
     )
     for extension in made:  # here, since cythonize() forgets it
         extension.optional = True
@@ -91,8 +96,6 @@ def programs() -> None:
     if not os.environ.get("KSHARK_BUILD_PURE"):
         subprocess.run(["sh", "bpf/build.sh"], check=False)
 
-
-JOBS = min(4, os.cpu_count() or 1)  # compilers at once; each takes a few hundred MB
 
 programs()
 setup(ext_modules=extensions(), options={"build_ext": {"parallel": JOBS}})

@@ -23,16 +23,15 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, Event, RequestReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes, Settings
 from kit_proxy import Chunk, Recorder
+from websocket_kit import entries_of
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
 from kshark.api import Entry, Side
-from kshark.engine import Engine, EngineSettings
-from kshark.protocols import http2, websocket
+from kshark.protocols import http2
 from kshark.protocols.websocket.details import WebSocketMessage, details
 from kshark.testing import rows
-from kshark.testing.play import play
 
 LONG = "words, and words again; " * 900
 PAGE = b"<!doctype html><title>kshark</title>"
@@ -131,21 +130,6 @@ def server(deflate: bool, tls: ssl.SSLContext | None = None) -> Iterator[tuple[i
 
         threading.Thread(target=accept, daemon=True).start()
         yield listener.getsockname()[1], served
-
-
-def entries_of(talk: list[Chunk]) -> list[Entry]:
-    """What the engine makes of a connection, in the pieces that passed and in small ones."""
-    said: list[str] = []
-
-    def played(pieces: list[Chunk]) -> list[Entry]:
-        specs = [http2.SPEC, websocket.SPEC]
-        return play(Engine(specs, EngineSettings(), said.append), http2.SPEC, pieces)
-
-    whole = played(talk)
-    fine = [(side, piece[i : i + 40]) for side, piece in talk for i in range(0, len(piece), 40)]
-    assert rows(played(fine)) == rows(whole)
-    assert said == []
-    return whole
 
 
 def said_by(entries: list[Entry], stream: int, client: bool) -> list[WebSocketMessage]:
@@ -278,7 +262,7 @@ def test_two_ends_with_several_on_one_connection(deflate: bool) -> None:
         asker.sock.close()
         recorder.close()
     [talk] = recorder.talks
-    found = entries_of(talk)
+    found = entries_of(http2.SPEC, talk)
     assert rows(found)[0] == "CONNECT /chat?room=0&token=abc -> 200 [ok]"
     for stream in streams:
         mine, theirs = said_by(found, stream, True), said_by(found, stream, False)
@@ -355,7 +339,7 @@ def test_a_browser(tmp_path: Path, deflate: bool) -> None:
         assert page.evaluate(f"() => {{ {script} }}") == [3, 3]
         browser.close()
     [talk] = [one.talk for one in served if one.sockets]
-    found = entries_of(talk)
+    found = entries_of(http2.SPEC, talk)
     streams = [e.request.key for e in found if e.request and e.request.verb == "CONNECT"]
     assert len(streams) == 2
     for stream in streams:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from kit_proxy import Chunk, Recorder
+from websocket_kit import entries_of
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
@@ -20,7 +21,7 @@ from kshark.engine import Engine, EngineSettings
 from kshark.protocols import http, websocket
 from kshark.protocols.websocket.details import WebSocketMessage, details
 from kshark.testing import rows
-from kshark.testing.play import MadeFlow, play
+from kshark.testing.play import MadeFlow
 
 LONG = "words, and words again; " * 5_000
 COMPRESSION = pytest.mark.parametrize("compression", ["deflate", None])
@@ -54,21 +55,6 @@ def server(handler: Handler = echo, compression: str | None = "deflate") -> Iter
             running.shutdown()
 
 
-def entries_of(talk: list[Chunk]) -> list[Entry]:
-    """What the engine makes of a recorded connection, in the pieces that passed and in small ones."""
-    said: list[str] = []
-
-    def played(pieces: list[Chunk]) -> list[Entry]:
-        specs = [http.SPEC, websocket.SPEC]
-        return play(Engine(specs, EngineSettings(), said.append), http.SPEC, pieces)
-
-    whole = played(talk)
-    fine = [(side, piece[i : i + 40]) for side, piece in talk for i in range(0, len(piece), 40)]
-    assert rows(played(fine)) == rows(whole)
-    assert said == []
-    return whole
-
-
 def said_by(entries: list[Entry], client: bool) -> list[WebSocketMessage]:
     """The messages of one side."""
     return [
@@ -99,7 +85,7 @@ def test_websockets(compression: str | None) -> None:
             client.recv()
             assert client.ping(b"are you there").wait(5)
     [talk] = recorder.talks
-    found = entries_of(talk)
+    found = entries_of(http.SPEC, talk)
     assert rows(found)[0] == "GET /chat?room=1 -> 101 [ok]"
     mine, theirs = said_by(found, True), said_by(found, False)
     texts = [one for one in mine if one.type == "text"]
@@ -120,7 +106,7 @@ def test_a_close_with_an_error() -> None:
         client.send("fail")
         with pytest.raises(Exception, match="1011"):
             client.recv()
-    found = entries_of(recorder.talks[0])
+    found = entries_of(http.SPEC, recorder.talks[0])
     closes = [entry for entry in found if entry.request and entry.request.verb == "close"]
     assert rows(closes[:1]) == ["close / 1011 internal-error -> - [error]"]
     shown = said_by(found, False)[-1]
@@ -218,7 +204,7 @@ def test_a_browser(compression: str | None) -> None:
         assert page.evaluate(f"() => new Promise((resolve) => {{ {script} }})") == 3
         browser.close()
     [talk] = recorder.talks
-    found = entries_of(talk)
+    found = entries_of(http.SPEC, talk)
     mine, theirs = said_by(found, True), said_by(found, False)
     assert [one.type for one in mine] == ["text", "binary", "text", "close"]
     assert mine[0].body == "from a browser, naïvely"

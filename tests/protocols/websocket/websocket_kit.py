@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import zlib
 
-from kshark.api import Kind, Message, Side, Switch
+from kshark.api import Entry, Kind, Message, ProtocolSpec, Side, Switch
+from kshark.engine import Engine, EngineSettings
+from kshark.protocols import websocket
 from kshark.protocols.websocket.dissector import WebSocketDissector
 from kshark.protocols.websocket.frames import (
     BINARY,
@@ -17,6 +19,8 @@ from kshark.protocols.websocket.frames import (
     TEXT,
     unmask,
 )
+from kshark.testing import rows
+from kshark.testing.play import play
 
 C, S = Side.CLIENT, Side.SERVER
 Talk = list[tuple[Side, bytes]]
@@ -76,7 +80,22 @@ def dissector(extensions: str = "", subprotocol: str = "") -> WebSocketDissector
     return made
 
 
+def entries_of(carrier: ProtocolSpec, talk: Talk) -> list[Entry]:
+    """What the engine makes of a recorded connection, in the pieces that passed and in small ones."""
+    said: list[str] = []
+
+    def played(pieces: Talk) -> list[Entry]:
+        specs = [carrier, websocket.SPEC]
+        return play(Engine(specs, EngineSettings(), said.append), carrier, pieces)
+
+    whole = played(talk)
+    fine = [(side, piece[i : i + 40]) for side, piece in talk for i in range(0, len(piece), 40)]
+    assert rows(played(fine)) == rows(whole)
+    assert said == []
+    return whole
+
+
 __all__ = [
     "BINARY", "CLOSE", "CONTINUATION", "FIN", "PING", "PONG", "RSV1", "TEXT", "C", "S", "Talk",
-    "answer", "closed", "dissector", "frame", "packed", "packer", "text", "upgrade",
+    "answer", "closed", "dissector", "entries_of", "frame", "packed", "packer", "text", "upgrade",
 ]  # fmt: skip
