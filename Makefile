@@ -17,7 +17,7 @@ MODULES := $(shell find core backends protocols sinks enrichers -name '*.py' | s
 # What an extra of pyproject.toml needs.
 extra = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
-.PHONY: help run test test-kernel test-slow test-load test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
+.PHONY: help run test test-kernel test-arm64 test-slow test-load test-loki loki victorialogs soak fuzz lint bench bench-gate docs dist clean dev system tools bpf
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,13 @@ test-kernel: dev tools bpf ## eBPF hooks in a guest with Debian's kernel, under 
 	command -v qemu-system-x86_64 >/dev/null || missing="qemu-system-x86"; \
 	command -v busybox >/dev/null || missing="$$missing busybox-static"; \
 	sh tests/apt.sh useful "$$missing"
-	@$(BIN)/python -m pytest -q -m kernel tests/kernel $(ARGS)
+	@$(BIN)/python -m pytest -q -m kernel tests/kernel --ignore tests/kernel/test_arm64.py $(ARGS)
+
+test-arm64: dev bpf ## the same on arm64, TLS in clear as well, in an emulated machine: three minutes (needs Go)
+	@missing=""; \
+	command -v qemu-system-aarch64 >/dev/null || missing="qemu-system-arm"; \
+	sh tests/apt.sh useful "$$missing"
+	@$(BIN)/python -m pytest -q -m kernel tests/kernel/test_arm64.py $(ARGS)
 
 test-slow: dev tools bpf ## the tests that take minutes: long fuzzing, soak
 	@$(BIN)/python -m pytest -q -m "slow and not load" $(ARGS)

@@ -74,6 +74,10 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_void_p)
 
 
+KERNELS_OWN: Final = {524: "this kernel does not support it"}
+"""What the C library has no name for: ENOTSUPP (linux/errno.h)."""
+
+
 class BpfError(OSError):
     """libbpf or the kernel refused; ``errno`` says why, ``strerror`` says what in one line."""
 
@@ -437,5 +441,7 @@ class Object:
         code = ctypes.get_errno()
         said = self._lib.log.last()
         self._lib.log.lines.clear()
-        why = os.strerror(code) + (f" ({said})" if said else "")
+        why = KERNELS_OWN.get(code) or os.strerror(code)
+        if said:
+            why += f" ({said})"
         return BpfError(code, f"{self._name}: {what}: {why}")

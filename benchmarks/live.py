@@ -35,9 +35,10 @@ SCOPE = {
     "tc": ("tc:eth0", {"target": "eth0"}),
     "cgroup": ("cgroup:,ports=80", {"ports": [80]}),
     "ebpf": ("ebpf:,netns={space}", {"netns": ["{space}"]}),
+    "ebpf/bcc": ("ebpf:,hooks=bcc,ports=80", {"hooks": "bcc", "ports": [80]}),
 }
 """The backends, told to look at the server's side of this traffic: for ``kshark run``, and as options."""
-EVERYWHERE = ("cgroup", "ebpf")
+EVERYWHERE = ("cgroup", "ebpf", "ebpf/bcc")
 """Those that see the sockets of every namespace; `ip netns exec` would hide the cgroups from them."""
 STARTED = 2.0
 """Seconds for kshark to open its ring, once it has said what it will do."""
@@ -64,6 +65,7 @@ class Rounds:
     left: list[float] = field(default_factory=list)
     reader: list[dict[str, Any]] = field(default_factory=list)
     reader_left: list[float] = field(default_factory=list)
+    added_us: list[float] = field(default_factory=list)
     programs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,7 +107,8 @@ def drain(
     server, client = spaces
     options = json.dumps(SCOPE[backend][1]).replace("{space}", server)
     script = str(Path(__file__).with_name("reader.py"))
-    argv = [*within(backend, server), sys.executable, script, backend, options]
+    name = backend.partition("/")[0]
+    argv = [*within(backend, server), sys.executable, script, name, options]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -158,12 +161,19 @@ def measure(args: argparse.Namespace) -> tuple[list[float], dict[str, Rounds]]:
                 load, reader = drain(spaces, name, args)
                 rounds.reader.append(reader)
                 rounds.reader_left.append(load.rate / free[-1])
+                rounds.added_us.append(added_us(free[-1], load, reader["events"]))
                 said = f"round {number + 1}: {free[-1]:,.0f}/s; {name}: {rounds.whole[-1].said}\n"
                 sys.stderr.write(said)
         with program_times():
             for name, rounds in found.items():
                 rounds.programs = drain(spaces, name, args)[1]["programs"]
     return free, found
+
+
+def added_us(free: float, load: Load, events: int) -> float:
+    """What an event costs in all, where the load fills every processor: the kernel's part, caches, and the reader."""
+    processors = min(len(os.sched_getaffinity(0)), 3)  # as many as `pinned` uses
+    return processors * (1 / load.rate - 1 / free) * 1e6 * load.requests / max(events, 1)
 
 
 def summed(rounds: Rounds, args: argparse.Namespace) -> dict[str, float]:
@@ -180,6 +190,7 @@ def summed(rounds: Rounds, args: argparse.Namespace) -> dict[str, float]:
         "drops": sum(w.drops for w in whole),
         "cpu": median(w.cpu / args.seconds for w in whole),
         "cpu_us": sum(w.cpu for w in whole) / made * 1e6,
+        "added_us": median(rounds.added_us),
         "events_s": median(r["events"] / r["wall_s"] for r in reader),
         "event_us": median(r["cpu_s"] / max(r["events"], 1) * 1e6 for r in reader),
         "reader_lost": sum(r["lost"] for r in reader),
@@ -208,6 +219,7 @@ def lines(found: dict[str, dict[str, float]]) -> list[list[str]]:
         row("kshark CPU, us a request", ".1f", "cpu_us"),
         row("reader alone: events/s", ",.0f", "events_s"),
         row("reader alone: CPU, us an event", ".2f", "event_us"),
+        row("reader alone: us an event in all, at saturation", ".2f", "added_us"),
         row("reader alone: events lost", ",.0f", "reader_lost"),
         row("programs: ns a run, in the kernel", ".0f", "program_ns"),
         row("start-up: ms until it captures", ".0f", "open_ms"),

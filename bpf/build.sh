@@ -1,9 +1,12 @@
 #!/bin/sh
 # build.sh: compile every bpf/*.bpf.c next to its source; vmlinux.h goes to build/bpf and is not kept.
 # Exit 3, with one line, where something that it needs is not here: packages are then made without the objects.
+# For another machine: VMLINUX_BTF (types of its kernel), BPF_ARCH (its `uname -m`), BPF_OUT (a folder for the objects).
 set -eu
 cd "$(dirname "$0")/.."
+out=${BPF_OUT:-bpf}
 work=build/bpf
+[ $out = bpf ] || work=$out
 btf=${VMLINUX_BTF:-/sys/kernel/btf/vmlinux}
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -18,10 +21,11 @@ done
 echo '#include <bpf/bpf_helpers.h>' | clang -E -target bpf -x c - >/dev/null 2>&1 ||
     lacking "bpf/bpf_helpers.h is missing (apt-get install libbpf-dev)"
 
-case $(uname -m) in
+machine=${BPF_ARCH:-$(uname -m)}
+case $machine in
     x86_64) arch=x86 ;;
     aarch64) arch=arm64 ;;
-    *) lacking "$(uname -m) is neither x86_64 nor aarch64" ;;
+    *) lacking "$machine is neither x86_64 nor aarch64" ;;
 esac
 mkdir -p $work
 bpftool btf dump file "$btf" format c >$work/vmlinux.h.new
@@ -36,5 +40,5 @@ compile() { # compile SOURCE OBJECT [FLAG ...]
     mv "$object.new" "$object"
 }
 for source in bpf/*.bpf.c; do
-    compile "$source" "${source%.c}.o"
+    compile "$source" "$out/$(basename "${source%.c}").o"
 done

@@ -8,7 +8,7 @@ static __always_inline u64 lesser(u64 one, u64 other)
 }
 
 /* Copy the parts of a message to data + at; gives the bytes copied. */
-static __always_inline u32 copy_pieces(struct scratch *scratch, u64 vector, u64 pieces, u32 at, u64 most)
+static __always_inline u32 copy_pieces(struct ks_scratch *scratch, u64 vector, u64 pieces, u32 at, u64 most)
 {
 	u64 done = 0;
 
@@ -32,11 +32,11 @@ static __always_inline u32 copy_pieces(struct scratch *scratch, u64 vector, u64 
 }
 
 /* Copy what was moved behind the headers; gives how much. */
-static __always_inline u32 copy_payload(struct scratch *scratch, struct call *call, u64 moved, u32 at)
+static __always_inline u32 copy_payload(struct ks_scratch *scratch, struct ks_call *call, u64 moved, u32 at)
 {
 	u32 first = 0, copied = 0, most;
 	u64 buffer = call->buffer, count = call->count, to = at;
-	struct settings *it = settings.lookup(&first);
+	struct ks_settings *it = settings.lookup(&first);
 	struct {
 		u64 name, name_size, vector, pieces;
 	} message;
@@ -70,11 +70,11 @@ static __always_inline u32 copy_payload(struct scratch *scratch, struct call *ca
 }
 
 /* Tell of what a call moved, and count on where it belongs. */
-static __always_inline void tell_moved(struct call *call, struct conn *conn, u64 moved)
+static __always_inline void tell_moved(struct ks_call *call, struct conn *conn, u64 moved)
 {
 	u32 cpu = bpf_get_smp_processor_id(), at, copied;
-	struct segment it = { .out = call->op & OUT, .flags = PSH | ACK, .size = moved };
-	struct scratch *scratch = scratches.lookup(&cpu);
+	struct ks_segment it = { .out = call->op & OUT, .flags = PSH | ACK, .size = moved };
+	struct ks_scratch *scratch = scratches.lookup(&cpu);
 
 	it.seq = it.out ? conn->sent : conn->heard;
 	it.ack = it.out ? conn->heard : conn->sent;
@@ -113,7 +113,7 @@ struct syscall_end {
 };
 
 /* Before a connection's bytes leave: the other end may be here, and must find that this one tells. */
-static __always_inline void begin_out(struct call *call)
+static __always_inline void begin_out(struct ks_call *call)
 {
 	struct conn *conn = conn_of(&call->ends);
 
@@ -126,7 +126,7 @@ static __always_inline void begin_out(struct call *call)
 static __always_inline int begin(int fd, u64 buffer, u64 count, u32 op)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct call call = { .buffer = buffer, .count = count, .op = op };
+	struct ks_call call = { .buffer = buffer, .count = count, .op = op };
 	struct link *link;
 
 	call.at.pid = thread >> 32;
@@ -243,10 +243,10 @@ int on_exit(void *at)
 // ---------------------------------------------------------------- calls end
 
 /* A new descriptor: of a connection that was asked for from where the kernel says that it was. */
-static __always_inline void end_accept(struct call *call, int fd)
+static __always_inline void end_accept(struct ks_call *call, int fd)
 {
 	struct where at = { call->at.pid, fd };
-	struct ends ends = {}, *found;
+	struct ks_ends ends = {}, *found;
 	struct link link = {};
 	struct peer peer = {};
 	u16 name[14] = {};
@@ -274,7 +274,7 @@ static __always_inline void end_accept(struct call *call, int fd)
 	peers.delete(&peer);
 }
 
-static __always_inline void end_duplicate(struct call *call, int fd)
+static __always_inline void end_duplicate(struct ks_call *call, int fd)
 {
 	struct where at = { call->at.pid, fd };
 	struct link link = {};
@@ -284,7 +284,7 @@ static __always_inline void end_duplicate(struct call *call, int fd)
 	links.update(&at, &link);
 }
 
-static __always_inline void end_moved(struct call *call, s64 result)
+static __always_inline void end_moved(struct ks_call *call, s64 result)
 {
 	struct conn *conn;
 
@@ -312,7 +312,7 @@ static __always_inline void end_moved(struct call *call, s64 result)
 int leave(struct syscall_end *at)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct call *call = calls.lookup(&thread);
+	struct ks_call *call = calls.lookup(&thread);
 	s64 result = at->result;
 
 	if (!call)
@@ -336,7 +336,7 @@ int leave(struct syscall_end *at)
 int on_adjust(void *at)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct call *call = calls.lookup(&thread);
+	struct ks_call *call = calls.lookup(&thread);
 	struct link link = {};
 	u64 *there, *here;
 
@@ -356,9 +356,9 @@ int on_adjust(void *at)
 }
 
 /* Who has connected, and is not accepted yet; to two servers at once from one port, it is not known which is which. */
-static __always_inline void tell_peer(struct ends *ends)
+static __always_inline void tell_peer(struct ks_ends *ends)
 {
-	struct ends unsure = {}, *before;
+	struct ks_ends unsure = {}, *before;
 	struct peer peer = {};
 
 	peer_of(ends, &peer);
@@ -370,7 +370,7 @@ static __always_inline void tell_peer(struct ends *ends)
 }
 
 /* A connection is open. Of one that a process here asked for it is known whose it is. */
-static __always_inline void opened(struct ends *ends, u64 sock, bool client)
+static __always_inline void opened(struct ks_ends *ends, u64 sock, bool client)
 {
 	struct conn fresh = { .opened = client ? BY_CLIENT : BY_SERVER }, *conn;
 	struct asker *asker = askers.lookup(&sock);
@@ -397,7 +397,7 @@ static __always_inline void opened(struct ends *ends, u64 sock, bool client)
 		claim(ends, conn);
 }
 
-static __always_inline void closed(struct ends *ends, int old)
+static __always_inline void closed(struct ks_ends *ends, int old)
 {
 	struct conn *conn = conns.lookup(ends);
 	struct peer peer = {};
@@ -415,8 +415,8 @@ static __always_inline void closed(struct ends *ends, int old)
 int on_state(void *at)
 {
 	u64 thread = bpf_get_current_pid_tgid(), sock = 0;
-	struct call *call = calls.lookup(&thread);
-	struct ends ends;
+	struct ks_call *call = calls.lookup(&thread);
+	struct ks_ends ends;
 	struct conn *conn;
 	int state[2] = {};
 	u16 proto = 0;

@@ -2,12 +2,12 @@
 // ---------------------------------------------------------------- telling of a connection
 
 /* As bpf/process.h has it. */
-struct process {
-	struct head head;
+struct ks_process {
+	struct ks_head head;
 	u64 sock, cgroup;
 	u32 pid, tid;
-	struct ends ends;
-	struct name name;
+	struct ks_ends ends;
+	struct ks_name name;
 };
 
 static __always_inline u32 turn_of(u32 pid)
@@ -25,25 +25,25 @@ static __always_inline void forget_all(u32 pid)
 	turns.update(&pid, &next);
 }
 
-static __always_inline void tell_segment(const struct ends *ends, bool out, u32 seq, u32 ack, u8 flags)
+static __always_inline void tell_segment(const struct ks_ends *ends, bool out, u32 seq, u32 ack, u8 flags)
 {
 	struct {
-		struct head head;
+		struct ks_head head;
 		u8 data[HEADERS];
 	} it = {};
-	struct segment segment = { .out = out, .flags = flags, .seq = seq, .ack = ack };
+	struct ks_segment segment = { .out = out, .flags = flags, .seq = seq, .ack = ack };
 	u32 size = write_headers(it.data, ends, &segment);
 
 	it.head.ns = bpf_ktime_get_ns();
 	it.head.wire = size;
 	it.head.kind = DATA;
 	if (size != HEADERS)
-		size = sizeof(struct ip4) + sizeof(struct tcp); /* a constant, for the verifier */
+		size = sizeof(struct ks_ip4) + sizeof(struct ks_tcp); /* a constant, for the verifier */
 	if (ring.ringbuf_output(&it, sizeof(it.head) + size, BPF_RB_NO_WAKEUP))
 		count_some(LOST_RING, 1);
 }
 
-static __always_inline void tell_opening(const struct ends *ends, const struct conn *conn)
+static __always_inline void tell_opening(const struct ks_ends *ends, const struct conn *conn)
 {
 	bool client = conn->opened == BY_CLIENT;
 	u32 asked = client ? conn->sent : conn->heard, answered = client ? conn->heard : conn->sent;
@@ -52,7 +52,7 @@ static __always_inline void tell_opening(const struct ends *ends, const struct c
 	tell_segment(ends, !client, answered - 1, asked, SYN | ACK);
 }
 
-static __always_inline void mirror(const struct ends *ends, struct ends *other)
+static __always_inline void mirror(const struct ks_ends *ends, struct ks_ends *other)
 {
 	*other = *ends;
 	__builtin_memcpy(other->local, ends->remote, 16);
@@ -62,9 +62,9 @@ static __always_inline void mirror(const struct ends *ends, struct ends *other)
 }
 
 /* Whether this end tells: the first one of a connection that anybody asks for. */
-static __always_inline bool claim(const struct ends *ends, struct conn *conn)
+static __always_inline bool claim(const struct ks_ends *ends, struct conn *conn)
 {
-	struct ends other;
+	struct ks_ends other;
 	struct conn *there;
 
 	if (conn->teller)
@@ -80,7 +80,7 @@ static __always_inline bool claim(const struct ends *ends, struct conn *conn)
 }
 
 /* A connection of which the beginning was not seen is numbered from anywhere. */
-static __always_inline struct conn *conn_of(struct ends *ends)
+static __always_inline struct conn *conn_of(struct ks_ends *ends)
 {
 	struct conn fresh = {};
 
@@ -89,10 +89,10 @@ static __always_inline struct conn *conn_of(struct ends *ends)
 }
 
 /* Whose this end is, where that is news. */
-static __always_inline void tell_owner(const struct ends *ends, struct conn *conn)
+static __always_inline void tell_owner(const struct ks_ends *ends, struct conn *conn)
 {
 	u64 id = bpf_get_current_pid_tgid();
-	struct process it;
+	struct ks_process it;
 
 	if (conn->pid == id >> 32)
 		return;
@@ -110,7 +110,7 @@ static __always_inline void tell_owner(const struct ends *ends, struct conn *con
 }
 
 /* No more comes from the other end: its answer, if it was one, is whole. */
-static __always_inline void end_in(const struct ends *ends, struct conn *conn)
+static __always_inline void end_in(const struct ks_ends *ends, struct conn *conn)
 {
 	if (!conn->teller || conn->ended & ENDED_IN)
 		return;
@@ -119,7 +119,7 @@ static __always_inline void end_in(const struct ends *ends, struct conn *conn)
 	conn->heard++;
 }
 
-static __always_inline void end_out(const struct ends *ends, struct conn *conn)
+static __always_inline void end_out(const struct ks_ends *ends, struct conn *conn)
 {
 	if (!conn->teller || conn->ended & ENDED_OUT)
 		return;
@@ -129,7 +129,7 @@ static __always_inline void end_out(const struct ends *ends, struct conn *conn)
 }
 
 /* Fill `ends` from a tracepoint that has ports and addresses at these places; IPv4 is there as a part of IPv6. */
-static __always_inline void ends_at(void *at, u32 ports_at, u32 addresses_at, struct ends *ends)
+static __always_inline void ends_at(void *at, u32 ports_at, u32 addresses_at, struct ks_ends *ends)
 {
 	u16 both[2] = {};
 
@@ -142,7 +142,7 @@ static __always_inline void ends_at(void *at, u32 ports_at, u32 addresses_at, st
 	unmap(ends);
 }
 
-static __always_inline void peer_of(const struct ends *ends, struct peer *peer)
+static __always_inline void peer_of(const struct ks_ends *ends, struct peer *peer)
 {
 	__builtin_memcpy(peer->address, ends->remote, 16);
 	peer->port = ends->remote_port;

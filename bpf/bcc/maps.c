@@ -21,7 +21,7 @@
 
 enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK };
 
-struct name {
+struct ks_name {
 	char text[16];
 };
 
@@ -33,7 +33,7 @@ struct where {
 
 /* The connection behind one; `turn` is that of its process: after an exec all are forgotten. */
 struct link {
-	struct ends ends;
+	struct ks_ends ends;
 	u32 turn;
 };
 
@@ -60,37 +60,37 @@ struct peer {
 	u32 port;
 };
 
-struct call {
+struct ks_call {
 	struct where at;
 	u64 buffer, count, ns;
 	u32 op;
 	u32 known; /* whether `ends` are */
-	struct ends ends;
+	struct ks_ends ends;
 	u32 unused;
 };
 
-struct settings {
+struct ks_settings {
 	u32 payload, one_in;
 };
 
-struct scratch {
+struct ks_scratch {
 	u32 unused;
-	struct head head;
+	struct ks_head head;
 	u8 data[2 * (BOUND + 1)];
 };
 
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 BPF_PERCPU_ARRAY(counts, u64, COUNTERS);
-BPF_ARRAY(settings, struct settings, 1);
-BPF_ARRAY(scratches, struct scratch, CPUS);
-BPF_HASH(calls, u64, struct call, 65536);
-BPF_TABLE("lru_hash", struct ends, struct conn, conns, 65536);
+BPF_ARRAY(settings, struct ks_settings, 1);
+BPF_ARRAY(scratches, struct ks_scratch, CPUS);
+BPF_HASH(calls, u64, struct ks_call, 65536);
+BPF_TABLE("lru_hash", struct ks_ends, struct conn, conns, 65536);
 BPF_TABLE("lru_hash", struct where, struct link, links, 65536);
 BPF_TABLE("lru_hash", u32, u32, turns, 16384);
 BPF_TABLE("lru_hash", u64, struct asker, askers, 16384);
-BPF_TABLE("lru_hash", struct peer, struct ends, peers, 65536);
+BPF_TABLE("lru_hash", struct peer, struct ks_ends, peers, 65536);
 BPF_HASH(pids, u32, u8, 1024);
-BPF_HASH(comms, struct name, u8, 256);
+BPF_HASH(comms, struct ks_name, u8, 256);
 BPF_HASH(ports, u16, u8, 1024);
 
 static __always_inline void count_some(u32 which, u64 some)
@@ -105,7 +105,7 @@ static __always_inline void count_some(u32 which, u64 some)
 
 static __always_inline bool wants_task(u32 pid)
 {
-	struct name name = {};
+	struct ks_name name = {};
 
 	if (pid == OWN_PID)
 		return false;
@@ -117,7 +117,7 @@ static __always_inline bool wants_task(u32 pid)
 	return comms.lookup(&name) != NULL;
 }
 
-static __always_inline bool wants_ports(const struct ends *ends)
+static __always_inline bool wants_ports(const struct ks_ends *ends)
 {
 	u16 local = ends->local_port, remote = ends->remote_port;
 
@@ -125,10 +125,10 @@ static __always_inline bool wants_ports(const struct ends *ends)
 }
 
 /* Whether a connection is left out under pressure: the same at both ends. */
-static __always_inline bool left_out(const struct ends *ends)
+static __always_inline bool left_out(const struct ks_ends *ends)
 {
 	u32 first = 0, number = ends->local_port ^ ends->remote_port;
-	struct settings *it = settings.lookup(&first);
+	struct ks_settings *it = settings.lookup(&first);
 
 	if (!it || it->one_in < 2)
 		return false;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from kit_go import build
 from netlab import Lab
 from nginx_conf import configure
 
@@ -90,44 +88,6 @@ require('https').get(options, (answer) => answer.on('data', (data) => {
   if (data != 'over TLS\\n') process.exit(1);
 }));
 """
-GO = """
-package main
-
-import (
-	"crypto/tls"
-	"fmt"
-	"io"
-	"net/http"
-	"os"
-	"strings"
-)
-
-func main() {
-	if os.Args[1] == "serve" {
-		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			fmt.Fprintf(w, "%s from Go\\n", body)
-		})
-		panic(http.ListenAndServeTLS(os.Args[2], "cert.pem", "key.pem", nil))
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
-	if os.Args[1] == "http1" {
-		transport.ForceAttemptHTTP2 = false
-	}
-	client := http.Client{Transport: transport}
-	for i := 0; i < 3; i++ {
-		answer, err := client.Post(os.Args[2], "text/plain", strings.NewReader("asked"))
-		if err != nil {
-			panic(err)
-		}
-		body, _ := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if string(body) != "asked from Go\\n" {
-			panic(string(body))
-		}
-	}
-}
-"""
 
 
 class TlsSite:
@@ -158,20 +118,9 @@ class TlsSite:
 
     def go(self, *flags: str) -> str:
         """The Go program, built with these flags for the linker."""
-        (self.folder / "go.mod").write_text("module site\n\ngo 1.19\n")
-        (self.folder / "main.go").write_text(GO)
         name = "go" + "".join(flag.strip("-") for flag in flags)
-        words = [go(), "build", "-ldflags", " ".join(flags), "-o", name, "."]
-        subprocess.run(words, check=True, capture_output=True, cwd=self.folder, timeout=300)
+        build(self.folder, name, *flags)
         return f"./{name}"
-
-
-def go() -> str:
-    """The Go command; a visible skip where there is none, but in CI."""
-    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if found is None:
-        (pytest.fail if "CI" in os.environ else pytest.skip)("this needs Go: https://go.dev/dl")
-    return found
 
 
 @contextmanager

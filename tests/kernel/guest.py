@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from image import ROOT, Image, with_python
@@ -17,37 +17,57 @@ PATIENCE = 900
 HERE = Path(__file__).parent
 PROGRAMS = ("nginx", "redis-server", "redis-cli", "dnsmasq", "dig", "curl")
 INIT = """#!/bin/busybox sh
-export PATH=/bin PYTHONPATH=/kshark HOME=/root LANG=C.UTF-8
+export PATH=/bin:/usr/bin:/usr/sbin PYTHONPATH=/kshark HOME=/root LANG=C.UTF-8
 busybox mount -t proc none /proc
 busybox mount -t sysfs none /sys
 busybox mount -t devtmpfs none /dev
-exec >/dev/ttyS0 2>&1
+exec >/dev/{console} 2>&1
 busybox mount -t tracefs none /sys/kernel/tracing
 busybox mount -t tmpfs none /tmp
 busybox mount -t cgroup2 none /sys/fs/cgroup
 busybox ip link set lo up
-python3 /kshark/inside.py /kshark/rounds.json /dev/ttyS1
+python3 /kshark/inside.py /kshark/rounds.json /dev/{told}
 busybox poweroff -f
 """
+USERS = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
+GROUPS = "root:x:0:\nnogroup:x:65534:\n"
 Round = dict[str, Any]
+
+
+class Machine(NamedTuple):
+    """What is emulated: the command, the kernel, and the names there of its console and of the line for results."""
+
+    words: tuple[str, ...]
+    kernel: Path
+    console: str
+    told: str
+
+
+def init(console: str, told: str) -> str:
+    """The first process."""
+    return INIT.format(console=console, told=told)
+
+
+def x86() -> Machine:
+    """A machine like this one."""
+    words = ("qemu-system-x86_64", "-cpu", "max", "-device", "isa-serial,chardev=told")
+    return Machine(words, needed() / "vmlinuz", "ttyS0", "ttyS1")
 
 
 def needed() -> Path:
     """The folder of the guest's kernel; skips, saying why, where there is none, and fails in CI."""
     lacking = [name for name in ("qemu-system-x86_64", "busybox") if shutil.which(name) is None]
     if lacking:
-        _without(
-            f"{' and '.join(lacking)} missing (apt-get install qemu-system-x86 busybox-static)"
-        )
+        without(f"{' and '.join(lacking)} missing (apt-get install qemu-system-x86 busybox-static)")
     found = subprocess.run(
         ["sh", str(ROOT / "tests/kernel.sh")], capture_output=True, text=True, check=False
     )
     if found.returncode:
-        _without(found.stderr.strip())
+        without(found.stderr.strip())
     return Path(found.stdout.strip())
 
 
-def _without(why: str) -> None:
+def without(why: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
@@ -58,9 +78,9 @@ def image() -> Image:
     made = Image()
     for folder in ("proc", "sys", "dev", "tmp", "root", "run", "var/log/nginx", "var/lib/nginx"):
         made.folder(f"/{folder}")
-    made.text("/init", INIT, 0o755)
-    made.text("/etc/passwd", "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
-    made.text("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
+    made.text("/init", init("ttyS0", "ttyS1"), 0o755)
+    made.text("/etc/passwd", USERS)
+    made.text("/etc/group", GROUPS)
     made.text("/etc/hosts", "127.0.0.1 localhost\n")
     made.program("busybox")
     made.link("/bin/sh", "busybox")
@@ -73,20 +93,31 @@ def image() -> Image:
 
 
 def run(
-    made: Image, rounds: list[Round], folder: Path, *boot: str, memory: int = 1024
+    made: Image,
+    rounds: list[Round],
+    folder: Path,
+    *boot: str,
+    memory: int = 1024,
+    machine: Machine | None = None,
 ) -> list[Round]:
     """Boot a guest that does `rounds`; what each of them gave."""
-    kernel = needed()
+    machine = machine or x86()
     made.text("/kshark/rounds.json", json.dumps(rounds))
     made.write(folder / "initrd")
     console, told = folder / "console", folder / "told"
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
-    command += ["-m", str(memory), "-display", "none", "-monitor", "none", "-no-reboot"]
-    command += ["-serial", f"file:{console}", "-serial", f"file:{told}"]
-    command += ["-kernel", str(kernel / "vmlinuz"), "-initrd", str(folder / "initrd")]
+    command = [*machine.words, "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(memory)]
+    command += ["-display", "none", "-monitor", "none", "-no-reboot"]
+    command += ["-serial", f"file:{console}", "-chardev", f"file,id=told,path={told}"]
+    command += ["-kernel", str(machine.kernel), "-initrd", str(folder / "initrd")]
     # Its timer is checked against the time of a host that may be busy: a kernel that is not told so panics.
-    words = ("console=ttyS0", "quiet", "panic=-1", "random.trust_cpu=on", "no_timer_check", *boot)
-    subprocess.run([*command, "-append", " ".join(words)], check=True, timeout=PATIENCE)
+    words = (
+        f"console={machine.console}",
+        "quiet",
+        "panic=-1",
+        "random.trust_cpu=on",
+        "no_timer_check",
+    )
+    subprocess.run([*command, "-append", " ".join((*words, *boot))], check=True, timeout=PATIENCE)
     (folder / "initrd").unlink()
     found = [json.loads(line) for line in told.read_text(errors="replace").splitlines() if line]
     said = console.read_text(errors="replace")

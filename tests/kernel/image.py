@@ -42,12 +42,35 @@ class Image:
     def file(self, path: str, source: Path) -> None:
         self._files[path] = stat.S_IFREG | stat.S_IMODE(source.stat().st_mode), source
 
-    def tree(self, path: str, source: Path, left_out: Iterable[str] = ()) -> None:
-        """A folder with all that is in it; links as what they lead to."""
+    def binary(self, path: str, content: bytes) -> None:
+        self._files[path] = stat.S_IFREG | 0o755, content
+
+    def copy(self, path: str, source: Path, left_out: Iterable[str] = ()) -> None:
+        """A folder with all that is in it; links as they are."""
+        for folder, names, files in os.walk(source):
+            names[:] = [name for name in names if name not in left_out]
+            for name in (*names, *files):
+                found = Path(folder, name)
+                place = f"{path}/{found.relative_to(source)}"
+                if found.is_symlink():
+                    self.link(place, os.readlink(found))
+                elif found.is_file():
+                    self.file(place, found)
+                else:
+                    self.folder(place)
+
+    def tree(
+        self,
+        path: str,
+        source: Path,
+        left_out: Iterable[str] = (),
+        suffixes: tuple[str, ...] = ("none",),
+    ) -> None:
+        """A folder with all that is in it, but for files of these suffixes; links as what they lead to."""
         for folder, names, files in os.walk(source, followlinks=True):
             names[:] = [name for name in names if name not in left_out]
             for name in files:
-                if (found := Path(folder, name)).is_file():
+                if (found := Path(folder, name)).is_file() and not name.endswith(suffixes):
                     self.file(f"{path}/{found.relative_to(source)}", found)
 
     def program(self, name: str) -> None:
