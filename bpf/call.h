@@ -29,6 +29,7 @@ struct ks_call {
 	__u32 op, seq, ack;
 	__u8 learn, learned; /* the address that datagrams are sent from, which the socket does not know */
 	__u8 from[16];
+	struct ks_ends ends; /* as they were when it began */
 };
 
 struct {

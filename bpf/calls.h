@@ -18,8 +18,11 @@ static __always_inline bool given_on(const struct ks_call *before, const struct 
 /* What is there already has no end that we were told of, or goes on with this one. */
 static __always_inline void remember(__u64 thread, struct ks_call *call)
 {
-	struct ks_call *before = bpf_map_lookup_elem(&calls, &thread);
+	struct ks_call *before;
 
+	if (!bpf_map_update_elem(&calls, &thread, call, BPF_NOEXIST))
+		return; /* as most */
+	before = bpf_map_lookup_elem(&calls, &thread);
 	if (before && !given_on(before, call))
 		count(LOST_MISSED);
 	if (bpf_map_update_elem(&calls, &thread, call, BPF_ANY))
@@ -30,27 +33,19 @@ static __always_inline void remember(__u64 thread, struct ks_call *call)
 static __always_inline int begin(struct sock *sk, struct ks_call *call)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	__u16 family, proto, local, remote;
+	struct ks_ends *ends = &call->ends;
+	bool stream;
 
-	if (!sk)
+	if (!sk || !ends_of(sk, ends) || !wants_netns(ends->netns))
 		return 0;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	proto = BPF_CORE_READ(sk, sk_protocol);
-	if ((family != AF_INET && family != AF_INET6) || (proto != TCP && proto != UDP))
-		return 0;
-	if (proto == TCP && asks(BY_PORT)) {
-		local = BPF_CORE_READ(sk, __sk_common.skc_num);
-		remote = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-		if (!wants_ports(local, remote))
-			return 0;
-	}
-	if (!wants_netns(sk))
-		return 0;
-	if (call->op & DISCARD && proto == TCP)
+	stream = ends->proto == TCP;
+	if (stream && !wants_ports(ends->local_port, ends->remote_port))
+		return 0; /* a datagram's are not known yet */
+	if (call->op & DISCARD && stream)
 		call->op |= UNSEEN;
 	call->sock = (__u64)sk;
 	call->ns = bpf_ktime_get_ns();
-	if (proto == TCP) {
+	if (stream) {
 		struct tcp_sock *tcp = (void *)sk;
 
 		call->ack = BPF_CORE_READ(tcp, copied_seq);
@@ -59,7 +54,7 @@ static __always_inline int begin(struct sock *sk, struct ks_call *call)
 		call->learn = call->op & OUT;
 	}
 	remember(thread, call);
-	if (call->op & OUT)
+	if (call->op & OUT && !by_task() && !knows_owner(ends, thread >> 32))
 		tell_sender();
 	return 0;
 }
@@ -85,12 +80,12 @@ static __always_inline int end(long result)
 						    (void *)(buffer + i * sizeof(struct mmsghdr) +
 							     offsetof(struct mmsghdr, msg_len)));
 				if (moved)
-					tell_message(i, moved);
+					tell_message(call, i, moved);
 			}
 			if (result > MESSAGES)
 				count_some(LOST_MESSAGES, result - MESSAGES);
 		} else {
-			tell_message(0, result);
+			tell_message(call, 0, result);
 		}
 	}
 	bpf_map_delete_elem(&calls, &thread);

@@ -119,7 +119,7 @@ static __always_inline bool bind(struct ks_binding *it, struct sock *sk)
 	if (!sk || !ends_of(sk, &ends) || ends.proto != TCP || !ends.remote_port)
 		return false;
 	it->ends = ends;
-	it->state = wants_ports(ends.local_port, ends.remote_port) && wants_netns(sk) ? BOUND : UNWANTED;
+	it->state = wants_ports(ends.local_port, ends.remote_port) && wants_netns(ends.netns) ? BOUND : UNWANTED;
 	return true;
 }
 

@@ -2,29 +2,29 @@
 /* Addresses that a socket of UDP does not know, where it is bound to none: read from the packets. */
 #pragma once
 
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+
 struct ks_addresses {
 	struct ks_address source, target;
 	__u16 source_port, target_port;
 };
 
 /* Fill `it` from a packet of UDP whose IP header is at `at`. */
-static __always_inline bool addresses_of(const unsigned char *at, struct ks_addresses *it)
+static __always_inline bool addresses_of(struct sk_buff *skb, const unsigned char *at, struct ks_addresses *it)
 {
 	struct ks_udp udp;
 	__u32 size;
-	__u8 version;
 
-	if (bpf_probe_read_kernel(&version, 1, at))
-		return false;
-	if (version >> 4 == 4) {
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct ks_ip4 ip;
 
 		if (bpf_probe_read_kernel(&ip, sizeof(ip), at) || ip.proto != UDP)
 			return false;
 		*(__u32 *)it->source.bytes = ip.source;
 		*(__u32 *)it->target.bytes = ip.target;
-		size = (version & 15) * 4;
-	} else if (version >> 4 == 6) {
+		size = (ip.version & 15) * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ks_ip6 ip;
 
 		if (bpf_probe_read_kernel(&ip, sizeof(ip), at) || ip.proto != UDP)
@@ -49,7 +49,7 @@ int BPF_PROG(on_receive, struct sk_buff *skb)
 	struct ks_addresses it = {};
 	__u64 key;
 
-	if (!addresses_of(skb->data, &it))
+	if (!addresses_of(skb, skb->data, &it))
 		return 0;
 	key = sender(it.source.bytes, it.source_port, it.target_port);
 	bpf_map_update_elem(&targets, &key, &it.target, BPF_ANY);
@@ -61,12 +61,16 @@ SEC("tp_btf/net_dev_queue")
 int BPF_PROG(on_send, struct sk_buff *skb)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct ks_call *call = bpf_map_lookup_elem(&calls, &thread);
 	struct ks_addresses it = {};
+	struct sock *sk = skb->sk;
+	struct ks_call *call;
 
-	if (!call || !call->learn || call->learned || (__u64)skb->sk != call->sock)
+	if (!sk || sk->sk_protocol != UDP)
 		return 0;
-	if (!addresses_of(skb->head + skb->network_header, &it))
+	call = bpf_map_lookup_elem(&calls, &thread);
+	if (!call || !call->learn || call->learned || (__u64)sk != call->sock)
+		return 0;
+	if (!addresses_of(skb, skb->head + skb->network_header, &it))
 		return 0;
 	__builtin_memcpy(call->from, &it.source, 16);
 	call->learned = 1;

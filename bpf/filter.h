@@ -108,12 +108,7 @@ static __always_inline bool wants_ports(__u16 local, __u16 remote)
 	return !asks(BY_PORT) || bpf_map_lookup_elem(&ports, &local) || bpf_map_lookup_elem(&ports, &remote);
 }
 
-static __always_inline bool wants_netns(struct sock *sk)
+static __always_inline bool wants_netns(__u32 inode)
 {
-	__u32 inode;
-
-	if (!asks(BY_NETNS))
-		return true;
-	inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	return bpf_map_lookup_elem(&spaces, &inode);
+	return !asks(BY_NETNS) || bpf_map_lookup_elem(&spaces, &inode);
 }

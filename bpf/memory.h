@@ -99,9 +99,8 @@ static __always_inline void read_name(__u32 op, __u64 name, struct ks_ends *ends
 }
 
 /* First step: where the message is in memory; false where that cannot be read. */
-__noinline int find_message(__u32 number)
+__noinline int find_message(struct ks_call *call, __u32 number)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 	struct user_msghdr message;
 	__u64 at;
@@ -126,9 +125,8 @@ __noinline int find_message(__u32 number)
 }
 
 /* Fourth step: copy the payload behind the headers; gives how much. */
-__noinline int copy_payload(__u32 at)
+__noinline int copy_payload(struct ks_call *call, __u32 at)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 	struct ks_settings *settings = this_setting();
 	__u64 moved, most;

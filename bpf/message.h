@@ -51,9 +51,8 @@ static __always_inline void place_in_stream(const struct ks_call *call, __u32 mo
 }
 
 /* Second step: between whom it goes; false where nobody wants it. */
-__noinline int find_ends(void)
+__noinline int find_ends(struct ks_call *call)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 	struct ks_ends *ends;
 	bool out;
@@ -62,9 +61,12 @@ __noinline int find_ends(void)
 		return 0;
 	ends = &scratch->ends;
 	out = call->op & OUT;
-	__builtin_memset(ends, 0, sizeof(*ends));
-	if (!ends_of((struct sock *)call->sock, ends))
-		return 0;
+	*ends = call->ends;
+	if (ends->proto == UDP || !ends->remote_port) { /* its peer may have become known since it began */
+		__builtin_memset(ends, 0, sizeof(*ends));
+		if (!ends_of((struct sock *)call->sock, ends))
+			return 0;
+	}
 	if (ends->proto == UDP) {
 		if (!ends->remote_port || out)
 			read_name(call->op, scratch->name, ends);
@@ -88,9 +90,8 @@ __noinline int find_ends(void)
 }
 
 /* Third step: of a stream, which part of it; false where that was told. */
-__noinline int find_place(__u64 moved)
+__noinline int find_place(struct ks_call *call, __u64 moved)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 	struct ks_segment *it;
 
@@ -110,9 +111,8 @@ __noinline int find_place(__u64 moved)
 }
 
 /* Fifth step: headers before it. */
-__noinline int head_message(void)
+__noinline int head_message(struct ks_call *call)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 	__u32 at;
 
@@ -142,34 +142,36 @@ __noinline int put_message(__u32 copied)
 }
 
 /* All steps of one message, in a scratch that is ours. */
-static __always_inline void put_steps(struct ks_scratch *scratch, __u32 number, __u64 moved)
+static __always_inline void put_steps(struct ks_call *call, struct ks_scratch *scratch, __u32 number, __u64 moved)
 {
 	__u32 at, copied;
 
-	if (!find_message(number) || !find_ends())
+	if (!find_message(call, number) || !find_ends(call))
 		return;
-	tell_process();
-	if (!find_place(moved))
+	tell_process(call);
+	if (!find_place(call, moved))
 		return;
 	at = size_of_headers(&scratch->ends);
-	copied = copy_payload(at);
-	head_message();
+	copied = copy_payload(call, at);
+	head_message(call);
 	if (scratch->ends.proto == UDP)
 		put_datagram(copied, mix(scratch->way, print_of(at, copied)));
 	else if (put_message(copied) && scratch->it.out)
 		tell_stream(scratch->way, scratch->it.seq, moved);
 }
 
-/* Tell of one message of the call of this thread, of which `moved` bytes were moved. */
-__noinline int tell_message(__u32 number, __u64 moved)
+/* Tell of one message of a call, of which `moved` bytes were moved. */
+__noinline int tell_message(struct ks_call *call, __u32 number, __u64 moved)
 {
 	struct ks_scratch *scratch = this_scratch();
 
+	if (!call)
+		return 0;
 	if (!scratch || !claim(scratch)) {
 		count(LOST_SCRATCH);
 		return 0;
 	}
-	put_steps(scratch, number, moved);
+	put_steps(call, scratch, number, moved);
 	release(scratch);
 	return 0;
 }

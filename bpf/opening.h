@@ -67,12 +67,11 @@ static __always_inline void tell_open(const struct ks_ends *ends, bool client, _
 /* The first call of a wanted process: how its connection began. */
 __noinline int tell_opening(void)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 	struct ks_opening *it;
 	__u64 end;
 
-	if (!call || !scratch)
+	if (!scratch)
 		return 0;
 	end = end_of(&scratch->ends);
 	it = bpf_map_lookup_elem(&openings, &end);

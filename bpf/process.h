@@ -25,6 +25,14 @@ static __always_inline bool is_told(const struct ks_ends *ends)
 	return bpf_map_lookup_elem(&owners, &end);
 }
 
+static __always_inline bool knows_owner(const struct ks_ends *ends, __u32 pid)
+{
+	__u64 end = end_of(ends);
+	__u32 *before = bpf_map_lookup_elem(&owners, &end);
+
+	return before && *before == pid;
+}
+
 /* The ends are this task's: told where that is news, which it is where the answer is true. */
 static __always_inline bool tell_owner(const struct ks_ends *ends, __u64 sock, __u64 end)
 {
@@ -50,9 +58,8 @@ static __always_inline bool tell_owner(const struct ks_ends *ends, __u64 sock, _
 }
 
 /* Whose it is. */
-__noinline int tell_process(void)
+__noinline int tell_process(struct ks_call *call)
 {
-	struct ks_call *call = this_call();
 	struct ks_scratch *scratch = this_scratch();
 
 	if (!call || !scratch)
@@ -66,11 +73,10 @@ __noinline int tell_process(void)
 __noinline int tell_sender(void)
 {
 	struct ks_call *call = this_call();
-	struct ks_ends ends = {};
 
-	if (!call || by_task() || !ends_of((struct sock *)call->sock, &ends))
+	if (!call || !call->ends.remote_port)
 		return 0;
-	if (ends.remote_port && wants_ports(ends.local_port, ends.remote_port))
-		tell_owner(&ends, call->sock, end_of(&ends));
+	if (wants_ports(call->ends.local_port, call->ends.remote_port))
+		tell_owner(&call->ends, call->sock, end_of(&call->ends));
 	return 0;
 }

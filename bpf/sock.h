@@ -7,18 +7,34 @@
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 
+#define COMMON 64 /* bytes at the beginning of a socket that are read at once: each read of the kernel's memory costs */
+/* A field of struct sock_common in these bytes; 0 where a kernel has it behind them. */
+#define IN_COMMON(type, raw, field) \
+	({ \
+		__u64 at = bpf_core_field_offset(struct sock_common, field); \
+		at <= COMMON - sizeof(type) ? *(type *)((raw) + at) : (type)0; \
+	})
+
 /* Whether it is a TCP or UDP socket; fills `ends`, which is zero. */
 static __always_inline bool ends_of(struct sock *sk, struct ks_ends *ends)
 {
-	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	__u8 raw[COMMON] __attribute__((aligned(8)));
+	__u16 family;
+	struct net *net;
 
+	if (bpf_probe_read_kernel(raw, sizeof(raw), sk))
+		return false;
+	family = IN_COMMON(__u16, raw, skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return false;
 	ends->proto = BPF_CORE_READ(sk, sk_protocol);
 	if (ends->proto != TCP && ends->proto != UDP)
 		return false;
 	/* Not skc_num: that is 0 once TCP is done with a connection whose last bytes may not be read yet. */
 	ends->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-	ends->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	ends->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	ends->remote_port = bpf_ntohs(IN_COMMON(__u16, raw, skc_dport));
+	net = (void *)IN_COMMON(__u64, raw, skc_net);
+	ends->netns = BPF_CORE_READ(net, ns.inum);
 	if (family == AF_INET6) {
 		BPF_CORE_READ_INTO((struct in6_addr *)ends->local, sk, __sk_common.skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO((struct in6_addr *)ends->remote, sk, __sk_common.skc_v6_daddr);
@@ -26,21 +42,21 @@ static __always_inline bool ends_of(struct sock *sk, struct ks_ends *ends)
 		return true;
 	}
 	ends->version = 4;
-	BPF_CORE_READ_INTO((__u32 *)ends->local, sk, __sk_common.skc_rcv_saddr);
-	BPF_CORE_READ_INTO((__u32 *)ends->remote, sk, __sk_common.skc_daddr);
-	return family == AF_INET;
+	*(__u32 *)ends->local = IN_COMMON(__u32, raw, skc_rcv_saddr);
+	*(__u32 *)ends->remote = IN_COMMON(__u32, raw, skc_daddr);
+	return true;
 }
 
 /* The file of a descriptor of the task that runs, or null. */
 static __always_inline struct file *file_of(int fd)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct task_struct *task = bpf_get_current_task_btf(); /* what it points to is read without a call of a helper */
+	struct fdtable *table = task->files->fdt;
 	struct file **files, *file;
 
-	if ((__u32)fd >= BPF_CORE_READ(table, max_fds))
+	if (!table || (__u32)fd >= table->max_fds)
 		return NULL;
-	files = BPF_CORE_READ(table, fd);
+	files = table->fd;
 	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd))
 		return NULL;
 	return file;

@@ -15,7 +15,7 @@ static __always_inline void tell_state(struct sock *sk, int old, int new)
 
 	if (!ends_of(sk, &ends) || ends.proto != TCP || !ends.remote_port)
 		return;
-	if (!wants_ports(ends.local_port, ends.remote_port) || !wants_netns(sk) || left_out(&ends))
+	if (!wants_ports(ends.local_port, ends.remote_port) || !wants_netns(ends.netns) || left_out(&ends))
 		return;
 	sent = BPF_CORE_READ(tcp, write_seq);
 	heard = BPF_CORE_READ(tcp, copied_seq);
