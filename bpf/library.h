@@ -37,6 +37,8 @@ struct {
 	__type(value, struct ks_waiting);
 } waitings SEC(".maps");
 
+__u32 any_op; /* whether such a function was ever called: before that no system call can be one's */
+
 #define STALE 1000000000 /* ns after which a call within another is believed to be none: its end was not seen */
 
 static __always_inline int begin_op(struct pt_regs *regs, __u32 count, __u64 moved, __u32 kind)
@@ -50,6 +52,8 @@ static __always_inline int begin_op(struct pt_regs *regs, __u32 count, __u64 mov
 
 	if (!wants_task(thread >> 32))
 		return 0;
+	if (!any_op)
+		any_op = 1;
 	note_reader(regs);
 	before = bpf_map_lookup_elem(&ops, &thread);
 	/* Within another one (TLS in TLS), or the same probe twice (one file of two overlays). */
@@ -180,9 +184,12 @@ static __always_inline void sent(__u64 thread, int fd, __u64 buffer)
 static __always_inline int calls(int fd, __u64 buffer, bool out)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct ks_op *op = bpf_map_lookup_elem(&ops, &thread);
 	struct ks_binding *binding;
+	struct ks_op *op;
 
+	if (!any_op)
+		return 0;
+	op = bpf_map_lookup_elem(&ops, &thread);
 	if (!op) {
 		if (out)
 			sent(thread, fd, buffer);
@@ -200,7 +207,7 @@ static __always_inline int calls_with(int fd, __u64 pieces)
 {
 	struct iovec piece = {};
 
-	if (bpf_probe_read_user(&piece, sizeof(piece), (void *)pieces))
+	if (!any_op || bpf_probe_read_user(&piece, sizeof(piece), (void *)pieces))
 		return 0;
 	return calls(fd, (__u64)piece.iov_base, true);
 }
@@ -220,7 +227,7 @@ DURING(sendmsg)
 {
 	struct user_msghdr message = {};
 
-	if (bpf_probe_read_user(&message, sizeof(message), (void *)at->args[1]))
+	if (!any_op || bpf_probe_read_user(&message, sizeof(message), (void *)at->args[1]))
 		return 0;
 	return calls_with(at->args[0], (__u64)message.msg_iov);
 }
