@@ -1,4 +1,4 @@
-"""The ``ebpf`` backend: what processes send and receive, with their names, by programs in the kernel (Linux >= 5.12).
+"""The ``ebpf`` backend: what processes send and receive, with their names, by programs in the kernel (Linux >= 5.13).
 
 Each call that moves bytes through a socket comes as an IP packet with the connection's own numbers (bpf/segment.h),
 so a flow is put together as from a network, and what did not fit the ring is a gap of known size and place.

@@ -23,7 +23,8 @@ struct {
 } settings SEC(".maps");
 
 struct ks_call {
-	__u64 sock, buffer, count, name; /* name: the address of a datagram */
+	__u64 sock; /* 0: there is none under way */
+	__u64 buffer, count, name; /* name: the address of a datagram */
 	__u64 skip; /* bytes at the beginning of the vector that were moved before */
 	__u64 ns;
 	__u32 op, seq, ack;
@@ -32,10 +33,11 @@ struct ks_call {
 	struct ks_ends ends; /* as they were when it began */
 };
 
+/* Of each thread: it goes with it, and is found without a lock. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, __u64); /* thread */
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
 	__type(value, struct ks_call);
 } calls SEC(".maps");
 
@@ -67,11 +69,12 @@ static __always_inline struct ks_settings *this_setting(void)
 	return bpf_map_lookup_elem(&settings, &first);
 }
 
+/* The call of this thread that is under way, or null. */
 static __always_inline struct ks_call *this_call(void)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
+	struct ks_call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
 
-	return bpf_map_lookup_elem(&calls, &thread);
+	return call && call->sock ? call : NULL;
 }
 
 static __always_inline struct ks_scratch *this_scratch(void)
@@ -81,7 +84,7 @@ static __always_inline struct ks_scratch *this_scratch(void)
 	return bpf_map_lookup_elem(&scratches, &cpu);
 }
 
-#ifdef PREEMPTIBLE /* needs Linux 5.12, as these programs do anyway */
+#ifdef PREEMPTIBLE /* needs Linux 5.12; these programs need 5.13 anyway */
 static __always_inline bool claim(struct ks_scratch *scratch)
 {
 	return !__sync_val_compare_and_swap(&scratch->claimed, 0, 1);

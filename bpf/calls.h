@@ -15,25 +15,27 @@ static __always_inline bool given_on(const struct ks_call *before, const struct 
 	       before->buffer == call->buffer && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6;
 }
 
-/* What is there already has no end that we were told of, or goes on with this one. */
-static __always_inline void remember(__u64 thread, struct ks_call *call)
+/* Remember it. What is there already has no end that we were told of, or goes on with this one. */
+static __always_inline struct ks_call *remember(const struct ks_call *call)
 {
-	struct ks_call *before;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct ks_call *place = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
-	if (!bpf_map_update_elem(&calls, &thread, call, BPF_NOEXIST))
-		return; /* as most */
-	before = bpf_map_lookup_elem(&calls, &thread);
-	if (before && !given_on(before, call))
-		count(LOST_MISSED);
-	if (bpf_map_update_elem(&calls, &thread, call, BPF_ANY))
+	if (!place) {
 		count(LOST_CALLS);
+		return NULL;
+	}
+	if (place->sock && !given_on(place, call))
+		count(LOST_MISSED);
+	*place = *call;
+	return place;
 }
 
 /* A call begins. */
 static __always_inline int begin(struct sock *sk, struct ks_call *call)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
 	struct ks_ends *ends = &call->ends;
+	struct ks_call *place;
 	bool stream;
 
 	if (!sk || !ends_of(sk, ends) || !wants_netns(ends->netns))
@@ -53,17 +55,16 @@ static __always_inline int begin(struct sock *sk, struct ks_call *call)
 	} else {
 		call->learn = call->op & OUT;
 	}
-	remember(thread, call);
-	if (call->op & OUT && !by_task() && !knows_owner(ends, thread >> 32))
-		tell_sender();
+	place = remember(call);
+	if (place && call->op & OUT && !by_task() && !knows_owner(ends, bpf_get_current_pid_tgid() >> 32))
+		tell_sender(place);
 	return 0;
 }
 
 /* It has ended, and says `result`. */
 static __always_inline int end(long result)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct ks_call *call = bpf_map_lookup_elem(&calls, &thread);
+	struct ks_call *call = this_call();
 
 	if (!call)
 		return 0;
@@ -88,6 +89,6 @@ static __always_inline int end(long result)
 			tell_message(call, 0, result);
 		}
 	}
-	bpf_map_delete_elem(&calls, &thread);
+	call->sock = 0;
 	return 0;
 }

@@ -60,14 +60,13 @@ int BPF_PROG(on_receive, struct sk_buff *skb)
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(on_send, struct sk_buff *skb)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
 	struct ks_addresses it = {};
 	struct sock *sk = skb->sk;
 	struct ks_call *call;
 
 	if (!sk || sk->sk_protocol != UDP)
 		return 0;
-	call = bpf_map_lookup_elem(&calls, &thread);
+	call = this_call();
 	if (!call || !call->learn || call->learned || (__u64)sk != call->sock)
 		return 0;
 	if (!addresses_of(skb, skb->head + skb->network_header, &it))

@@ -149,9 +149,7 @@ SEC("kretprobe/tcp_sendmsg") int kretprobe(struct pt_regs *at)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-
-	if (!bpf_map_delete_elem(&calls, &thread))
+	if (this_call())
 		count(LOST_MISSED);
 	return 0;
 }

@@ -70,10 +70,8 @@ __noinline int tell_process(struct ks_call *call)
 }
 
 /* The same when a call begins to send: its answer may be here, and told by who sent it, before it has ended. */
-__noinline int tell_sender(void)
+__noinline int tell_sender(struct ks_call *call)
 {
-	struct ks_call *call = this_call();
-
 	if (!call || !call->ends.remote_port)
 		return 0;
 	if (wants_ports(call->ends.local_port, call->ends.remote_port))

@@ -75,12 +75,15 @@ def image(debian: Path, objects: Path) -> Image:
     made.text("/etc/group", GROUPS)
     made.text("/etc/hosts", "127.0.0.1 localhost\n")
     made.link("/bin/sh", "busybox")
-    made.tree("/kshark/kshark", Path(kshark.__file__).parent, ("__pycache__", "bpf"), (".so",))
+    made.tree("/kshark/kshark", Path(kshark.__file__).parent, ("__pycache__",), (".so",))
+    made.tree("/kshark/kshark/bpf", ROOT / "bpf", ("bcc",), (".h", ".c"))
     for object in objects.glob("*.bpf.o"):
         made.file(f"/kshark/kshark/bpf/{object.name}", object)
     for wheel in (debian / "packages").glob("*.whl"):
         with zipfile.ZipFile(wheel) as packed:
             for name in packed.namelist():
+                if name.endswith("/"):
+                    continue
                 made.binary(f"/kshark/{name}", packed.read(name))
     made.file("/kshark/inside.py", HERE / "inside.py")
     made.file("/kshark/odd_calls.py", ROOT / "tests/backends/odd_calls.py")
