@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tls_site import GO, go
+from kit_go import build
 
 from kshark.backends import _tls, _tls_coverage
 from kshark.backends._elf import Elf, ElfError
@@ -149,10 +149,8 @@ def test_what_is_said_of_the_cost() -> None:
 @pytest.mark.parametrize("flags", ["", "-s -w"])
 def test_every_return_of_a_go_function(tmp_path: Path, flags: str) -> None:
     """As the disassembler finds them in the program with symbols; stripped, it has the same code."""
-    (tmp_path / "go.mod").write_text("module site\n\ngo 1.19\n")
-    (tmp_path / "main.go").write_text(GO)
-    for name, words in (("program", ["-ldflags", flags]), ("symbols", [])):
-        subprocess.run([go(), "build", *words, "-o", name, "."], check=True, cwd=tmp_path)
+    build(tmp_path, "program", *flags.split())
+    build(tmp_path, "symbols")
     elf = Elf(str(tmp_path / "program"))
     found = functions(elf, (GO_READ, GO_WRITE))
     elf.close()

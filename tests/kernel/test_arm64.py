@@ -23,7 +23,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, guest.Round]
     go = build(folder, "go", "-s", "-w", GOARCH="arm64", CGO_ENABLED="0")
     made.file("/kshark/go", go)
     made.file("/kshark/over_tls.py", ROOT / "tests/kernel/over_tls.py")
-    rounds = [
+    rounds: list[guest.Round] = [
         {
             "name": name,
             "arguments": ["--backend", f"ebpf:,hooks={name},tls=false"],
