@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 out=${BPF_OUT:-bpf}
 work=build/bpf
-[ $out = bpf ] || work=$out
+[ "$out" = bpf ] || work=$out
 btf=${VMLINUX_BTF:-/sys/kernel/btf/vmlinux}
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -27,14 +27,14 @@ case $machine in
     aarch64) arch=arm64 ;;
     *) lacking "$machine is neither x86_64 nor aarch64" ;;
 esac
-mkdir -p $work
-bpftool btf dump file "$btf" format c >$work/vmlinux.h.new
-mv $work/vmlinux.h.new $work/vmlinux.h
+mkdir -p "$work"
+bpftool btf dump file "$btf" format c >"$work/vmlinux.h.new"
+mv "$work/vmlinux.h.new" "$work/vmlinux.h"
 
 compile() { # compile SOURCE OBJECT [FLAG ...]
     source=$1 object=$2
     shift 2
-    clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -Wno-unused-function -D__TARGET_ARCH_$arch -I$work "$@" \
+    clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -Wno-unused-function -D__TARGET_ARCH_$arch "-I$work" "$@" \
         -c "$source" -o "$object.new"
     llvm-strip -g "$object.new" # DWARF goes, BTF stays
     mv "$object.new" "$object"
