@@ -1,6 +1,6 @@
 #!/bin/sh
 # Debian for arm64 to test in, unpacked in a cache folder named by its kernel's version; prints that folder, with the
-# kernel (vmlinuz), the programs that talk (root) and what kshark needs of PyPI (packages).
+# kernel (vmlinuz), the programs that talk (tree) and what kshark needs of PyPI (packages).
 # 120 MB and a minute, once; needs apt-get, not root. Usage: arm64.sh PYTHON DISTRIBUTION ...
 set -eu
 lacking() {
@@ -31,13 +31,13 @@ if [ ! -e "$folder" ]; then
     apt-get install -y -qq --download-only --no-install-recommends "$package" python3 libbpf1 libc6 busybox-static \
         nginx-light redis-server redis-tools dnsmasq-base bind9-dnsutils curl openssl >&2 ||
         lacking "its packages cannot be downloaded"
-    mkdir -p "$folder.new/root"
+    mkdir -p "$folder.new/tree"
     for file in "$work"/cache/archives/*.deb; do
-        dpkg-deb -x "$file" "$folder.new/root"
+        dpkg-deb -x "$file" "$folder.new/tree"
     done
-    mv "$folder.new"/root/boot/vmlinuz-* "$folder.new/vmlinuz"
+    mv "$folder.new"/tree/boot/vmlinuz-* "$folder.new/vmlinuz"
     for dropped in boot lib/modules usr/lib/linux-image-* usr/share var/cache; do
-        rm -rf "$folder.new/root/"$dropped
+        rm -rf "$folder.new/tree/"$dropped
     done
     unset APT_CONFIG
     "$python" -m pip download -q -d "$folder.new/packages" --python-version 3.11 --only-binary=:all: \

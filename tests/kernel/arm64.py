@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from struct import Struct
 
-from guest import GROUPS, HERE, USERS, Machine, init, without
+from guest import HERE, Machine, furnish, without
 from image import ROOT, Image, dependencies
 
 import kshark
@@ -67,14 +67,8 @@ def programs(debian: Path, folder: Path) -> Path:
 def image(debian: Path, objects: Path) -> Image:
     """Debian's programs, its Python with kshark's sources, and the programs for its kernel."""
     made = Image()
-    made.copy("", debian / "root", LEFT_OUT)
-    for folder in ("proc", "sys", "dev", "tmp", "root", "run", "var/log/nginx", "var/lib/nginx"):
-        made.folder(f"/{folder}")
-    made.text("/init", init("ttyAMA0", "ttyS0"), 0o755)
-    made.text("/etc/passwd", USERS)
-    made.text("/etc/group", GROUPS)
-    made.text("/etc/hosts", "127.0.0.1 localhost\n")
-    made.link("/bin/sh", "busybox")
+    made.copy("", debian / "tree", LEFT_OUT)
+    furnish(made, "ttyAMA0", "ttyS0")
     made.tree("/kshark/kshark", Path(kshark.__file__).parent, ("__pycache__",), (".so",))
     made.tree("/kshark/kshark/bpf", ROOT / "bpf", ("bcc",), (".h", ".c"))
     for object in objects.glob("*.bpf.o"):

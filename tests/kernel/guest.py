@@ -29,8 +29,6 @@ busybox ip link set lo up
 python3 /kshark/inside.py /kshark/rounds.json /dev/{told}
 busybox poweroff -f
 """
-USERS = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
-GROUPS = "root:x:0:\nnogroup:x:65534:\n"
 Round = dict[str, Any]
 
 
@@ -41,11 +39,6 @@ class Machine(NamedTuple):
     kernel: Path
     console: str
     told: str
-
-
-def init(console: str, told: str) -> str:
-    """The first process."""
-    return INIT.format(console=console, told=told)
 
 
 def x86() -> Machine:
@@ -73,17 +66,22 @@ def without(why: str) -> None:
     pytest.skip(why)
 
 
+def furnish(made: Image, console: str, told: str) -> None:
+    """What every guest has: its first process, folders, users."""
+    for folder in ("proc", "sys", "dev", "tmp", "root", "run", "var/log/nginx", "var/lib/nginx"):
+        made.folder(f"/{folder}")
+    made.text("/init", INIT.format(console=console, told=told), 0o755)
+    made.text("/etc/passwd", "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
+    made.text("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
+    made.text("/etc/hosts", "127.0.0.1 localhost\n")
+    made.link("/bin/sh", "busybox")
+
+
 def image() -> Image:
     """Python with kshark, and the programs that talk."""
     made = Image()
-    for folder in ("proc", "sys", "dev", "tmp", "root", "run", "var/log/nginx", "var/lib/nginx"):
-        made.folder(f"/{folder}")
-    made.text("/init", init("ttyS0", "ttyS1"), 0o755)
-    made.text("/etc/passwd", USERS)
-    made.text("/etc/group", GROUPS)
-    made.text("/etc/hosts", "127.0.0.1 localhost\n")
+    furnish(made, "ttyS0", "ttyS1")
     made.program("busybox")
-    made.link("/bin/sh", "busybox")
     with_python(made)
     for name in PROGRAMS:
         made.program(name)
