@@ -41,6 +41,6 @@ def _mix(hashed: int, value: int) -> int:
 
 
 def _words(address: str) -> tuple[int, int]:
-    """16 bytes as struct ends has them: an IPv4 address is in the first 4."""
+    """16 bytes as struct ks_ends has them: an IPv4 address is in the first 4."""
     first, second = unpack("=QQ", ip_address(address).packed.ljust(16, b"\0"))
     return first, second

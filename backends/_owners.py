@@ -17,11 +17,11 @@ from kshark.backends._cgroups import Paths
 from kshark.limits import SOCKET_OWNERS
 
 ENDS: Final = Struct("<16s16sHHBBxxI")
-"""struct ends of bpf/sock.h: local and remote address, both ports, IP version, protocol, network namespace."""
+"""struct ks_ends of bpf/ends.h: local and remote address, both ports, IP version, protocol, network namespace."""
 TOLD: Final = Struct("<QQII44s16s")
-"""struct process of bpf/process.h behind its head: socket, cgroup, process, thread, ends, name."""
+"""struct ks_process of bpf/process.h behind its head: socket, cgroup, process, thread, ends, name."""
 HELD: Final = Struct("<IIQ44s4x16s")
-"""struct held of bpf/sockets.bpf.c: process, state, cgroup, ends, name."""
+"""struct ks_held of bpf/sockets.bpf.c: process, state, cgroup, ends, name."""
 TRANSPORTS: Final = {6: "tcp", 17: "udp"}
 
 NOWHERE: Final = "100::"

@@ -22,7 +22,7 @@ MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class Held(NamedTuple):
-    """A descriptor of a process, and the connection behind it: ``struct ends`` of bpf/ends.h, without namespace."""
+    """A descriptor of a process, and the connection behind it: ``struct ks_ends`` of bpf/ends.h, without namespace."""
 
     pid: int
     fd: int
@@ -85,7 +85,7 @@ def _connections(folder: Path) -> dict[int, bytes]:
 
 
 def ends(local: str, remote: str) -> bytes:
-    """``struct ends`` of two addresses as ``/proc/net/tcp`` has them.
+    """``struct ks_ends`` of two addresses as ``/proc/net/tcp`` has them.
 
     >>> ends("0100007F:0050", "00000000:0000")[:4]
     b'\\x7f\\x00\\x00\\x01'

@@ -22,7 +22,7 @@ from kshark.api import INDEX_FORMAT
 COMPILED: Final = False
 INDEX: Final = Struct(INDEX_FORMAT)
 HEAD: Final = Struct("<QIHH")
-"""struct head: monotonic time, length on the wire, kind, number of the interface."""
+"""struct ks_head: monotonic time, length on the wire, kind, number of the interface."""
 HEADER: Final = 8
 """Bytes before each record: BPF_RINGBUF_HDR_SZ."""
 BUSY, DISCARDED = 1 << 31, 1 << 30

@@ -32,7 +32,7 @@ from kshark.bpf import program
 from kshark.limits import TLS_FILES, TLS_PROCESSES
 
 NEWS: Final = Struct("<IIQQ44s16s4x")
-"""struct news_record of bpf/clear.h behind its head: what, process, device, inode, ends, name."""
+"""struct ks_news_record of bpf/clear.h behind its head: what, process, device, inode, ends, name."""
 UNBOUND, FILE_MAPPED = 0, 1
 SLOTS: Final = 2
 """SLOTS of bpf/clear.h."""
@@ -48,7 +48,7 @@ PLACES: Final = (
     "/usr/lib/*/libgnutls.so*",
 )
 LOST: Final = ("tls_ring", "tls_slot", "tls_unreadable")
-"""Reasons, in the order of `enum counter` in bpf/clear.h; then bytes cut, calls hidden."""
+"""Reasons, in the order of `enum ks_counter` in bpf/clear.h; then bytes cut, calls hidden."""
 CUT, HIDDEN, COUNTERS = 3, 4, 5
 AGAIN: Final = (0.0, 0.1)
 """Seconds after the news of a file when its process is looked at: what it maps first, and what it maps then."""

@@ -73,9 +73,9 @@ class Cgroups:
                 self._note(f"the cgroup {path} is gone: nothing more is seen of it")
             except OSError as error:
                 why = f"{explained(error)}: nothing more is seen of it"
-                self._note(f"{path}: somebody detached the programs: {why}")
+                self._note(f"{path}: the programs were detached: {why}")
             else:
-                self._note(f"{path}: somebody detached the programs: they are attached again")
+                self._note(f"{path}: the programs were detached: they are attached again")
 
     def detach(self) -> None:
         self._links.clear()
@@ -84,10 +84,17 @@ class Cgroups:
 
     def _attach(self, programs: Object, path: str) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        links: list[int] = []
         try:
-            self._links[path] = [programs.attach_cgroup(name, descriptor) for name in PROGRAMS]
+            for name in PROGRAMS:
+                links.append(programs.attach_cgroup(name, descriptor))
+        except OSError:
+            for link in links:
+                programs.unlink(link)
+            raise
         finally:
             os.close(descriptor)
+        self._links[path] = links
 
 
 def located(target: str | list[str]) -> list[str]:

@@ -55,7 +55,7 @@ LOST: Final = (
     "sampled",
     "missed",
 )
-"""Reasons, in the order of `enum counter` in bpf/call.h."""
+"""Reasons, in the order of `enum ks_counter` in bpf/moved.h."""
 SAMPLED, MISSED, CUT, UNSEEN, TWICE, OPAQUE, COUNTERS = 6, 7, 8, 9, 10, 11, 12
 """Some of them, the other counters there, and how many."""
 CUT_TLS: Final = "calls of TLS libraries with more than {} bytes are cut: see payload"

@@ -145,7 +145,7 @@ SEC("kretprobe/tcp_sendmsg") int kretprobe(struct pt_regs *at)
 	return end((int)PT_REGS_RC(at));
 }
 
-/* A thread that ends after a call whose end was not told (the kernel may miss some) leaves nothing behind. */
+/* A thread that ends within a call had one whose end was not told (the kernel may miss some). */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {

@@ -52,7 +52,7 @@ static __always_inline int begin_op(struct pt_regs *regs, __u32 count, __u64 mov
 
 	if (!wants_task(thread >> 32))
 		return 0;
-	if (!any_op)
+	if (!any_op) /* else its line would go from processor to processor with each call */
 		any_op = 1;
 	note_reader(regs);
 	before = bpf_map_lookup_elem(&ops, &thread);

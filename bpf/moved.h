@@ -19,7 +19,7 @@
 enum ks_counter {
 	LOST_RING, /* records: no room in the ring */
 	LOST_SCRATCH, /* records: more processors than CPUS, or another thread's is being put together on this one */
-	LOST_CALLS, /* calls: no memory to remember them */
+	LOST_CALLS, /* calls that could not be remembered: no memory, or (until Linux 6.1) another was just being */
 	LOST_MESSAGES, /* datagrams beyond MESSAGES of one call */
 	LOST_FAULT, /* calls whose bytes could not be read */
 	LOST_ENDS, /* datagrams of which the receiver did not ask who sent them */

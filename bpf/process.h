@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Whose the ends of connections are: a record tells of each change. */
+/* Whose the ends of connections are, who used them last: a record tells of each change. */
 #pragma once
 
-/* Who used an end of a connection last: a record tells of each change. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -25,6 +24,7 @@ static __always_inline bool is_told(const struct ks_ends *ends)
 	return bpf_map_lookup_elem(&owners, &end);
 }
 
+/* Asked first where most calls are no news: it saves them the function below. */
 static __always_inline bool knows_owner(const struct ks_ends *ends, __u32 pid)
 {
 	__u64 end = end_of(ends);

@@ -19,7 +19,7 @@
 static __always_inline bool ends_of(struct sock *sk, struct ks_ends *ends)
 {
 	__u8 raw[COMMON] __attribute__((aligned(8)));
-	__u16 family;
+	__u16 family, proto;
 	struct net *net;
 
 	if (bpf_probe_read_kernel(raw, sizeof(raw), sk))
@@ -27,9 +27,10 @@ static __always_inline bool ends_of(struct sock *sk, struct ks_ends *ends)
 	family = IN_COMMON(__u16, raw, skc_family);
 	if (family != AF_INET && family != AF_INET6)
 		return false;
-	ends->proto = BPF_CORE_READ(sk, sk_protocol);
-	if (ends->proto != TCP && ends->proto != UDP)
+	proto = BPF_CORE_READ(sk, sk_protocol); /* MPTCP is 262: TCP in 8 bits, with another structure */
+	if (proto != TCP && proto != UDP)
 		return false;
+	ends->proto = proto;
 	/* Not skc_num: that is 0 once TCP is done with a connection whose last bytes may not be read yet. */
 	ends->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	ends->remote_port = bpf_ntohs(IN_COMMON(__u16, raw, skc_dport));

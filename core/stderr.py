@@ -25,7 +25,11 @@ def say(text: str) -> None:
             print(line, end="", file=sys.stderr, flush=True)
         elif _writable(number):
             os.write(number, line.encode("utf-8", "backslashreplace"))
-    except (OSError, RuntimeError, ValueError):
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # of a stranger's: it is in the midst of a line, or closed
         return
 
 

@@ -96,10 +96,10 @@ class Capture:
         """Wait for so many entries with this word, or until no more come; gives their outcomes, after the end."""
         seen, since = -1, time.monotonic()
         while seen < count and time.monotonic() < since + QUIET:
-            now = self.file.read_bytes().count(word.encode())
+            now = sum(word in line for line in self._lines())
             if now != seen:
                 seen, since = now, time.monotonic()
-            time.sleep(0.5)
+            time.sleep(2)
         self.end()
         return Counter(e["outcome"] for e in self.entries if word in json.dumps(e))
 
