@@ -86,10 +86,9 @@ class Cgroups:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         links: list[int] = []
         try:
-            for name in PROGRAMS:
-                links.append(programs.attach_cgroup(name, descriptor))
+            links.extend(programs.attach_cgroup(name, descriptor) for name in PROGRAMS)
         except OSError:
-            for link in links:
+            for link in links:  # those before the one that is refused
                 programs.unlink(link)
             raise
         finally:

@@ -44,7 +44,7 @@ def test_a_standard_error_that_is_closed_takes_nothing(close: str) -> None:
 
 
 def test_a_pipe_that_nobody_reads_is_not_waited_for() -> None:
-    words = "from kshark.stderr import say\nfor _ in range(4): say('x' * 30_000)\nprint('on')"
+    words = "from kshark.stderr import say\nfor _ in range(70): say('x' * 1_000)\nprint('on')"
     command = [sys.executable, "-c", words]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
