@@ -64,7 +64,7 @@ class Image:
         path: str,
         source: Path,
         left_out: Iterable[str] = (),
-        suffixes: tuple[str, ...] = ("none",),
+        suffixes: tuple[str, ...] = (),
     ) -> None:
         """A folder with all that is in it, but for files of these suffixes; links as what they lead to."""
         for folder, names, files in os.walk(source, followlinks=True):
