@@ -10,9 +10,7 @@ from kshark.api import INDEX_FORMAT, Block
 from kshark.limits import SECOND
 
 IDLE: Final = 0.1
-"""Seconds without packets after which none is on its way through a pipe."""
-BEHIND: Final = 1.0
-"""Seconds since a live source was asked for packets, after which what it holds is old."""
+"""Seconds without packets after which none is on its way: in a pipe, or in the ring of a backend that is behind."""
 _RECORD: Final = struct.Struct(INDEX_FORMAT)
 
 
@@ -22,7 +20,8 @@ class Clock:
     Who writes these may keep them back for as long as those of the last block were apart: `tcpdump` without -U.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, live: bool) -> None:
+        self._live = live
         self._since = 0.0
         self._last = 0  # time of the last packet, ns
         self._lag = 0  # ns
@@ -33,20 +32,24 @@ class Clock:
         if count:
             first, *_ = _RECORD.unpack_from(block.index, 0)
             last, *_ = _RECORD.unpack_from(block.index, (count - 1) * _RECORD.size)
-            passed = self._last + int((time.monotonic() - self._since) * SECOND)
             self._lag = max(0, min(last, now) - first)
-            # As much time as has really passed is believed, even if nothing follows this packet to confirm it.
-            self._last = max(self._last, now, min(last, passed) if self._last else 0)
+            self._last = max(self._last, now, min(last, self._passed()))
+
+    def _passed(self) -> int:
+        """What time it may be: as much as has really passed is believed, even if nothing follows to confirm it."""
+        if self._live:
+            return time.time_ns()
+        return self._last and self._last + int((time.monotonic() - self._since) * SECOND)
 
     def wait(self) -> None:
         """It is waited for the next one."""
         self._since = time.monotonic()
 
-    def now(self, live: bool, waiting: bool) -> int:
-        """The time in ns; 0 where packets are on their way, whose time may be earlier."""
+    def now(self, waiting: bool) -> int:
+        """The time in ns; 0 where it is not known, since packets are on their way whose time may be earlier."""
         idle = time.monotonic() - self._since
-        if live:  # not while a sink holds us up: what has come since is in the ring
-            return time.time_ns() if waiting or idle < BEHIND else 0
+        if self._live:  # who is behind, or held up by a sink, has what has come since in its ring
+            return time.time_ns() if waiting and idle >= IDLE else self._last
         if not waiting or idle < IDLE:
             return 0
         idle_ns = int(idle * SECOND) - self._lag

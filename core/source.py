@@ -44,7 +44,7 @@ class Source:
         self.charge = Charge(f"backend {label}", limits.BREAKER_CALL)
         self.begun = False  # it was asked for a block: its sockets are open
         self.waiting = False  # for the next block
-        self.clock = Clock()
+        self.clock = Clock(self.live)
         self.left = False  # it did not stop: nothing that it gives counts any more
         self.blocks = 0
         self.bytes = 0
@@ -100,7 +100,7 @@ class Source:
         self.bytes += len(block.data)
         try:
             found = self.post.work(self.engine.feed, block)
-            if not self.live:
+            if not self.remote:
                 self.clock.block(block, self.engine.wire.now)
             return self.named(found)
         except Exception as error:
@@ -150,7 +150,7 @@ class Source:
 
     def tick(self) -> list[Entry]:
         """Time passes without packets, where they come as they are captured."""
-        now = self.clock.now(self.live, self.waiting) if self.live or self._grows() else 0
+        now = self.clock.now(self.waiting) if self.live or self._grows() else 0
         return self.named(self.post.work(self.engine.tick, now)) if now else []
 
     def ending(self) -> Iterator[list[Entry]]:

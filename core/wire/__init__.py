@@ -66,8 +66,9 @@ Rules of reassembly (both classes):
   sequence number is within 1 MiB of the expected one, else ignored). FIN ends one side; both FINs delivered
   end the flow. Causality does not bind a FIN. What a side sends beyond its first FIN is in no stream, nor is a
   RST's text. Urgent data stay in their place.
-- A SYN with a different initial sequence number on a flow that has ended, or that had data: port reuse, the
-  old flow ends (``END_REUSED``), a new one begins. On a flow without data the number is simply taken over. Of
+- A SYN with a different initial sequence number on a flow that has ended, or that had data, or of which only
+  ACKs came (the last of a connection before): port reuse, the old flow ends (``END_REUSED``), a new one
+  begins. On a flow that began with a SYN and has no data the number is simply taken over. Of
   several SYN-ACKs that answer one SYN the first counts, until the client's next ACK says otherwise.
   After an end the flow lingers CLOSE_LINGER so that late packets do not make a new one.
 - A packet is a duplicate (``duplicate``) when the same (addresses, ports, IP id, and for TCP seq, ack,

@@ -182,7 +182,9 @@ cdef class Flow:
                 return False
         if self.ended:
             return True
-        return half.known and (
+        if not half.known:  # nothing but ACKs came so far: they were another connection's last
+            return self.midstream and not peer.known
+        return (
             self.midstream or self.halves[0].spoke or self.halves[1].spoke
             or self.halves[0].fin_at >= 0 or self.halves[1].fin_at >= 0
         )

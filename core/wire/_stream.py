@@ -102,7 +102,7 @@ class Half:
         peer = self.peer
         return bool(
             self.known and self.seen and self.first_at and peer.known and peer.seen
-            and self.fin_at < 0
+            and self.fin_at < 0 and not peer.twice
             and not (self.held or peer.held or self.owed or self.silent or self.flow.ended)
         )  # fmt: skip
 
@@ -315,7 +315,9 @@ class Flow:
                 return False
         if self.ended:
             return True
-        return half.known and (self.midstream or any(h.spoke or h.fin_at >= 0 for h in self.halves))
+        if not half.known:  # nothing but ACKs came so far: they were another connection's last
+            return self.midstream and not peer.known
+        return self.midstream or any(h.spoke or h.fin_at >= 0 for h in self.halves)
 
     def handshake(self, me: Half, seq: int, flags: int) -> None:
         first, other = (seq + 1) & MASK, me.peer

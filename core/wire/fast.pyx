@@ -439,7 +439,7 @@ cdef class Wire(Shelves):
         if (
             found.flags & (SYN | FIN | RST | ACK) == ACK and found.seq == half.expect
             and half.known and peer.known and half.seen and half.fin_at < 0 and not half.owed
-            and not found.missing
+            and not peer.twice and not found.missing
             and <int32_t>(found.ack - peer.expect) <= 0 and not flow.held0 and not flow.held1
         ):
             half.silent = False

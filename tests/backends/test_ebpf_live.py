@@ -43,8 +43,9 @@ class Capture:
 
     @property
     def entries(self) -> list[Entry]:
-        lines = self._file.read_text().splitlines() if self._file.exists() else []
-        return [json.loads(line) for line in lines]
+        """Those of whole lines: the last one may be being written."""
+        lines = self._file.read_text().splitlines(keepends=True) if self._file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def end(self) -> None:
         """As a user ends it."""

@@ -15,7 +15,7 @@ from kshark.stderr import say
 signal.signal(signal.SIGUSR1, lambda number, frame: say("heard"))
 for number in range({LINES}):
     say(f"line {{number}}")
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})
 """
 
 

@@ -53,6 +53,16 @@ def test_a_syn_with_another_number_after_the_answer_to_the_first(kind: Any) -> N
     assert tape.flows[0].reason == END_FIN
 
 
+def test_which_of_two_answers_was_taken_is_learnt_once(kind: Any) -> None:
+    """From the client's next ACK, plain as it is; not from nonsense that comes later."""
+    talk = Talk([999, 4999])
+    syn, answer = talk.send(0, flags=SYN), talk.send(1, flags=SYN | ACK)
+    another = Talk([1000, 70_000]).raw(1, SYN | ACK, ack=1000)
+    ack, nonsense = talk.send(0), talk.raw(0, ACK, ack=70_001)
+    tape = run(kind, frames(answer, another, syn, ack, nonsense, talk.send(1, b"hello")))
+    assert said(tape.flows[0])[0] == ("chunk", 1, b"hello")
+
+
 def test_a_second_syn_that_is_refused(kind: Any) -> None:
     """The answer to the first SYN is none to the second."""
     first, second = Talk([7, 900]), Talk([70_000, 900])

@@ -395,6 +395,20 @@ def test_late_packets_make_no_flow_until_the_linger_is_over(kind: Any) -> None:
     assert tape.flows[1].flow.midstream
 
 
+def test_a_connection_after_a_late_ack_of_the_one_before(kind: Any) -> None:
+    """The last ACK of a connection that lingers no longer; then its port is used again."""
+    old, new = Talk([1000, 2000]).open().close(), Talk([90_000, 80_000]).open()
+    new.send(0, b"PING")
+    new.send(1, b"PONG")
+    tape = Tape(kind).feed(at(0, *old.packets))
+    tape.feed(at(SECOND + SECOND // 10, old.packets[-1], *new.packets))
+    assert [f.reason for f in tape.flows] == [END_FIN, END_REUSED, 0]
+    assert tape.flows[1].flow.midstream
+    assert not tape.flows[2].flow.midstream
+    assert tape.streams() == [(b"", b""), (b"", b""), (b"PING", b"PONG")]
+    assert tape.counts()["reused"] == 1
+
+
 def test_an_ack_of_nonsense_holds_nothing_up(kind: Any) -> None:
     talk = Talk().open()
     wild = talk.raw(0, ACK, b"ok", ack=talk.seqs[1] + (1 << 30) + 1)
