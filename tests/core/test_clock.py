@@ -92,9 +92,7 @@ def test_a_date_that_nothing_confirms_but_the_time_that_passed(passed: list[floa
     clock.block(block(1, START), 1)
     clock.wait()
     passed[0] += 1
-    assert (
-        clock.now(True) == 1 + SECOND
-    )  # what passed before the first packet does not count
+    assert clock.now(True) == 1 + SECOND  # what passed before the first packet does not count
     clock.block(block(START, START + 60 * SECOND), START + 60 * SECOND)
     for late in (0, 3600):
         clock.wait()
