@@ -6,6 +6,7 @@ controller counts), or both; a number of version 1 has the bit `OLD`. See bpf/gr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from kshark.api import PluginError
+from kshark.backends._libbpf import BpfError
 from kshark.limits import GROUP_FOLDERS, GROUP_PATHS
 
 OLD: Final = 1 << 63
 """OLD_GROUP of bpf/group.h."""
+ROOT: Final = 1
+"""The number of the group of all processes. What is mounted in a container may begin with the container's."""
 PAUSE: Final = 1.0
 """Seconds between two looks at all folders."""
 
@@ -37,6 +41,22 @@ def hierarchies() -> dict[int, str]:
         elif kind == "cgroup" and "memory" in options.split(","):
             found.setdefault(OLD, place)
     return found
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[int]:
+    """A descriptor of the group of all processes, of version 2; `BpfError` where it is not mounted."""
+    place = hierarchies().get(0, "")
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BpfError(error.errno, "no cgroup version 2 hierarchy is mounted") from None
+    try:
+        if os.fstat(descriptor).st_ino != ROOT:
+            raise BpfError(0, f"{place} is not the root of the cgroup version 2 hierarchy")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def number(path: str) -> int:

@@ -1,8 +1,8 @@
-"""Where the calls that move bytes through sockets are hooked: three ways, best first, and which one works here.
+"""Where the calls that move bytes through sockets are hooked: four ways, best first, and which one works here.
 
 That is found out by trying, never by a version or a configuration: kernels refuse what their configuration promises.
-The three have the same bodies (bpf/calls.h) and tell the same records. Where the kernel has no BTF none of them can be
-loaded; then there is a fourth, which is compiled on the spot (bpf/bcc).
+They tell the same records, by the same steps (bpf/message.h). Where the kernel has no BTF none of them can be loaded;
+then there is a fifth, which is compiled on the spot (bpf/bcc).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 from kshark.api import PluginError
-from kshark.backends import _bcc, _bcc_calls, _libbpf
+from kshark.backends import _bcc, _bcc_calls, _cgroups, _libbpf
 from kshark.backends._bcc import Compiled
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._sockets import Wanted, explained, load, open_sockets
@@ -31,13 +31,19 @@ RETURNED: Final = "kretprobe"
 """The program at the end of every function."""
 LEFT: Final = "leave"
 """The program at the end of every system call."""
+MOVES: Final = ("sock_send_length", "sock_recv_length")
+"""The kernel's tracepoints where a socket has moved bytes."""
+MOVED: Final = ("on_sent", "on_taken")
+"""The programs there."""
+SOURCES: Final = ("asks_source4", "asks_source6")
+"""The programs that hear from whom a datagram is."""
 
-BEGINNINGS: Final = ("fentry_", "kprobe_", "enter_", "on_state")
+BEGINNINGS: Final = ("fentry_", "kprobe_", "enter_", "on_state", *MOVED)
 """How the programs are called that must not be missed once. An end that is missed is counted in the kernel."""
-TRACEPOINT, BCC = "tracepoint", "bcc"
+SOCKET, TRACEPOINT, BCC = "socket", "tracepoint", "bcc"
 """The last: the way that is taken where no other can be, and where it is asked for by name."""
 
-Names = Literal["auto", "fentry", "kprobe", "tracepoint", "bcc"]
+Names = Literal["auto", "fentry", "kprobe", "socket", "tracepoint", "bcc"]
 Programs = Object | Compiled
 
 
@@ -56,7 +62,7 @@ class Hooks(NamedTuple):
     @property
     def at_calls(self) -> bool:
         """Whether what needs no system call (io_uring) is not seen."""
-        return self.name in (TRACEPOINT, BCC)
+        return self.name in (SOCKET, TRACEPOINT, BCC)
 
 
 class Chosen(NamedTuple):
@@ -109,6 +115,27 @@ def _attach_kprobe(programs: Object) -> None:
     _attach(programs, "kprobe_", "on_")
 
 
+# ---------------------------------------------------------------- sockets
+
+
+def _sockets(wanted: Wanted) -> Object:
+    if not _libbpf.has_tracepoints(MOVES):
+        raise BpfError(0, "this kernel has no sock_send_length (Linux 6.3)")
+    return load(wanted, "moving", None)
+
+
+def _attach_sources(programs: Object) -> None:
+    # Who sent a datagram is told to control groups; of every process's only to the group of all.
+    with _cgroups.whole() as descriptor:
+        for name in SOURCES:
+            programs.attach_cgroup(name, descriptor)
+
+
+def _attach_socket(programs: Object) -> None:
+    _attach_sources(programs)
+    _attach(programs, "on_")
+
+
 # ---------------------------------------------------------------- system calls
 
 
@@ -134,6 +161,13 @@ ALL: Final = (
         lambda wanted: _functions(wanted, ("kprobe",), (RETURNED,)),
         _attach_kprobe,
         lambda programs: programs.attach_function(RETURNED, "tcp_sendmsg", end=True),
+    ),
+    Hooks(
+        SOCKET,
+        "sockets (tracepoint)",
+        _sockets,
+        _attach_socket,
+        _attach_sources,
     ),
     Hooks(
         TRACEPOINT,

@@ -7,6 +7,7 @@ latest when this process ends, however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -22,7 +23,7 @@ from kshark.limits import BPF_LOG_LINES
 
 NAME: Final = "libbpf.so.1"
 HINT: Final = "libbpf 1.0 or newer is not installed: apt-get install libbpf1, or dnf install libbpf"
-KIND_FUNC, KIND_DATASEC = 12, 15  # BTF_KIND_*
+KIND_TYPEDEF, KIND_FUNC, KIND_DATASEC = 8, 12, 15  # BTF_KIND_*
 VERIFIER: Final = "the verifier of this kernel refuses it"
 """A program, that is, and not whoever loads it: no capability helps."""
 ANY: Final = 0  # BPF_ANY: an element of a map, new or not
@@ -147,20 +148,34 @@ def cpus() -> int:
 
 def functions(names: Iterable[str]) -> dict[str, int]:
     """Those of the kernel's own functions that it has, each with the number of its arguments."""
-    lib = _library()
-    btf = lib.btf__load_vmlinux_btf()
-    if not btf:
-        raise BpfError(ctypes.get_errno(), "this kernel has no BTF (/sys/kernel/btf/vmlinux)")
-    found = {}
-    try:
+    lib, found = _library(), {}
+    with _btf() as btf:
         for name in names:
             number = lib.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC)
             if number > 0:
                 prototype = _words(lib.btf__type_by_id(btf, number))[2]
                 found[name] = _words(lib.btf__type_by_id(btf, prototype))[1] & 0xFFFF
+    return found
+
+
+def has_tracepoints(names: Iterable[str]) -> bool:
+    """Whether the kernel has all these tracepoints, for programs that take their arguments as they are."""
+    with _btf() as btf:
+        find = _library().btf__find_by_name_kind
+        return all(find(btf, f"btf_trace_{name}".encode(), KIND_TYPEDEF) > 0 for name in names)
+
+
+@contextlib.contextmanager
+def _btf() -> Iterator[int]:
+    """The types of the running kernel."""
+    lib = _library()
+    btf = lib.btf__load_vmlinux_btf()
+    if not btf:
+        raise BpfError(ctypes.get_errno(), "this kernel has no BTF (/sys/kernel/btf/vmlinux)")
+    try:
+        yield btf
     finally:
         lib.btf__free(btf)
-    return found
 
 
 def _words(address: int) -> Any:
@@ -226,7 +241,7 @@ class Map:
 class Object:
     """The programs and maps of one ``.bpf.o``.
 
-    ``only``: the programs to load (all if None). ``constants``: values of its ``const volatile`` variables, by
+    ``only``: the programs to load (all if None); ``without``: how those begin that are not. ``constants``: values of its ``const volatile`` variables, by
     name. ``sizes``: elements of its maps (bytes of a ring buffer), by name. ``share``: maps of another object
     to use instead of its own.
     """
@@ -236,6 +251,7 @@ class Object:
         path: Path,
         *,
         only: Collection[str] | None = None,
+        without: str = "",
         constants: Mapping[str, int] = {},
         sizes: Mapping[str, int] = {},
         share: Collection[Map] = (),
@@ -250,7 +266,8 @@ class Object:
         try:
             self._programs = {lib.bpf_program__name(p).decode(): p for p in self._each("program")}
             for name, pointer in self._programs.items():
-                lib.bpf_program__set_autoload(pointer, only is None or name in only)
+                left = without and name.startswith(without)
+                lib.bpf_program__set_autoload(pointer, not left and (only is None or name in only))
             for name, size in sizes.items():
                 lib.bpf_map__set_max_entries(self._map(name), size)
             for other in share:

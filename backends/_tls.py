@@ -50,6 +50,8 @@ PLACES: Final = (
 LOST: Final = ("tls_ring", "tls_slot", "tls_unreadable")
 """Reasons, in the order of `enum ks_counter` in bpf/clear.h; then bytes cut, calls hidden."""
 CUT, HIDDEN, COUNTERS = 3, 4, 5
+AT_SOCKETS: Final = ("sock_send_length", "sock_recv_length", "vm_unmapped_area")
+"""Tracepoints (Linux 6.3) that tell what else system calls do, all of which are slower while one is watched."""
 AGAIN: Final = (0.0, 0.1)
 """Seconds after the news of a file when its process is looked at: what it maps first, and what it maps then."""
 NAMES: Final = 6
@@ -94,8 +96,11 @@ class Tls:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = self._nested = False
+        at_sockets = _libbpf.has_tracepoints(AT_SOCKETS)
+        self._around = "passing_" if at_sockets else "during_"
         self._programs = Object(
             program("tls"),
+            without="during_" if at_sockets else "passing_",
             constants={"own_pid": os.getpid(), "payload": wanted.payload},
             sizes={"slots": _libbpf.cpus() * SLOTS},
             share=[sockets.map(name) for name in SHARED],
@@ -109,7 +114,7 @@ class Tls:
     def start(self) -> None:
         """Hook what is there, and watch for what comes."""
         price = _tls_cost.told(_tls_cost.cost(self._programs))
-        for name in ("on_connection", "on_exec", "on_mmap"):
+        for name in ("on_connection", "on_exec", f"{self._around}mmap"):
             self._programs.attach(name)
         self._look(Mapped(_key(path), 0, path, "") for path in libraries())
         for pid in processes():
@@ -250,8 +255,8 @@ class Tls:
         """What a library's functions call: only once there is one."""
         if not self._nested:
             self._nested = True
-            for name in self._programs.programs:
-                if name.startswith("during_"):
+            for name in self._programs.loaded:
+                if name.startswith(self._around) and not name.endswith("mmap"):
                     self._programs.attach(name)
 
     def _sweep(self) -> None:

@@ -92,3 +92,11 @@ static __always_inline int end(long result)
 	call->sock = 0;
 	return 0;
 }
+
+/* The call that sends a datagram, where it is to learn from which address. */
+static __always_inline struct ks_call *sends_datagram(struct sock *sk)
+{
+	struct ks_call *call = this_call();
+
+	return call && call->learn && !call->learned && (__u64)sk == call->sock ? call : NULL;
+}

@@ -3,6 +3,7 @@
 #pragma once
 
 #define PROT_EXEC 4
+#define MAP_PRIVATE 2
 
 struct ks_file_key {
 	__u64 device, inode;
@@ -34,15 +35,28 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	return 0;
 }
 
-SEC("tp/syscalls/sys_enter_mmap")
-int on_mmap(struct trace_event_raw_sys_enter *at)
+static __always_inline int maps(int fd)
 {
-	struct file *file;
+	struct file *file = fd < 0 ? NULL : file_of(fd);
 
-	if (!(at->args[2] & PROT_EXEC) || (__s32)at->args[4] < 0)
-		return 0;
-	file = file_of(at->args[4]);
 	if (file)
 		tell_file(file);
 	return 0;
+}
+
+SEC("tp/syscalls/sys_enter_mmap")
+int during_mmap(struct trace_event_raw_sys_enter *at)
+{
+	return at->args[2] & PROT_EXEC ? maps(at->args[4]) : 0;
+}
+
+/* Room is found for it. A library's is found for all of it, before its code is mapped into that. */
+SEC("tp_btf/vm_unmapped_area")
+int passing_mmap(void *at)
+{
+	struct pt_regs *regs = this_call_of(bpf_get_current_task_btf());
+
+	if (!regs || NUMBER(regs) != CALL_mmap || !(THIRD(regs) & PROT_EXEC || FOURTH(regs) & MAP_PRIVATE))
+		return 0;
+	return maps(FIFTH(regs));
 }

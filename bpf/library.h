@@ -160,7 +160,7 @@ static __always_inline bool may_be(const struct ks_waiting *it, const __u8 *reco
 	return record[0] == 0x17 && length > it->count && length <= it->count + 128;
 }
 
-static __always_inline void sent(__u64 thread, int fd, __u64 buffer)
+static __always_inline void sent(__u64 thread, struct sock *sk, int fd, __u64 buffer)
 {
 	struct ks_waiting *waiting = bpf_map_lookup_elem(&waitings, &thread);
 	struct ks_binding *binding;
@@ -175,13 +175,13 @@ static __always_inline void sent(__u64 thread, int fd, __u64 buffer)
 	if (may_be(waiting, record)) {
 		binding = binding_of(waiting->session, false);
 		if (binding && binding->state == UNKNOWN)
-			bind(binding, socket_of(fd));
+			bind(binding, sk ? sk : socket_of(fd));
 	}
 	bpf_map_delete_elem(&waitings, &thread);
 }
 
-/* A system call on a descriptor. */
-static __always_inline int calls(int fd, __u64 buffer, bool out)
+/* A system call on a descriptor, or on the socket where that is known. */
+static __always_inline int calls(struct sock *sk, int fd, __u64 buffer, bool out)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct ks_binding *binding;
@@ -192,42 +192,73 @@ static __always_inline int calls(int fd, __u64 buffer, bool out)
 	op = bpf_map_lookup_elem(&ops, &thread);
 	if (!op) {
 		if (out)
-			sent(thread, fd, buffer);
+			sent(thread, sk, fd, buffer);
 		return 0;
 	}
 	if (op->nested)
 		return 0;
 	binding = binding_of(op->session, true);
-	if (binding && bind(binding, socket_of(fd)))
+	if (binding && bind(binding, sk ? sk : socket_of(fd)))
 		op->nested = 1;
 	return 0;
 }
 
-static __always_inline int calls_with(int fd, __u64 pieces)
+/* The first bytes of what a vector holds, and of a message. */
+static __always_inline __u64 first_of(__u64 pieces)
 {
 	struct iovec piece = {};
 
-	if (!any_op || bpf_probe_read_user(&piece, sizeof(piece), (void *)pieces))
-		return 0;
-	return calls(fd, (__u64)piece.iov_base, true);
+	return bpf_probe_read_user(&piece, sizeof(piece), (void *)pieces) ? 0 : (__u64)piece.iov_base;
+}
+
+static __always_inline __u64 first_of_message(__u64 at)
+{
+	struct user_msghdr message = {};
+
+	return bpf_probe_read_user(&message, sizeof(message), (void *)at) ? 0 : first_of((__u64)message.msg_iov);
 }
 
 #define DURING(call) \
 	SEC("tp/syscalls/sys_enter_" #call) \
 	int during_##call(struct trace_event_raw_sys_enter *at)
 
-DURING(read) { return calls(at->args[0], 0, false); }
-DURING(readv) { return calls(at->args[0], 0, false); }
-DURING(recvfrom) { return calls(at->args[0], 0, false); }
-DURING(recvmsg) { return calls(at->args[0], 0, false); }
-DURING(write) { return calls(at->args[0], at->args[1], true); }
-DURING(sendto) { return calls(at->args[0], at->args[1], true); }
-DURING(writev) { return calls_with(at->args[0], at->args[1]); }
-DURING(sendmsg)
-{
-	struct user_msghdr message = {};
+DURING(read) { return calls(NULL, at->args[0], 0, false); }
+DURING(readv) { return calls(NULL, at->args[0], 0, false); }
+DURING(recvfrom) { return calls(NULL, at->args[0], 0, false); }
+DURING(recvmsg) { return calls(NULL, at->args[0], 0, false); }
+DURING(write) { return calls(NULL, at->args[0], at->args[1], true); }
+DURING(sendto) { return calls(NULL, at->args[0], at->args[1], true); }
+DURING(writev) { return any_op ? calls(NULL, at->args[0], first_of(at->args[1]), true) : 0; }
+DURING(sendmsg) { return any_op ? calls(NULL, at->args[0], first_of_message(at->args[1]), true) : 0; }
 
-	if (!any_op || bpf_probe_read_user(&message, sizeof(message), (void *)at->args[1]))
+/* Where a socket has moved bytes (Linux 6.3): no system call takes the slow way for it. */
+static __always_inline __u64 first_sent(void)
+{
+	struct pt_regs *regs = this_call_of(bpf_get_current_task_btf());
+
+	if (!regs)
 		return 0;
-	return calls_with(at->args[0], (__u64)message.msg_iov);
+	switch (NUMBER(regs)) {
+	case CALL_write:
+	case CALL_sendto:
+		return SECOND(regs);
+	case CALL_writev:
+		return first_of(SECOND(regs));
+	case CALL_sendmsg:
+		return first_of_message(SECOND(regs));
+	default:
+		return 0;
+	}
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(passing_sent, struct sock *sk)
+{
+	return any_op ? calls(sk, -1, first_sent(), true) : 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(passing_taken, struct sock *sk)
+{
+	return calls(sk, -1, 0, false);
 }

@@ -37,6 +37,10 @@ static __always_inline void place_in_stream(const struct ks_call *call, __u32 mo
 
 	it->flags = PSH | ACK;
 	it->seq = call->seq;
+	if (call->op & PLACED) {
+		it->ack = call->ack;
+		return;
+	}
 	if (call->op & OUT) {
 		after = BPF_CORE_READ(tcp, write_seq) - moved;
 		it->ack = call->ack;
@@ -62,13 +66,13 @@ __noinline int find_ends(struct ks_call *call)
 	ends = &scratch->ends;
 	out = call->op & OUT;
 	*ends = call->ends;
-	if (ends->proto == UDP || !ends->remote_port) { /* its peer may have become known since it began */
+	if (!(call->op & PLACED) && (ends->proto == UDP || !ends->remote_port)) { /* its peer may have become known since it began */
 		__builtin_memset(ends, 0, sizeof(*ends));
 		if (!ends_of((struct sock *)call->sock, ends))
 			return 0;
 	}
 	if (ends->proto == UDP) {
-		if (!ends->remote_port || out)
+		if (out || (!ends->remote_port && !(call->op & PLACED)))
 			read_name(call->op, scratch->name, ends);
 		if (call->learned)
 			__builtin_memcpy(ends->local, call->from, 16);

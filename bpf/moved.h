@@ -8,6 +8,8 @@
 #define MANY 8 /* `buffer` is an array of struct mmsghdr */
 #define UNSEEN 16 /* the bytes pass through no memory of the caller: their number is known */
 #define KERNEL 32 /* the vector, and the address, are in kernel memory */
+#define PLACED 128 /* the place in the stream, and the ends, are known */
+#define LOOK 256 /* it takes nothing out of the stream */
 #define DISCARD 64 /* MSG_TRUNC: what is taken out of a stream is thrown away */
 
 #define MSG_PEEK 0x2

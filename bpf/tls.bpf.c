@@ -10,6 +10,7 @@
 #include "segment.h"
 #include "group.h"
 #include "filter.h"
+#include "registers.h"
 #include "clear.h"
 #include "library.h"
 #include "golang.h"

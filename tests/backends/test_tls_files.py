@@ -172,7 +172,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> _tls.Tls:
     """Without a kernel: nothing is attached, all else is done."""
 
     class Programs:
-        programs = ()
+        programs = loaded = ()
 
         def __init__(self, *_: object, **__: object) -> None:
             self.attached = 0

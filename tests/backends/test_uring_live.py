@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from netlab import Lab, lab
 from servers import ready
-from test_ebpf_live import Capture, ebpf
+from test_ebpf_live import HOOKS, Capture, ebpf
 
 __all__ = ["lab"]
 pytestmark = pytest.mark.live
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 REFUSED = 77
 ASKED = "GET /{} HTTP/1.1\r\nHost: a\r\n"
 ANSWER = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nuring"
-AT_CALLS = "hooks: system calls"
+AT_CALLS = ("hooks: sockets", "hooks: system calls")
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,18 @@ def found(capture: Capture, target: str) -> list[tuple[str | None, str | None, s
     ]
 
 
-def test_a_server_and_a_client_by_io_uring(lab: Lab, tmp_path: Path, uring: str) -> None:
+@pytest.mark.parametrize("hooks", HOOKS)
+def test_a_server_and_a_client_by_io_uring(
+    lab: Lab, tmp_path: Path, uring: str, hooks: str
+) -> None:
     space = lab.space()
-    with serving(space, uring), ebpf(tmp_path, space, options=",tls=false") as capture:
+    with serving(space, uring), ebpf(tmp_path, space, options=f",tls=false{hooks}") as capture:
         assert b"uring" in ask(space, "curl", "-s", "http://127.0.0.1/served")
         assert b"uring" in ask(space, uring, "ask", "80", ASKED.format("both"))
         ask(space, "curl", "-s", "http://127.0.0.1/last")
         ready(lambda: found(capture, "/last"))
         capture.end()
-    if AT_CALLS in capture.said:
+    if any(way in capture.said for way in AT_CALLS):
         (line,) = [line for line in capture.said.splitlines() if "io_uring" in line]
         assert "seen at the other end alone" in line
         assert "uring" in line.partition("used by")[2].replace(",", "").split()
