@@ -38,8 +38,9 @@ MOVED: Final = ("on_sent", "on_taken")
 SOURCES: Final = ("asks_source4", "asks_source6")
 """The programs that hear from whom a datagram is."""
 
-BEGINNINGS: Final = ("fentry_", "kprobe_", "enter_", "on_state", *MOVED)
-"""How the programs are called that must not be missed once. An end that is missed is counted in the kernel."""
+BEGINNINGS: Final = ("fentry_", "kprobe_", "enter_", *MOVED)
+"""How the programs are called that must not be missed once. An end that is missed is counted in the kernel; of states,
+one program tells what the other missed."""
 SOCKET, TRACEPOINT, BCC = "socket", "tracepoint", "bcc"
 """The last: the way that is taken where no other can be, and where it is asked for by name."""
 
@@ -90,7 +91,7 @@ def _functions(wanted: Wanted, prefixes: Iterable[str], also: Iterable[str] = ()
         if name not in has:
             raise BpfError(0, f"this kernel has no {name}")
     only = {f"{prefix}_{function}" for prefix in prefixes for function in has}
-    only |= {"on_state", "on_receive", "on_send", "on_exit", *also}
+    only |= {"on_state", "on_state_missed", "on_receive", "on_send", "on_exit", *also}
     old = int(has["tcp_recvmsg"] >= OLD_TAKES)
     return load(wanted, "functions", only, old_takes=old)
 
