@@ -241,9 +241,9 @@ class Map:
 class Object:
     """The programs and maps of one ``.bpf.o``.
 
-    ``only``: the programs to load (all if None); ``without``: how those begin that are not. ``constants``: values of its ``const volatile`` variables, by
-    name. ``sizes``: elements of its maps (bytes of a ring buffer), by name. ``share``: maps of another object
-    to use instead of its own.
+    ``only``: the programs to load (all if None); ``without``: how those begin that are not. ``constants``:
+    values of its ``const volatile`` variables, by name. ``sizes``: elements of its maps (bytes of a ring
+    buffer), by name. ``share``: maps of another object to use instead of its own.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class RunOptions(Options):
     hooks: Annotated[
         str,
         option(
-            "Where eBPF hooks calls: fentry, kprobe, tracepoint or bcc; the best one by default"
+            "Where eBPF hooks calls: fentry, kprobe, socket, tracepoint or bcc; the best by default"
         ),
     ] = ""
     netns: Annotated[list[str], option("Network namespaces: path, name or pid")] = []

@@ -22,6 +22,8 @@ from nginx_conf import configure
 from servers import ready
 
 from kshark.backends._cgroups import hierarchies
+from kshark.backends._hooks import MOVES
+from kshark.backends._libbpf import has_tracepoints
 from kshark.backends._netns import inside
 
 __all__ = ["lab"]
@@ -332,6 +334,18 @@ def test_no_more_capabilities_than_the_docs_say(site: Site, tmp_path: Path) -> N
         _, said = process.communicate(timeout=30)
     assert process.returncode == 2
     assert f"needs {lacks.upper()}: run with sudo, or once: sudo setcap" in said
+
+
+def test_at_sockets_it_needs_neither_tracefs_nor_root(site: Site, tmp_path: Path) -> None:
+    if not has_tracepoints(MOVES):
+        pytest.skip("this kernel has no sock_send_length: Linux 6.3")
+    with armed("cap_bpf,cap_perfmon,cap_net_admin", tmp_path) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        while "hooks: " not in "".join(lines[-1:]):
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+    assert "hooks: sockets (tracepoint)" in lines[-1] or "hooks: functions" in lines[-1]
 
 
 @contextlib.contextmanager
