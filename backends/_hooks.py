@@ -16,6 +16,7 @@ from kshark.backends import _bcc, _bcc_calls, _cgroups, _libbpf
 from kshark.backends._bcc import Compiled
 from kshark.backends._libbpf import BpfError, Object
 from kshark.backends._sockets import Wanted, explained, load, open_sockets
+from kshark.backends._tcx import attached
 from kshark.bpf import MISSING, program
 
 FUNCTIONS: Final = (
@@ -130,6 +131,19 @@ def _attach_sources(programs: Object) -> None:
     with _cgroups.whole() as descriptor:
         for name in SOURCES:
             programs.attach_cgroup(name, descriptor)
+
+
+def mend(programs: Programs) -> str:
+    """Attach again what somebody has detached; what to say of it, "" where all is well."""
+    if not isinstance(programs, Object) or all(map(attached, programs.at_cgroups)):
+        return ""
+    for link in list(programs.at_cgroups):
+        programs.unlink(link)
+    try:
+        _attach_sources(programs)
+    except BpfError as error:
+        return f"programs were detached: {error.strerror}: datagrams are unaddressed"
+    return "programs were detached: they are attached again"
 
 
 def _attach_socket(programs: Object) -> None:

@@ -258,6 +258,8 @@ class Object:
     ) -> None:
         lib = self._lib = _library()
         self._links: dict[int, int] = {}
+        self.at_cgroups: set[int] = set()
+        """Those of the links that anybody may detach."""
         self._name = path.name
         lib.log.lines.clear()
         self._pointer = lib.bpf_object__open_file(os.fsencode(path), None)
@@ -344,7 +346,9 @@ class Object:
     def attach_cgroup(self, program: str, cgroup: int) -> int:
         """Attach a program to the cgroup that a descriptor is of."""
         pointer = self._programs[program]
-        return self._linked(program, self._lib.bpf_program__attach_cgroup(pointer, cgroup))
+        link = self._linked(program, self._lib.bpf_program__attach_cgroup(pointer, cgroup))
+        self.at_cgroups.add(link)
+        return link
 
     def attach_uprobe(
         self, program: str, path: str, offset: int, pid: int = -1, cookie: int = 0
@@ -364,6 +368,7 @@ class Object:
 
     def unlink(self, descriptor: int) -> None:
         """Detach what one of the above attached, and gave the descriptor of."""
+        self.at_cgroups.discard(descriptor)
         if link := self._links.pop(descriptor, 0):
             self._lib.bpf_link__destroy(link)
 

@@ -305,6 +305,8 @@ class Ebpf:
         now = time.monotonic()
         if now - self._looked < LOOK or self._ring is None or self._programs is None:
             return
+        if said := _hooks.mend(self._programs):
+            self._note(said)
         self._count()
         lost, fill = self._counts[0] - self._lost, self._fullest / self._room
         self._looked, self._fullest, self._lost = now, 0, self._counts[0]

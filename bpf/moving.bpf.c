@@ -37,17 +37,22 @@ static __always_inline struct ks_call *kept(bool create)
 				    create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
-/* A datagram is on its way: when, and from where. */
+#define SAME_SEND 1000000 /* ns within which a datagram that leaves by several links, one in the other, is one */
+
+/* A datagram is on its way: when, and from where. The first link has its own addresses, a tunnel's others. */
 static __always_inline struct ks_call *sends_datagram(struct sock *sk)
 {
 	struct ks_call *call = kept(true);
+	__u64 now = bpf_ktime_get_ns();
 
 	if (!call) {
 		count(LOST_CALLS);
 		return NULL;
 	}
+	if (call->sock == (__u64)sk && now - call->ns < SAME_SEND)
+		return NULL;
 	call->sock = (__u64)sk;
-	call->ns = bpf_ktime_get_ns();
+	call->ns = now;
 	call->learned = 0;
 	return call;
 }
@@ -136,6 +141,15 @@ static __always_inline __u32 which_message(__u64 vector, __u64 most, int size)
 	return number;
 }
 
+/* A message that was not moved ends such a call: the next one begins with its first. */
+static __always_inline void no_more_messages(void)
+{
+	struct ks_call *call = kept(false);
+
+	if (call)
+		call->count = 0;
+}
+
 /* Where the bytes are, by the system call that this thread is in, if that is one on this very socket. Gives the number
  * of the message.
  */
@@ -166,6 +180,10 @@ static __always_inline __u32 find_bytes(struct sock *sk, int size, struct ks_cal
 		call->op |= MESSAGE;
 		break;
 	case CALL_recvmmsg:
+		if (FIFTH(regs)) { /* what ends it in time shows nowhere, so its messages cannot be counted */
+			call->op |= UNSEEN;
+			break;
+		}
 	case CALL_sendmmsg:
 		call->op |= MESSAGE | MANY;
 		break;
@@ -206,14 +224,14 @@ static __always_inline void place(struct sock *sk, struct tcp_sock *tcp, int siz
 	}
 	call->seq = tcp->copied_seq - size;
 	call->ack = tcp->snd_una;
-	if (sk->sk_shutdown & RCV_SHUTDOWN && tcp->copied_seq == tcp->rcv_nxt)
+	if (sk->__sk_common.skc_flags & 1 << SOCK_DONE && tcp->copied_seq == tcp->rcv_nxt)
 		call->seq--; /* the end of the stream was read as well */
 }
 
-/* What is known of a datagram since it was sent, or where it came from. */
+/* What is known of a datagram since it went off; from then on it is forgotten. */
 static __always_inline void recall(struct sock *sk, struct ks_call *call)
 {
-	struct ks_call *before = call->op & OUT ? kept(false) : NULL;
+	struct ks_call *before = kept(false);
 
 	call->ns = bpf_ktime_get_ns();
 	if (!before || before->sock != (__u64)sk)
@@ -224,7 +242,7 @@ static __always_inline void recall(struct sock *sk, struct ks_call *call)
 	before->sock = 0;
 }
 
-/* Who sent it, in place of what the caller will be told; from then on it is forgotten. */
+/* Who sent it, which its caller is yet to be told; from then on it is forgotten. */
 static __always_inline void find_source(struct ks_ends *ends)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
@@ -264,9 +282,15 @@ static __always_inline int moved(struct sock *sk, int size, __u32 op)
 	}
 	if (!ends_here(sk, tcp, &call.ends))
 		return 0;
-	if (!tcp && !(op & OUT))
+	if (!tcp && op & OUT)
+		recall(sk, &call);
+	else if (!tcp)
 		find_source(&call.ends);
-	if (size <= 0 || op & LOOK || !wants_netns(call.ends.netns))
+	if (size <= 0) {
+		no_more_messages();
+		return 0;
+	}
+	if (op & LOOK || !wants_netns(call.ends.netns))
 		return 0;
 	if (tcp && !wants_ports(call.ends.local_port, call.ends.remote_port))
 		return 0; /* a datagram's are not known yet */
@@ -281,8 +305,6 @@ static __always_inline int moved(struct sock *sk, int size, __u32 op)
 		place(sk, tcp, size, &call);
 		if (op & DISCARD)
 			call.op |= UNSEEN;
-	} else {
-		recall(sk, &call);
 	}
 	tell_message(&call, number, size);
 	return 0;

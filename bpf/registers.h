@@ -4,7 +4,6 @@
 
 #define PF_KTHREAD 0x00200000
 #define PF_IO_WORKER 0x00000010
-#define RCV_SHUTDOWN 1
 #define ENOSYS 38
 
 #if defined(__TARGET_ARCH_x86)

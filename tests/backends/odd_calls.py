@@ -7,7 +7,7 @@ from typing import Any
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nabcdefgh"
 HEAD = b"\1\0\0\1\0\0\0\0\0\0"
-NAMES = (b"\1a\4test\0", b"\1b\4test\0")
+NAMES = tuple(b"\1%c\4test\0" % letter for letter in b"abcd")
 QUERIES = [bytes((9, n)) + HEAD + name + b"\0\1\0\1" for n, name in enumerate(NAMES)]
 
 
@@ -64,18 +64,20 @@ def datagrams(port: int) -> None:
     ):
         server.bind(("0.0.0.0", port))
         client.connect(("127.0.0.1", port))
-        sent, _kept = messages(
-            [ctypes.create_string_buffer(q, len(q)) for q in QUERIES], [None] * 2
-        )
-        assert libc.sendmmsg(client.fileno(), sent, 2, 0) == 2
         rooms = [ctypes.create_string_buffer(200) for _ in QUERIES]
         got, _kept = messages(rooms, [ctypes.create_string_buffer(16) for _ in QUERIES])
-        assert libc.recvmmsg(server.fileno(), got, 2, 0, None) == 2
-        for query in QUERIES:
-            answer = query[:2] + b"\x81\x80\0\1\0\1" + query[8:]
-            answer += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
-            server.sendto(answer, client.getsockname())
-            client.recv(500)
+        for queries in (QUERIES[:2], QUERIES[2:]):  # into the same rooms, of which half are used
+            sent, _sent = messages(
+                [ctypes.create_string_buffer(q, len(q)) for q in queries], [None] * 2
+            )
+            assert libc.sendmmsg(client.fileno(), sent, 2, 0) == 2
+            found = libc.recvmmsg(server.fileno(), got, 4, socket.MSG_DONTWAIT, None)
+            assert found == 2
+            for query in queries:
+                answer = query[:2] + b"\x81\x80\0\1\0\1" + query[8:]
+                answer += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
+                server.sendto(answer, client.getsockname())
+                client.recv(500)
 
 
 if __name__ == "__main__":
